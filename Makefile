@@ -1,0 +1,42 @@
+# `make demo` and `make test` are the two to know: whichever comes first makes .venv from nothing.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+EXTRAS := train,cpu,rtx,test
+
+.PHONY: demo test lint format gpu-check clean
+
+# The demo: train, export, compare, write - at most three minutes of work on two cores.
+demo: $(READY)
+	$(BIN)/p2 demo
+
+# Two workers with one thread each: small models run fastest that way on two cores.
+test: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+# mypy looks for a folder called p2; the repository's root is that package under another name.
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/p2
+	cd $(VENV)/types && ../../$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p p2
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Every check that needs an NVIDIA GPU, in one go; writes artifacts/gpu/check.json.
+gpu-check: $(READY)
+	$(BIN)/p2 gpu-check
+
+clean:
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "p2 needs Python 3.11 or newer: make PYTHON=python3.12")'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
+	touch $@

@@ -1,0 +1,457 @@
+"""The `p2` command: one thin function per task. Each reads its options, calls one thing, prints.
+
+Heavy libraries are imported inside the functions that need them, so that `p2 --help` and the
+first character of `p2 generate` come at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .spec.errors import P2Error, ToleranceExceeded, UsageError
+from .version import __version__
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+DEFAULT_RUN = Path("artifacts/charlm")
+
+app = typer.Typer(
+    name="p2",
+    help="Train recurrent character models, deploy them to ONNX Runtime and TensorRT, sample in the engine.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: it is ready in half the time
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"p2 {__version__}")
+        raise typer.Exit()
+
+
+@app.callback()
+def _root(
+    _show: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
+    """Train recurrent character models, deploy them, sample in the engine."""
+
+
+@app.command()
+def train(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[TEXT]...",
+            help="Files, folders, patterns, or - for standard input; with none, the documentation inside"
+            " Python (about 465,000 characters).",
+            show_default=False,
+        ),
+    ] = None,
+    cell: Annotated[str | None, typer.Option(help="rnn, lstm or gru. [default: lstm]")] = None,
+    gru_reset: Annotated[
+        str | None,
+        typer.Option(help="A GRU's reset acts after or before the recurrent product. [default: after]"),
+    ] = None,
+    layers: Annotated[int | None, typer.Option(help="Recurrent layers. [default: 2]")] = None,
+    embedding: Annotated[int | None, typer.Option(help="Width of the embedding. [default: 64]")] = None,
+    hidden: Annotated[int | None, typer.Option(help="Width of each layer's state. [default: 256]")] = None,
+    dropout: Annotated[
+        float | None, typer.Option(help="Share of outputs dropped between layers. [default: 0.0]")
+    ] = None,
+    seq_len: Annotated[int | None, typer.Option(help="Characters per window. [default: 64]")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows per update. [default: 64]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's first learning rate. [default: 0.008]")] = None,
+    lr_decay: Annotated[
+        float | None,
+        typer.Option(help="Factor on the learning rate per 1,000 updates, applied smoothly. [default: 0.1]"),
+    ] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates in all. [default: 1000]")] = None,
+    clip: Annotated[
+        float | None, typer.Option(help="Largest gradient norm; 0 does not clip. [default: 1.0]")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides initial weights, windows and dropout. [default: 0]")
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto (a GPU if there is one), cpu or cuda. [default: auto]")
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(help="float32, bfloat16 (mixed), or auto: bfloat16 where it is native. [default: auto]"),
+    ] = None,
+    val_fraction: Annotated[
+        float | None, typer.Option(help="Share of the text's tail held out; 0 is none. [default: 0.1]")
+    ] = None,
+    val_every: Annotated[
+        int | None, typer.Option(help="Updates between two validations. [default: 200]")
+    ] = None,
+    keep_at_accuracy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Keep a checkpoint when the running training accuracy first reaches each, e.g. 0.65,0.75.",
+        ),
+    ] = None,
+    stateful: Annotated[
+        bool, typer.Option("--stateful", help="Carry the state across consecutive windows.")
+    ] = False,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of the texts. [default: UTF-8]")] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads. [default: PyTorch's choice]")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run folder; a run that is there moves to <folder>.old. [default: artifacts/charlm]"
+        ),
+    ] = None,
+    init_from: Annotated[
+        Path | None, typer.Option(help="Start from the weights and the vocabulary of this checkpoint.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out exactly as if it had not stopped; --steps may be raised.",
+        ),
+    ] = False,
+) -> None:
+    """Train a character model on a text; Ctrl-C saves, --resume goes on."""
+    from .trainer.options import parse_accuracies
+
+    named = {
+        "cell": cell,
+        "gru_reset": gru_reset,
+        "layers": layers,
+        "embedding": embedding,
+        "hidden": hidden,
+        "dropout": dropout,
+        "seq_len": seq_len,
+        "batch_size": batch_size,
+        "lr": lr,
+        "lr_decay": lr_decay,
+        "steps": steps,
+        "clip": clip,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "val_fraction": val_fraction,
+        "val_every": val_every,
+        "keep_at_accuracy": None if keep_at_accuracy is None else parse_accuracies(keep_at_accuracy),
+        "stateful": stateful or None,
+        "encoding": encoding,
+        "threads": threads,
+        "out": out,
+        "init_from": init_from,
+    }
+    given = {name: value for name, value in named.items() if value is not None}
+    with _needing("train"):
+        from .trainer import display, loop
+
+        result = (loop.resume if resume else loop.begin)(given, texts or [], display.for_stdout())
+    for line in result.summary():
+        print(line)
+    if result.interrupted:
+        raise typer.Exit(130)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint, or a training run's folder.")
+    ] = DEFAULT_RUN,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="16-bit floats: the same as --precision float16.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit weights: the same as --precision int8.")
+    ] = False,
+    int4: Annotated[
+        bool, typer.Option("--int4", help="4-bit weights: the same as --precision int4.")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 (the default), float16, int8 or int4.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="auto, none, tensorrt or tensorrt-rtx: which builder makes the .plan.")
+    ] = "auto",
+    batch: Annotated[str, typer.Option(help="Batch sizes the .plan serves: min,opt,max.")] = "1,1,64",
+    out: Annotated[
+        Path | None, typer.Option(help="The .onnx file to write; the .plan goes beside it.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint into charlm.onnx, and charlm.plan where TensorRT is installed."""
+    given = [name for name, on in (("float16", fp16), ("int8", int8), ("int4", int4)) if on]
+    given += [precision] if precision else []
+    if len(given) > 1:
+        raise UsageError("give one of --fp16, --int8, --int4, --precision")
+    with _needing("train"):
+        from .export.exporter import export_checkpoint, parse_batch
+
+        made = export_checkpoint(
+            checkpoint,
+            precision=given[0] if given else "float32",
+            out=out,
+            engine=engine,
+            batch=parse_batch(batch),
+            say=print,
+        )
+    if made.plan is None:
+        print(made.plan_note)
+    print(f"next: p2 generate --engine {(made.plan or made.onnx).name}")
+
+
+@app.command()
+def generate(
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="A .onnx or .plan file, or a checkpoint folder;"
+            " a bare name is looked for here, then in artifacts/."
+        ),
+    ] = "charlm.onnx",
+    prompt: Annotated[
+        str, typer.Option(help="Text to continue; with none, the first character is random.")
+    ] = "",
+    prompt_file: Annotated[
+        Path | None, typer.Option(help="Read the prompt from a file (its last line break is dropped).")
+    ] = None,
+    length: Annotated[int, typer.Option(help="Characters to write.")] = 500,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="The same seed writes the same text on every engine; random if not given."),
+    ] = None,
+    num_samples: Annotated[int, typer.Option(help="Texts to write, each with its own noise.")] = 1,
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="Divides the logits: below 1 is safer, above 1 wilder, 0 is --greedy."
+            " Default 1. Excludes --tau."
+        ),
+    ] = None,
+    tau: Annotated[
+        float | None,
+        typer.Option(help="Multiplies the logits: tau 2 is temperature 0.5. Excludes --temperature."),
+    ] = None,
+    greedy: Annotated[bool, typer.Option("--greedy", help="Always the most probable character.")] = False,
+    top_k: Annotated[int, typer.Option(help="Only the k most probable characters; 0 is off.")] = 0,
+    top_p: Annotated[
+        float, typer.Option(help="Only the fewest characters that together reach probability p; 1 is off.")
+    ] = 1.0,
+    min_p: Annotated[
+        float, typer.Option(help="Only characters at least this share as probable as the best; 0 is off.")
+    ] = 0.0,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="End before this text; can be given more than once.")
+    ] = None,
+    on_unknown: Annotated[
+        str, typer.Option(help="Prompt characters that the model does not know: error or skip.")
+    ] = "error",
+    stream: Annotated[
+        bool, typer.Option("--stream/--no-stream", help="Show text as it is written, or when it is done.")
+    ] = True,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Write one JSON object with settings and samples.")
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads; chosen by the model's size if not given.")
+    ] = None,
+) -> None:
+    """Write text with an engine."""
+    if sum((temperature is not None, tau is not None, greedy)) > 1:
+        raise UsageError(
+            "give one of --temperature, --tau, --greedy: tau is 1 / temperature, greedy is temperature 0"
+        )
+    if threads is not None and threads < 1:
+        raise UsageError(f"threads must be at least 1, not {threads}")
+    if on_unknown not in ("error", "skip"):
+        raise UsageError(f"--on-unknown takes error or skip, not {on_unknown!r}")
+    if prompt and prompt_file:
+        raise UsageError("give --prompt or --prompt-file, not both")
+    from .runtime import printing
+    from .runtime.generate import Request
+    from .spec.sampling import Sampling
+
+    if tau is not None:
+        sampling = Sampling.from_tau(tau, top_k, top_p, min_p)
+    else:
+        sampling = Sampling(
+            0.0 if greedy else 1.0 if temperature is None else temperature, top_k, top_p, min_p
+        )
+    request = Request(
+        prompt=_read_prompt(prompt_file) if prompt_file else prompt,
+        length=length,
+        seed=_random_seed() if seed is None else seed,
+        num_samples=num_samples,
+        sampling=sampling,
+        stop=tuple(stop or ()),
+        on_unknown=on_unknown,
+    )
+    from .reports.engines import open_engine
+
+    opened = open_engine(engine, threads)
+    if seed is None and not as_json and not sampling.greedy:
+        print(f"seed {request.seed}", file=sys.stderr)
+    if as_json:
+        printing.print_json(opened, request, sys.stdout)
+    elif stream and num_samples == 1:
+        printing.print_stream(opened, request, sys.stdout)
+    else:
+        printing.print_whole(opened, request, sys.stdout)
+
+
+@app.command()
+def parity(
+    engines: Annotated[
+        list[str] | None,
+        typer.Argument(help="Engine files; with none, every .onnx and .plan in the checkpoint's folder."),
+    ] = None,
+    checkpoint: Annotated[
+        Path, typer.Option(help="The reference: a checkpoint, or a training run's folder.")
+    ] = DEFAULT_RUN,
+    steps: Annotated[int, typer.Option(help="Teacher-forced recurrent steps.")] = 1000,
+    characters: Annotated[int, typer.Option(help="Characters sampled at each of tau 0.5, 1 and 2.")] = 2000,
+    seed: Annotated[int, typer.Option(help="Seed of the text and of the sampling.")] = 0,
+    text: Annotated[
+        Path | None, typer.Option(help="Read this UTF-8 text instead of one that the model writes.")
+    ] = None,
+    json_path: Annotated[
+        Path | None,
+        typer.Option("--json", help="The report; parity.json in the checkpoint's folder if not given."),
+    ] = None,
+) -> None:
+    """Prove that engines say the same as eager PyTorch; exit code 1 if one does not."""
+    with _needing("train"):
+        from .reports import parity_report
+        from .reports.progress import Stages
+
+        with Stages() as stages:
+            results, skipped, target = parity_report.run_parity(
+                engines or [],
+                checkpoint,
+                steps=steps,
+                characters=characters,
+                seed=seed,
+                text=text,
+                json_path=json_path,
+                stages=stages,
+            )
+    console = _console()
+    console.print(parity_report.table(results, skipped))
+    for name, reason in skipped.items():
+        print(f"not run: {name}: {reason}")
+    print(f"report: {target}, picture: {target.with_suffix('.svg')}")
+    failed = [f"{result.path}: {what}" for result in results for what in result.failures]
+    if failed:
+        raise ToleranceExceeded("out of tolerance: " + "; ".join(failed))
+
+
+@app.command()
+def inspect(
+    file: Annotated[str, typer.Argument(help="A checkpoint folder, a .onnx or a .plan.")] = "charlm.onnx",
+    as_json: Annotated[bool, typer.Option("--json", help="Write everything as JSON.")] = False,
+) -> None:
+    """Say what a file holds: card, parameters, bytes a step reads, layers, plan header."""
+    from .reports import inspect as inspection
+
+    found = inspection.describe(file)
+    if as_json:
+        import json
+
+        print(json.dumps(found, indent=2))
+    else:
+        inspection.show(found, _console())
+
+
+@app.command()
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Write everything as JSON.")] = False,
+) -> None:
+    """Say what is installed, which engines can be built and run here, and what would change that."""
+    from .runtime import doctor as checkup
+
+    found = checkup.diagnose()
+    if as_json:
+        import json
+
+        print(json.dumps(found.to_dict(), indent=2))
+    else:
+        checkup.show(found, _console())
+
+
+def _console() -> Console:
+    """A console for tables: as wide as the terminal, and wide enough for any table in a pipe."""
+    from rich.console import Console
+
+    return Console() if sys.stdout.isatty() else Console(width=200)
+
+
+def _random_seed() -> int:
+    import secrets
+
+    return secrets.randbelow(2**32)
+
+
+def _read_prompt(path: Path) -> str:
+    from .spec.files import reading
+
+    with reading(path):
+        data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise P2Error(f"{path} is not UTF-8: byte {error.start} cannot be read") from error
+
+
+@contextlib.contextmanager
+def _needing(extra: str) -> Iterator[None]:
+    """Turn a missing package into the sentence that says which extra brings it."""
+    from .spec.errors import BackendMissing
+
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("p2"):
+            raise
+        raise BackendMissing(f"{error.name} is not installed: pip install 'p2[{extra}]'") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line and return the exit code.
+
+    0: done. 1: it failed, and one sentence on stderr says why. 2: the command was called wrongly.
+    130: interrupted. A `P2Error` is the only exception that is an answer; any other is a bug and
+    keeps its traceback.
+    """
+    try:
+        app(args=argv, standalone_mode=True)
+    except SystemExit as stop:
+        code = stop.code
+        return code if isinstance(code, int) else int(code is not None)
+    except P2Error as error:
+        print(f"p2: {'usage: ' if isinstance(error, UsageError) else ''}{error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("p2: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone. Point stdout elsewhere so that the interpreter's own
+        # flush at exit does not complain, and end as a filter should.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,155 @@
+"""From a checkpoint to files that can be deployed: trace, check, write, build."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..spec import nvidia
+from ..spec.agreement import LIMITS, Agreement
+from ..spec.card import canonical_precision
+from ..spec.errors import P2Error, UsageError
+from ..spec.files import write_bytes
+from ..spec.plan import FLAVOURS
+
+Say = Callable[[str], None]
+
+ENGINES = ("auto", "none", "tensorrt", "tensorrt-rtx")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes:
+        onnx: the step graph.
+        agreement: how well it agreed with the eager model.
+        plan: the TensorRT engine, or None.
+        plan_note: which engine it is, or why there is none.
+    """
+
+    onnx: Path
+    agreement: Agreement
+    plan: Path | None
+    plan_note: str
+
+
+def parse_batch(text: str) -> tuple[int, int, int]:
+    """``min,opt,max`` as three ascending integers.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    try:
+        low, best, high = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(
+            f"--batch takes three numbers, min,opt,max (such as 1,1,64), not {text!r}"
+        ) from error
+    if not 1 <= low <= best <= high:
+        raise UsageError(f"--batch needs 1 <= min <= opt <= max, not {text}")
+    return low, best, high
+
+
+def export_checkpoint(
+    source: Path,
+    *,
+    precision: str = "float32",
+    out: Path | None = None,
+    engine: str = "auto",
+    batch: tuple[int, int, int] = (1, 1, 64),
+    say: Say = lambda _: None,
+) -> Exported:
+    """Export one step of a checkpoint, and build its TensorRT engine where one can be built.
+
+    Args:
+        source: a checkpoint, or a training run's folder (its best checkpoint is taken).
+        precision: ``float32``, ``float16``, ``int8`` or ``int4``.
+        out: the .onnx file; by default the run folder's name inside it
+            (``artifacts/charlm/charlm.onnx``). The plan lies beside it.
+        engine: ``auto`` takes the TensorRT that is installed, ``none`` builds no plan.
+        batch: smallest, usual and largest batch the plan has to serve.
+        say: receives a line about each thing done.
+
+    Raises:
+        P2Error: the checkpoint is missing or damaged, the graph is out of tolerance, the engine
+            asked for is not installed or refuses the graph, or a file cannot be written.
+    """
+    from ..trainer import checkpoint as checkpoints
+    from ..trainer.eager import open_checkpoint
+    from . import builder
+    from .fold import fold
+    from .graph import step_graph
+    from .verify import BATCH, STEPS, verify
+
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
+    precision = canonical_precision(precision)
+    path = _output(source, out)
+    flavour, note = _choose_builder(engine)
+
+    loaded = checkpoints.load(source)
+    card = loaded.card.with_(precision=precision)
+    say(f"{card.cell}, {card.layers} x {card.hidden}, {card.vocab} characters, from {loaded.folder}")
+    model = step_graph(card, fold(card, loaded.model_state)).SerializeToString()
+    measured = verify(model, open_checkpoint(loaded.folder), precision)
+    limits = LIMITS[precision]
+    say(
+        f"{precision} agrees with eager PyTorch over {BATCH} x {STEPS} recurrent steps: largest logit error"
+        f" {measured.max_abs:.2g}, relative {measured.relative:.2g} (limit {limits.relative:g}),"
+        f" KL {measured.kl:.2g} nats (limit {limits.kl:g})"
+    )
+    write_bytes(path, model)
+    say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+    plan = path.with_suffix(".plan")
+    if flavour is None:
+        _drop_stale(plan, say)
+        return Exported(path, measured, None, note)
+    header = builder.build_plan(path, card, plan, engine=flavour, batch=batch)
+    say(f"wrote {plan} ({plan.stat().st_size / 1e6:.1f} MB, {header})")
+    return Exported(path, measured, plan, str(header))
+
+
+def _choose_builder(engine: str) -> tuple[str | None, str]:
+    """Which builder to use, known before any work is done, or None and why."""
+    from . import builder
+
+    if engine == "none":
+        return None, "no plan was asked for"
+    if engine == "auto":
+        found = builder.available()
+        if found:
+            return found[0], ""
+        return None, (
+            "no .plan: no TensorRT is installed that can build here; pip install 'p2[rtx]' brings a builder"
+            " that needs no GPU, pip install 'p2[gpu]' the one for the GPU of this machine"
+        )
+    nvidia.library(FLAVOURS[engine])
+    return engine, ""
+
+
+def _output(source: Path, out: Path | None) -> Path:
+    if out is not None:
+        if out.suffix != ".onnx":
+            raise UsageError(f"--out names the .onnx file to write, not {out}")
+        return out
+    if not source.is_dir():
+        raise P2Error(f"there is no checkpoint {source}: `p2 train` makes one")
+    # A checkpoint inside a run folder (artifacts/charlm/best) is exported beside the run's others.
+    run = (
+        source.parent
+        if (source / "model.json").exists() and (source.parent / "log.jsonl").exists()
+        else source
+    )
+    return run / f"{run.resolve().name}.onnx"
+
+
+def _drop_stale(plan: Path, say: Say) -> None:
+    """Remove a plan of an earlier export: beside the new .onnx it would be another model."""
+    stale = [path for path in (plan, plan.with_name(f"{plan.name}.json")) if path.exists()]
+    for path in stale:
+        path.unlink()
+    if stale:
+        say(f"removed {plan}, which was built from an earlier export")

@@ -1,0 +1,119 @@
+"""Trace one step to ONNX: typed tensors, dynamic batch, the contract's names, the card inside."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import warnings
+from collections.abc import Iterator
+
+import onnx
+import torch
+
+from ..spec.card import Card
+from ..spec.errors import P2Error
+from ..version import __version__
+from .fold import Weights
+from .quantize import quantize
+from .step import Step
+
+OPSET = 21  # the first with block-wise DequantizeLinear and int4
+MAX_BYTES = 2**31 - 2**20  # protobuf's limit for one message, less room for the graph itself
+
+_FLOATS = {"float16": torch.float16}
+
+
+def step_graph(card: Card, weights: Weights) -> onnx.ModelProto:
+    """The step of the model as a checked ONNX model, in the precision that the card names.
+
+    Args:
+        card: the model; its precision decides the tensors' types.
+        weights: float32 tensors from `fold`.
+
+    Raises:
+        P2Error: the file would be larger than one ONNX file can be.
+    """
+    dtype = _FLOATS.get(card.precision, torch.float32)
+    size = sum(tensor.numel() for tensor in weights.values()) * dtype.itemsize
+    if card.precision in ("float32", "float16") and size > MAX_BYTES:
+        raise P2Error(
+            f"the {card.precision} step would take {size / 2**30:.1f} GiB, and one ONNX file holds at most"
+            " 2 GiB: choose a smaller precision (--fp16, --int8 or --int4)"
+        )
+    model = _trace(Step(card, weights, dtype).eval(), card, dtype)
+    _anonymise(model)
+    if card.precision in ("int8", "int4"):
+        quantize(model.graph, card.precision)
+    metadata = card.to_metadata() | {"p2.weights_sha256": f'"{weights_sha256(model.graph)}"'}
+    onnx.helper.set_model_props(model, metadata)
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def weights_sha256(graph: onnx.GraphProto) -> str:
+    """SHA-256 over the raw bytes of all initializers in file order.
+
+    A runtime compares it on loading, so that damage inside the weights is noticed: the ONNX
+    format itself has no checksum.
+    """
+    digest = hashlib.sha256()
+    for tensor in graph.initializer:
+        digest.update(tensor.raw_data)
+    return digest.hexdigest()
+
+
+def _trace(step: Step, card: Card, dtype: torch.dtype) -> onnx.ModelProto:
+    batch = torch.export.Dim("batch", min=1, max=2**16)
+    # A batch of 2 to trace with: 1 would be taken for a constant.
+    token = torch.zeros(2, dtype=torch.int64)
+    states = tuple(torch.zeros(2, card.hidden, dtype=dtype) for _ in card.state_names)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            step,
+            (token, *states),
+            dynamo=True,
+            verbose=False,
+            opset_version=OPSET,
+            input_names=["token", *(f"{name}_in" for name in card.state_names)],
+            output_names=["logits", *(f"{name}_out" for name in card.state_names)],
+            dynamic_shapes=({0: batch}, tuple({0: batch} for _ in states)),
+        )
+    assert program is not None
+    model: onnx.ModelProto = program.model_proto
+    return model
+
+
+def _anonymise(model: onnx.ModelProto) -> None:
+    """Leave out what tracing noted about the machine it ran on (source lines with full paths)."""
+    model.producer_name, model.producer_version = "p2", __version__
+    graph = model.graph
+    graph.name = "p2_step"
+    graph.ClearField("value_info")
+    del model.functions[:], model.metadata_props[:], graph.metadata_props[:]
+    for index, node in enumerate(graph.node):
+        node.name = f"{node.op_type}_{index}"
+        node.doc_string = ""
+        del node.metadata_props[:]
+    for value in (*graph.input, *graph.output, *graph.initializer):
+        value.doc_string = ""
+        del value.metadata_props[:]
+    for tensor in graph.initializer:
+        if not tensor.HasField("raw_data"):  # the runtime reads raw bytes only
+            tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the tracer's remarks about itself (torchvision missing, deprecations) from the person."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

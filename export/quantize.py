@@ -1,0 +1,98 @@
+"""Weight-only quantisation inside the graph: DequantizeLinear in front of every MatMul.
+
+Symmetric, block-wise along the input axis: each run of 32 weights of one output shares a float32
+scale. Standard operators (opset 21), so ONNX Runtime, TensorRT and TensorRT-RTX all read the same
+file. The folded table and the biases stay in float: a step reads one row of them.
+
+The blocks have to divide the rows: TensorRT works the block size out as rows / scales, and
+MatMulNBits needs a power of two from 16 up. So an input width that is no multiple of 16 gets one scale
+per output, which costs accuracy at 4 bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+BLOCKS = (32, 16)
+
+_BITS = {"int8": 8, "int4": 4}
+
+
+def block_for(rows: int) -> int:
+    """The block size for a matrix with this many rows: the whole column if neither 32 nor 16 divides it."""
+    return next((block for block in BLOCKS if rows % block == 0), rows)
+
+
+def quantize_blocks(
+    weights: npt.NDArray[np.float32], bits: int, block: int
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Round weights to signed integers of `bits` bits, a scale for each block of rows.
+
+    scale = max|w| / (2**(bits-1) - 1) over the block, q = round(w / scale): the largest weight of
+    a block is represented exactly, and no error exceeds half a scale.
+
+    Args:
+        weights: float32 ``[inputs, outputs]``.
+        bits: 8 or 4.
+        block: weights that share a scale; divides the inputs.
+
+    Returns:
+        q int8 ``[inputs, outputs]`` and scales float32 ``[inputs / block, outputs]``.
+    """
+    rows, columns = weights.shape
+    grouped = weights.reshape(rows // block, block, columns)
+    top = 2 ** (bits - 1) - 1
+    scales = np.abs(grouped).max(axis=1) / np.float32(top)
+    scales[scales == 0] = 1.0  # an all-zero block: any scale reproduces it
+    q = np.rint(grouped / scales[:, None]).astype(np.int8)
+    return q.reshape(rows, columns), scales
+
+
+def quantize(graph: onnx.GraphProto, precision: str) -> None:
+    """Replace the weights of every MatMul in `graph` by integers and a DequantizeLinear, in place.
+
+    Args:
+        graph: a traced float32 step.
+        precision: ``int8`` or ``int4``.
+    """
+    bits = _BITS[precision]
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    nodes: list[onnx.NodeProto] = []
+    for node in graph.node:
+        if node.op_type == "MatMul" and node.input[1] in initializers:
+            name = node.input[1]
+            weights = numpy_helper.to_array(initializers[name])
+            block = block_for(len(weights))
+            q, scales = quantize_blocks(weights, bits, block)
+            # One scale per column is spelt as a scale per output, without blocks.
+            whole = block == len(weights)
+            layout = {"axis": 1} if whole else {"axis": 0, "block_size": block}
+            initializers[name].CopyFrom(_integers(q, f"{name}_q", bits))
+            graph.initializer.append(numpy_helper.from_array(scales[0] if whole else scales, f"{name}_scale"))
+            nodes.append(
+                helper.make_node(
+                    "DequantizeLinear",
+                    [f"{name}_q", f"{name}_scale"],
+                    [f"{name}_float"],
+                    name=f"DequantizeLinear_{name}",
+                    **layout,
+                )
+            )
+            node.input[1] = f"{name}_float"
+        nodes.append(node)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def _integers(q: npt.NDArray[np.int8], name: str, bits: int) -> TensorProto:
+    if bits == 8:
+        return numpy_helper.from_array(q, name)
+    # ONNX packs two int4 into a byte, the first in the low half, over the flattened tensor.
+    flat = q.reshape(-1).view(np.uint8) & 0x0F
+    if len(flat) % 2:
+        flat = np.append(flat, np.uint8(0))
+    packed = flat[0::2] | (flat[1::2] << 4)
+    return helper.make_tensor(name, TensorProto.INT4, q.shape, packed.tobytes(), raw=True)

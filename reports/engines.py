@@ -1,0 +1,48 @@
+"""Open any engine, whatever its kind, behind `spec.engine.Engine`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ..runtime.locate import locate
+from ..spec.engine import Engine
+
+
+def open_engine(name: str | Path, threads: int | None = None) -> Engine:
+    """The engine that a name or path means: a checkpoint folder, a .onnx or a .plan.
+
+    Args:
+        name: as given to ``--engine``; `runtime.locate.locate` says where it is looked for.
+        threads: processor threads, None to let the engine choose.
+
+    Raises:
+        P2Error: it is missing, damaged, breaks the contract, or cannot run here.
+    """
+    path, kind = locate(str(name))
+    if kind == "onnx":
+        from ..runtime.onnx_engine import open_onnx
+
+        return open_onnx(path, threads)
+    if kind == "plan":
+        from ..runtime.tensorrt import open_plan
+
+        return open_plan(path)
+    return open_checkpoint(path)
+
+
+def open_checkpoint(path: Path) -> Engine:
+    """The eager PyTorch engine of a checkpoint.
+
+    Raises:
+        BackendMissing: PyTorch is not installed.
+    """
+    from ..spec.errors import BackendMissing
+
+    try:
+        from ..trainer.eager import open_checkpoint as open_eager
+    except ModuleNotFoundError as error:
+        raise BackendMissing(
+            f"running a checkpoint needs PyTorch ({error.name} is not installed): pip install 'p2[train]',"
+            " or run an exported .onnx, which does not"
+        ) from error
+    return open_eager(path)

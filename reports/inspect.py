@@ -1,0 +1,150 @@
+"""Say what a file holds, without running it: a checkpoint, a step graph or a plan."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..runtime.locate import locate
+from ..spec.card import Card, bytes_per_step, formula_parameters, stored_parameters
+from ..spec.errors import ContractError, P2Error
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_SHOWN_VOCABULARY = 120
+
+
+def describe(name: str) -> dict[str, Any]:
+    """Everything a file says about itself, as plain JSON values.
+
+    Args:
+        name: a checkpoint folder, a .onnx or a .plan; bare names are looked for as `locate` does.
+
+    Raises:
+        P2Error: it is missing, damaged or breaks the contract.
+    """
+    path, kind = locate(name)
+    size = (
+        sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+        if path.is_dir()
+        else path.stat().st_size
+    )
+    head = {"file": str(path), "kind": kind, "bytes": size}
+    return head | {"onnx": _onnx, "plan": _plan, "checkpoint": _checkpoint}[kind](path)
+
+
+def _model(card: Card) -> dict[str, Any]:
+    return {
+        "card": card.to_dict(),
+        "parameters": {"by_formula": formula_parameters(card), "as_stored": stored_parameters(card)},
+        "bytes_per_step": bytes_per_step(card),
+        "layers": _layers(card),
+    }
+
+
+def _layers(card: Card) -> list[dict[str, Any]]:
+    """Parameters layer by layer, by the textbook formula (one bias vector per gate)."""
+    layers = [{"layer": "embedding", "inputs": card.vocab, "outputs": card.embedding}]
+    layers[0]["parameters"] = card.vocab * card.embedding
+    for index in range(card.layers):
+        inputs = card.embedding if index == 0 else card.hidden
+        count = card.gates * card.hidden * (inputs + card.hidden + 1)
+        layers.append(
+            {"layer": f"{card.cell} {index}", "inputs": inputs, "outputs": card.hidden, "parameters": count}
+        )
+    count = (card.hidden + 1) * card.vocab
+    layers.append({"layer": "output", "inputs": card.hidden, "outputs": card.vocab, "parameters": count})
+    return layers
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    from ..runtime.onnx_format import TYPE_NAMES
+    from ..runtime.step_file import open_step
+
+    step = open_step(path)
+    return _model(step.card) | {
+        "opset": step.opset,
+        "operators": dict(Counter(node.op for node in step.graph.nodes).most_common()),
+        "inputs": {v.name: f"{TYPE_NAMES[v.type]} {list(v.shape)}" for v in step.graph.inputs},
+        "outputs": {v.name: f"{TYPE_NAMES[v.type]} {list(v.shape)}" for v in step.graph.outputs},
+        "tensors": {t.name: f"{TYPE_NAMES[t.type]} {list(t.shape)}" for t in step.graph.tensors.values()},
+    }
+
+
+def _plan(path: Path) -> dict[str, Any]:
+    from ..runtime.plan import read_plan
+
+    plan = read_plan(path)
+    sidecar = plan.sidecar.to_dict()
+    card = sidecar.pop("card")
+    return _model(Card.from_dict(card, str(path))) | {
+        "flavour": plan.header.flavour,
+        "version": plan.header.version,
+        "sidecar": sidecar,
+    }
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        from ..trainer import checkpoint
+    except ModuleNotFoundError as error:
+        raise P2Error(f"reading a checkpoint needs {error.name}: pip install 'p2[train]'") from error
+    loaded = checkpoint.load(path)
+    counted = sum(tensor.numel() for tensor in loaded.model_state.values())
+    described = _model(loaded.card)
+    if counted != described["parameters"]["as_stored"]:
+        raise ContractError(f"{loaded.folder} is damaged: it stores {counted:,} parameters")
+    return described | {"checkpoint": str(loaded.folder), "training": loaded.record.to_dict()}
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """Print a description for a person."""
+    from rich.table import Table
+
+    card = found["card"]
+    vocabulary = card["vocabulary"]
+    shown = repr(vocabulary[:_SHOWN_VOCABULARY]) + ("..." if len(vocabulary) > _SHOWN_VOCABULARY else "")
+    reset = f", reset {card['gru_reset']} the product" if card["cell"] == "gru" else ""
+    rows = {
+        "file": f"{found['file']} ({found['bytes'] / 1e6:.2f} MB)",
+        "model": f"{card['cell']}{reset}, {card['layers']} x {card['hidden']}, embedding {card['embedding']}",
+        "precision": card["precision"],
+        "vocabulary": f"{len(vocabulary)} characters: {shown}",
+        "parameters": f"{found['parameters']['by_formula']:,} by the formula (one bias per gate),"
+        f" {found['parameters']['as_stored']:,} as PyTorch stores them",
+        "a step reads": f"{found['bytes_per_step'] / 1e6:.3f} MB of weights",
+        "checkpoint": card["checkpoint_sha256"] or "unknown",
+        "training text": card["corpus_sha256"] or "unknown",
+        "contract": f"version {card['contract_version']}",
+    }
+    rows |= _rows_of_kind(found)
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        table.add_row(name, value, style="bold" if name == "model" else None)
+    console.print(table, markup=False)
+    layers = Table(title="Layers", title_justify="left")
+    for heading in ("layer", "inputs", "outputs", "parameters"):
+        layers.add_column(heading, justify="left" if heading == "layer" else "right")
+    for layer in found["layers"]:
+        layers.add_row(layer["layer"], *(f"{layer[k]:,}" for k in ("inputs", "outputs", "parameters")))
+    console.print(layers)
+
+
+def _rows_of_kind(found: dict[str, Any]) -> dict[str, str]:
+    if found["kind"] == "onnx":
+        operators = ", ".join(f"{count} {name}" for name, count in found["operators"].items())
+        return {"operators": f"{sum(found['operators'].values())}: {operators}", "opset": str(found["opset"])}
+    if found["kind"] == "plan":
+        sidecar = found["sidecar"]
+        profiles = "; ".join(f"{p['min']},{p['opt']},{p['max']}" for p in sidecar["profiles"])
+        return {
+            "plan": f"{found['flavour']} {found['version']}",
+            "batch profiles": f"{profiles} (min,opt,max)",
+            "built": sidecar["built"],
+            "from ONNX": sidecar["onnx_sha256"],
+        }
+    training = found["training"]
+    sources = ", ".join(training["corpus"]["sources"])
+    return {"trained": f"{training['step']:,} updates, {training['seconds']:.0f} s, on {sources}"}

@@ -1,0 +1,165 @@
+"""A compiled step, loaded: TensorRT's side of running a plan, with no memory of its own.
+
+It knows the engine, its optimization profiles and its execution contexts, and runs one step on
+addresses that the caller names. Works with TensorRT 10, 11 and TensorRT-RTX alike.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..spec.card import Card
+from ..spec.errors import BackendMissing, ContractError, P2Error, UsageError
+from ..spec.nvidia import Library
+from ..spec.plan import TENSORRT_RTX, Profile, contract_breach
+from .plan import Plan
+
+# tensorrt_rtx.EngineInvalidityDiagnostics: the second answer of get_engine_validity is a sum of these.
+_INVALID = {
+    1: "another version of TensorRT-RTX built it",
+    2: "TensorRT-RTX does not run on this GPU",
+    4: "the NVIDIA driver is too old",
+    8: "the CUDA runtime is too old",
+    16: "the GPU has too little memory",
+    32: "the file is malformed",
+    64: "CUDA failed",
+}
+
+
+class CompiledStep:
+    """One step of a model on the GPU.
+
+    Attributes:
+        float_type: dtype of the states, float32 or float16.
+        profiles: smallest, usual and largest batch of each optimization profile.
+    """
+
+    def __init__(self, plan: Plan, library: Library, gpu: str) -> None:
+        """Load a plan.
+
+        Args:
+            plan: the plan.
+            library: the library that built it.
+            gpu: name of the GPU, for error messages.
+
+        Raises:
+            BackendMissing: the plan is not for this GPU.
+            ContractError: the engine breaks the step contract.
+            P2Error: TensorRT does not load it; the message says why.
+        """
+        self._path = plan.path
+        self._library = library
+        self._contexts: dict[int, _Context] = {}
+        self._runtime = library.trt.Runtime(library.logger)
+        self._engine = self._load(plan.data, gpu)
+        self._card = plan.sidecar.card
+        self.float_type = np.dtype(plan.sidecar.float_type)
+        self._check_contract(self._card, plan.sidecar.float_type)
+        self.profiles = self._read_profiles()
+
+    def profile_for(self, batch: int) -> int:
+        """The first profile that covers `batch`; the builder puts the most special one first.
+
+        Raises:
+            UsageError: none does.
+        """
+        for index, (least, _, most) in enumerate(self.profiles):
+            if least <= batch <= most:
+                return index
+        ranges = (f"{least} to {most}" if most > least else str(most) for least, _, most in self.profiles)
+        raise UsageError(
+            f"{self._path} was built for a batch of {' or '.join(ranges)}, not of {batch}:"
+            f" `p2 export --batch 1,{batch},{batch}` builds one for that"
+        )
+
+    def run(self, batch: int, addresses: dict[str, int], stream: int) -> None:
+        """Enqueue one step.
+
+        Args:
+            batch: number of streams.
+            addresses: on the device, for every tensor of the step contract.
+            stream: handle of the CUDA stream.
+
+        Raises:
+            P2Error: TensorRT refuses.
+        """
+        context = self._context(batch, stream)
+        for name, address in addresses.items():
+            if not context.handle.set_tensor_address(name, address):
+                raise self._failed(f"use the memory for {name}")
+        if not context.handle.execute_async_v3(stream):
+            raise self._failed("run a step")
+
+    def close(self) -> None:
+        """Let go of everything; TensorRT wants contexts gone before engines, engines before runtimes."""
+        self._contexts.clear()
+        self._engine = None
+        self._runtime = None
+
+    def _load(self, data: bytes, gpu: str) -> Any:
+        with self._library.listening():
+            if self._library.flavour == TENSORRT_RTX:
+                validity, bits = self._runtime.get_engine_validity(data)
+                if validity == self._library.trt.EngineValidity.INVALID:
+                    raise self._invalid(int(bits), gpu)
+            engine = self._runtime.deserialize_cuda_engine(data)
+            if engine is None:
+                raise self._failed("load the plan")
+        return engine
+
+    def _invalid(self, bits: int, gpu: str) -> BackendMissing:
+        reasons = [text for bit, text in _INVALID.items() if bits & bit] or [self._library.reason()]
+        return BackendMissing(
+            f"{self._path} does not run on the {gpu} with {self._library} ({' and '.join(reasons)}):"
+            " build a plan for this machine with `p2 export`, or run the .onnx file"
+        )
+
+    def _check_contract(self, card: Card, float_type: str) -> None:
+        engine = self._engine
+        tensors = {
+            name: (engine.get_tensor_dtype(name).name, tuple(engine.get_tensor_shape(name))[1:])
+            for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
+        }
+        breach = contract_breach(card, float_type, tensors)
+        if breach:
+            raise ContractError(
+                f"{self._path} breaks the step contract (tensor {breach}): run `p2 export` again"
+            )
+
+    def _read_profiles(self) -> tuple[Profile, ...]:
+        count = self._engine.num_optimization_profiles
+        shapes = (self._engine.get_tensor_profile_shape("token", index) for index in range(count))
+        return tuple((int(least[0]), int(usual[0]), int(most[0])) for least, usual, most in shapes)
+
+    def _context(self, batch: int, stream: int) -> _Context:
+        """The execution context of the right profile, its shapes set to `batch`."""
+        profile = self.profile_for(batch)
+        context = self._contexts.get(profile)
+        if context is not None and context.batch == batch:
+            return context
+        with self._library.listening():
+            if context is None:
+                handle = self._engine.create_execution_context()
+                if handle is None or not handle.set_optimization_profile_async(profile, stream):
+                    raise self._failed("prepare to run")
+                context = self._contexts[profile] = _Context(handle)
+            context.batch = 0
+            shapes: dict[str, tuple[int, ...]] = {"token": (batch,)}
+            shapes |= {f"{name}_in": (batch, self._card.hidden) for name in self._card.state_names}
+            if not all(context.handle.set_input_shape(name, shape) for name, shape in shapes.items()):
+                raise self._failed(f"take a batch of {batch}")
+            context.batch = batch
+        return context
+
+    def _failed(self, task: str) -> P2Error:
+        return P2Error(f"{self._library} could not {task} ({self._path}): {self._library.reason()}")
+
+
+class _Context:
+    """An execution context of one profile, and the batch that its shapes are set to (0: none yet)."""
+
+    def __init__(self, handle: Any) -> None:
+        self.handle = handle
+        self.batch = 0

@@ -1,0 +1,250 @@
+"""What is installed here, which engines can be built and run, and what would make the others work."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..spec import nvidia
+from ..spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT_RTX, Flavour
+from ..version import __version__
+from .installed import PACKAGES, Package, onnxruntimes, packages
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_RTX_MACHINES = ("x86_64", "AMD64")
+_RTX_SYSTEMS = ("Linux", "Windows")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether something can be done here; if not, what is missing and what would change that."""
+
+    possible: bool
+    missing: str = ""
+    remedy: str = ""
+
+
+@dataclass(frozen=True)
+class EngineVerdict:
+    """Whether one kind of engine can be built and run here."""
+
+    engine: str
+    build: Verdict
+    run: Verdict
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that is wrong with the installation, and the command that puts it right."""
+
+    problem: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Everything that `p2 doctor` knows about a machine."""
+
+    system: dict[str, str]
+    packages: dict[str, Package]
+    gpus: nvidia.Gpus
+    engines: list[EngineVerdict] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The diagnosis as plain JSON values."""
+        return asdict(self)
+
+
+def diagnose() -> Diagnosis:
+    """Look at this machine. Never raises, and imports none of the libraries it reports on."""
+    found = Diagnosis(_system(), packages(), nvidia.gpus())
+    found.engines.extend(_engines(found))
+    found.problems.extend(_problems(found))
+    return found
+
+
+def _system() -> dict[str, str]:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {
+        "p2": __version__,
+        "Python": f"{platform.python_version()} ({sys.executable})",
+        "platform": platform.platform(),
+        "CPU": _cpu_name(),
+        "cores": f"{usable} usable of {os.cpu_count()}",
+    }
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, "") or platform.processor() or platform.machine()
+
+
+@dataclass(frozen=True)
+class _Need:
+    """One condition: what is missing if it is not met, and the extra or the sentence that helps."""
+
+    met: bool
+    missing: str
+    extra: str = ""
+    remedy: str = ""
+
+
+def _engines(found: Diagnosis) -> list[EngineVerdict]:
+    train = [_need(found, name) for name in ("torch", "safetensors")]
+    onnxruntime = _need(found, "onnxruntime", "gpu" if found.gpus.devices else "cpu")
+    export = [*train, _need(found, "onnx"), _need(found, "onnxscript"), onnxruntime]
+    rows = [
+        EngineVerdict("checkpoint (PyTorch)", _judge(train), _judge(train)),
+        EngineVerdict(".onnx (ONNX Runtime)", _judge(export), _judge([onnxruntime])),
+    ]
+    for flavour in FLAVOURS.values():
+        library = _need(found, flavour.name)
+        if flavour == TENSORRT_RTX and not _published(found):
+            where = "TensorRT-RTX is made for Linux and Windows on x86-64 only"
+            library = _Need(False, where, remedy=where)
+        gpu = _gpu_need(found, flavour)
+        build = [*export, library] if flavour == TENSORRT_RTX else [*export, library, gpu]
+        run = [library, _need(found, "cuda-bindings", flavour.extra), gpu]
+        rows.append(EngineVerdict(f".plan ({flavour.title})", _judge(build), _judge(run)))
+    return rows
+
+
+def _published(found: Diagnosis) -> bool:
+    return found.packages[TENSORRT_RTX.name].works or (
+        platform.machine() in _RTX_MACHINES and platform.system() in _RTX_SYSTEMS
+    )
+
+
+def _need(found: Diagnosis, name: str, extra: str = "") -> _Need:
+    package = found.packages[name]
+    if package.broken:
+        return _Need(False, f"{name} does not load", remedy=f"pip install --force-reinstall {name}")
+    return _Need(package.works, name, extra or PACKAGES[name])
+
+
+def _gpu_need(found: Diagnosis, flavour: Flavour) -> _Need:
+    devices = found.gpus.devices
+    if not devices:
+        remedy = f"take a machine with an NVIDIA GPU and its driver ({found.gpus.problem} here)"
+        return _Need(False, "an NVIDIA GPU", remedy=remedy)
+    if flavour != TENSORRT_RTX:
+        return _Need(True, "")
+    capability = devices[0].capability
+    supported = ", ".join(f"{major}.{minor}" for major, minor in RTX_CAPABILITIES)
+    return _Need(
+        capability in RTX_CAPABILITIES,
+        f"a GPU that TensorRT-RTX supports (this {devices[0].name} has compute capability"
+        f" {capability[0]}.{capability[1]}, it runs on {supported})",
+        remedy="p2 export --engine tensorrt builds a plan for this GPU",
+    )
+
+
+def _judge(needs: list[_Need]) -> Verdict:
+    lacking = [need for need in needs if not need.met]
+    if not lacking:
+        return Verdict(True)
+    extras = sorted({need.extra for need in lacking if need.extra})
+    remedies = list(dict.fromkeys(need.remedy for need in lacking if need.remedy))
+    if extras:
+        remedies.append(_install(extras))
+    return Verdict(
+        False, ", ".join(dict.fromkeys(need.missing for need in lacking)), "; then ".join(remedies)
+    )
+
+
+def _install(extras: list[str]) -> str:
+    if "gpu" not in extras:
+        return f"pip install 'p2[{','.join(extras)}]'"
+    extras = [extra for extra in extras if extra != "cpu"]
+    install = f"pip install 'p2[{','.join(extras)}]'"
+    # The extra brings onnxruntime-gpu, and the two overwrite each other's files.
+    return f"pip uninstall -y onnxruntime && {install}" if onnxruntimes() == ["onnxruntime"] else install
+
+
+def _problems(found: Diagnosis) -> list[Problem]:
+    problems = []
+    together = onnxruntimes()
+    if len(together) > 1:
+        extra = "gpu" if found.gpus.devices else "cpu"
+        problems.append(
+            Problem(
+                f"{' and '.join(together)} are installed together and overwrite each other's files",
+                f"pip uninstall -y {' '.join(together)} && pip install 'p2[{extra}]'",
+            )
+        )
+    for name, package in found.packages.items():
+        if package.broken:
+            remedy = f"pip install --force-reinstall {name}"
+            problems.append(Problem(f"{name} does not load: {package.broken}", remedy))
+    bindings, driver = found.packages["cuda-bindings"].version, found.gpus.cuda
+    release = (bindings or "").partition(".")[0]
+    if driver and release.isdecimal() and int(release) > driver[0]:
+        problems.append(
+            Problem(
+                f"cuda-bindings {bindings} needs a driver for CUDA {release}, and this one speaks CUDA"
+                f" {driver[0]}.{driver[1]}",
+                f"update the NVIDIA driver, or pip install 'cuda-bindings<{driver[0] + 1}'",
+            )
+        )
+    return problems
+
+
+def show(found: Diagnosis, console: Console) -> None:
+    """Print a diagnosis as tables, with the remedies as whole lines below, ready to copy."""
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = Table("", "", show_header=False, box=None, pad_edge=False)
+    for name, value in found.system.items():
+        facts.add_row(name, Text(value))
+    facts.add_row("NVIDIA driver", Text(_driver_line(found.gpus)))
+    for gpu in found.gpus.devices:
+        capability = f"compute capability {gpu.capability[0]}.{gpu.capability[1]}"
+        facts.add_row("GPU", Text(f"{gpu.name}, {capability}, {gpu.memory / 2**30:.1f} GiB"))
+    console.print(facts)
+
+    packages = Table("package", "version", "", title="Installed", title_justify="left")
+    for name, package in found.packages.items():
+        packages.add_row(name, package.version or "-", Text(package.broken or package.remark))
+    console.print()
+    console.print(packages)
+
+    engines = Table("engine", "build it here", "run it here", title="Engines", title_justify="left")
+    for row in found.engines:
+        engines.add_row(row.engine, Text(_answer(row.build)), Text(_answer(row.run)))
+    console.print()
+    console.print(engines)
+
+    lines = [f"problem: {problem.problem}\n    {problem.remedy}" for problem in found.problems]
+    for row in found.engines:
+        if row.build == row.run and not row.build.possible:
+            lines.append(f"to build and run {row.engine}:\n    {row.build.remedy}")
+            continue
+        for task, verdict in (("build", row.build), ("run", row.run)):
+            if not verdict.possible:
+                lines.append(f"to {task} {row.engine}:\n    {verdict.remedy}")
+    console.print()
+    for line in lines or ["Every engine can be built and run here."]:
+        console.print(Text(line), soft_wrap=True)
+
+
+def _driver_line(gpus: nvidia.Gpus) -> str:
+    if gpus.cuda is None:
+        return gpus.problem
+    cuda = f"speaks CUDA {gpus.cuda[0]}.{gpus.cuda[1]}"
+    return ", ".join(filter(None, (gpus.driver, cuda, gpus.problem)))
+
+
+def _answer(verdict: Verdict) -> str:
+    return "yes" if verdict.possible else f"no: {verdict.missing}"

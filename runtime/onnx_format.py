@@ -1,0 +1,391 @@
+"""Just enough of the ONNX file format to take a step graph apart and wrap it into a loop.
+
+An ONNX file is a protocol-buffer message. A deployment machine needs neither the `onnx` package nor
+the generated classes for that: a message is a run of (field number, wire type, value), and
+what is not understood here is passed on byte by byte. Field numbers are those of onnx.proto3;
+the wire format is protobuf's (varint = 0, 64-bit = 1, length-delimited = 2, 32-bit = 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+Bytes = bytes | memoryview
+
+# TensorProto.DataType
+FLOAT, INT8, INT64, BOOL, FLOAT16, INT4 = 1, 3, 7, 9, 10, 22
+UINT8 = 2
+_NUMPY = {
+    FLOAT: np.float32,
+    UINT8: np.uint8,
+    INT8: np.int8,
+    INT64: np.int64,
+    BOOL: np.bool_,
+    FLOAT16: np.float16,
+}
+_CODES = {np.dtype(kind): code for code, kind in _NUMPY.items()}
+
+TYPE_NAMES = {
+    FLOAT: "float32",
+    UINT8: "uint8",
+    INT8: "int8",
+    INT64: "int64",
+    BOOL: "bool",
+    FLOAT16: "float16",
+    INT4: "int4",
+}
+
+# AttributeProto.AttributeType
+_FLOAT_ATTRIBUTE, _INT_ATTRIBUTE, _GRAPH_ATTRIBUTE, _INTS_ATTRIBUTE = 1, 2, 5, 7
+
+
+class Damaged(ValueError):
+    """The bytes are not the message they should be."""
+
+
+def fields(data: Bytes) -> Iterator[tuple[int, int | memoryview]]:
+    """The (field number, value) pairs of one message.
+
+    Values are integers (varint) or views of the bytes (every other wire type).
+
+    Raises:
+        Damaged: the bytes end inside a field, or are no message.
+    """
+    view = memoryview(data)
+    end, at = len(view), 0
+    while at < end:
+        key, at = _varint(view, at)
+        number, wire = key >> 3, key & 7
+        if number == 0:
+            raise Damaged("field number 0")
+        if wire == 0:
+            value, at = _varint(view, at)
+            yield number, value
+            continue
+        if wire == 2:
+            size, at = _varint(view, at)
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+        else:
+            raise Damaged(f"wire type {wire}")
+        if at + size > end:
+            raise Damaged("it ends inside a field")
+        yield number, view[at : at + size]
+        at += size
+
+
+def _varint(view: memoryview, at: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        if at >= len(view) or shift > 63:
+            raise Damaged("it ends inside a number")
+        byte = view[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+        shift += 7
+
+
+def encode(number: int, value: int | str | Bytes) -> bytes:
+    """One field: an integer as a varint, everything else length-delimited."""
+    if isinstance(value, int):
+        return _to_varint(number << 3) + _to_varint(value & (2**64 - 1))
+    data = value.encode() if isinstance(value, str) else value
+    return b"".join((_to_varint(number << 3 | 2), _to_varint(len(data)), data))
+
+
+def _to_varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def _text(value: int | memoryview) -> str:
+    if isinstance(value, int):
+        raise Damaged("a number where a text belongs")
+    try:
+        return bytes(value).decode()
+    except UnicodeDecodeError as error:
+        raise Damaged("a name is not UTF-8") from error
+
+
+def _message(value: int | memoryview) -> memoryview:
+    if isinstance(value, int):
+        raise Damaged("a number where a message belongs")
+    return value
+
+
+def _integer(value: int | memoryview) -> int:
+    """A signed integer of 64 bits."""
+    if not isinstance(value, int):
+        raise Damaged("a message where a number belongs")
+    return value - 2**64 if value >= 2**63 else value
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """A constant of the graph (TensorProto with raw data).
+
+    Attributes:
+        name: its name in the graph.
+        type: TensorProto.DataType.
+        shape: its dimensions.
+        raw: little-endian elements in row-major order; int4 packed two to a byte, low half first.
+    """
+
+    name: str
+    type: int
+    shape: tuple[int, ...]
+    raw: Bytes
+
+    @classmethod
+    def parse(cls, data: Bytes) -> Tensor:
+        """Read a TensorProto."""
+        name, kind, shape, raw = "", 0, [], memoryview(b"")
+        for number, value in fields(data):
+            if number == 1:
+                if isinstance(value, int):
+                    shape.append(value)
+                else:
+                    at = 0
+                    while at < len(value):
+                        size, at = _varint(value, at)
+                        shape.append(size)
+            elif number == 2:
+                kind = _integer(value)
+            elif number == 8:
+                name = _text(value)
+            elif number == 9:
+                raw = _message(value)
+            elif number in (13, 14):
+                raise Damaged(f"the weights {name!r} lie in another file")
+        tensor = cls(name, kind, tuple(shape), raw)
+        bits = 4 if kind == INT4 else 8 * np.dtype(_NUMPY[kind]).itemsize if kind in _NUMPY else 0
+        count = 1
+        for size in shape:
+            count *= size
+        if bits == 0 or len(raw) != -(-count * bits // 8):
+            raise Damaged(f"the weights {name!r} do not have the size that their shape says")
+        return tensor
+
+    @classmethod
+    def of(cls, name: str, array: npt.NDArray[np.generic]) -> Tensor:
+        """A tensor holding `array`."""
+        contiguous = np.ascontiguousarray(array)
+        return cls(name, _CODES[contiguous.dtype], array.shape, contiguous.reshape(-1).view(np.uint8).data)
+
+    def array(self) -> npt.NDArray[np.generic]:
+        """The elements; int4 comes out as int8."""
+        if self.type != INT4:
+            return np.frombuffer(self.raw, dtype=_NUMPY[self.type]).reshape(self.shape)
+        packed = np.frombuffer(self.raw, dtype=np.uint8)
+        nibbles = np.empty(2 * len(packed), dtype=np.uint8)
+        nibbles[0::2], nibbles[1::2] = packed & 0x0F, packed >> 4
+        signed = ((nibbles ^ 8).astype(np.int8) - np.int8(8))[: int(np.prod(self.shape))]
+        return signed.reshape(self.shape)
+
+    def encoded(self) -> bytes:
+        """The TensorProto's bytes."""
+        dims = b"".join(encode(1, size) for size in self.shape)
+        return dims + encode(2, self.type) + encode(8, self.name) + encode(9, self.raw)
+
+
+@dataclass(frozen=True)
+class Value:
+    """An input or output of a graph.
+
+    Attributes:
+        name: its name.
+        type: TensorProto.DataType of its elements.
+        shape: dimensions, a name where one is left open.
+    """
+
+    name: str
+    type: int
+    shape: tuple[int | str, ...]
+
+    @classmethod
+    def parse(cls, data: Bytes) -> Value:
+        """Read a ValueInfoProto of tensor type."""
+        name, kind, shape = "", 0, []
+        for number, value in fields(data):
+            if number == 1:
+                name = _text(value)
+            if number != 2:
+                continue
+            for _, tensor_type in fields(_message(value)):
+                for part, content in fields(_message(tensor_type)):
+                    if part == 1:
+                        kind = _integer(content)
+                    elif part == 2:
+                        shape = [_dimension(_message(dim)) for _, dim in fields(_message(content))]
+        return cls(name, kind, tuple(shape))
+
+    def encoded(self) -> bytes:
+        """The ValueInfoProto's bytes."""
+        dims = b"".join(encode(1, encode(1 if isinstance(size, int) else 2, size)) for size in self.shape)
+        return encode(1, self.name) + encode(2, encode(1, encode(1, self.type) + encode(2, dims)))
+
+
+def _dimension(data: memoryview) -> int | str:
+    for number, value in fields(data):
+        if number == 1:
+            return _integer(value)
+        if number == 2:
+            return _text(value)
+    return ""
+
+
+Attribute = int | float | list[int] | bytes  # bytes: an encoded GraphProto
+
+
+@dataclass
+class Node:
+    """One operator call. Attributes are kept as encoded AttributeProtos by name."""
+
+    op: str
+    inputs: list[str]
+    outputs: list[str]
+    domain: str = ""
+    attributes: dict[str, bytes] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, data: Bytes) -> Node:
+        """Read a NodeProto."""
+        node = cls("", [], [])
+        for number, value in fields(data):
+            if number == 1:
+                node.inputs.append(_text(value))
+            elif number == 2:
+                node.outputs.append(_text(value))
+            elif number == 4:
+                node.op = _text(value)
+            elif number == 5:
+                attribute = _message(value)
+                name = next((_text(v) for n, v in fields(attribute) if n == 1), "")
+                node.attributes[name] = bytes(attribute)
+            elif number == 7:
+                node.domain = _text(value)
+        return node
+
+    @classmethod
+    def make(
+        cls, op: str, inputs: Iterable[str], outputs: Iterable[str], domain: str = "", **attributes: Attribute
+    ) -> Node:
+        """A node with attributes given as Python values; `bytes` is an encoded graph."""
+        encoded = {name: _attribute(name, value) for name, value in attributes.items()}
+        return cls(op, list(inputs), list(outputs), domain, encoded)
+
+    def integer(self, name: str, default: int) -> int:
+        """An integer attribute."""
+        for number, value in fields(self.attributes.get(name, b"")):
+            if number == 3:
+                return _integer(value)
+        return default
+
+    def encoded(self) -> bytes:
+        """The NodeProto's bytes."""
+        parts = [encode(1, name) for name in self.inputs]
+        parts += [encode(2, name) for name in self.outputs]
+        parts += [encode(4, self.op), *(encode(5, data) for data in self.attributes.values())]
+        if self.domain:
+            parts.append(encode(7, self.domain))
+        return b"".join(parts)
+
+
+def _attribute(name: str, value: Attribute) -> bytes:
+    head = encode(1, name)
+    if isinstance(value, bytes):
+        return head + encode(6, value) + encode(20, _GRAPH_ATTRIBUTE)
+    if isinstance(value, list):
+        return head + b"".join(encode(8, item) for item in value) + encode(20, _INTS_ATTRIBUTE)
+    if isinstance(value, float):
+        return head + _to_varint(2 << 3 | 5) + np.float32(value).tobytes() + encode(20, _FLOAT_ATTRIBUTE)
+    return head + encode(3, value) + encode(20, _INT_ATTRIBUTE)
+
+
+@dataclass
+class Graph:
+    """A graph taken apart."""
+
+    nodes: list[Node] = field(default_factory=list)
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+    inputs: list[Value] = field(default_factory=list)
+    outputs: list[Value] = field(default_factory=list)
+
+    @classmethod
+    def parse(cls, data: Bytes) -> Graph:
+        """Read a GraphProto."""
+        graph = cls()
+        for number, value in fields(data):
+            if number == 1:
+                graph.nodes.append(Node.parse(_message(value)))
+            elif number == 5:
+                tensor = Tensor.parse(_message(value))
+                graph.tensors[tensor.name] = tensor
+            elif number == 11:
+                graph.inputs.append(Value.parse(_message(value)))
+            elif number == 12:
+                graph.outputs.append(Value.parse(_message(value)))
+        return graph
+
+    def encoded(self, name: str) -> bytes:
+        """The GraphProto's bytes."""
+        parts = [encode(1, node.encoded()) for node in self.nodes]
+        parts.append(encode(2, name))
+        parts += [encode(5, tensor.encoded()) for tensor in self.tensors.values()]
+        parts += [encode(11, value.encoded()) for value in self.inputs]
+        parts += [encode(12, value.encoded()) for value in self.outputs]
+        return b"".join(parts)
+
+
+@dataclass
+class Model:
+    """An ONNX file taken apart."""
+
+    graph: Graph
+    opset: int
+    metadata: dict[str, str]
+
+    @classmethod
+    def parse(cls, data: Bytes) -> Model:
+        """Read a ModelProto.
+
+        Raises:
+            Damaged: the bytes are no ONNX model.
+        """
+        graph, opset, metadata = None, 0, {}
+        for number, value in fields(data):
+            if number == 7:
+                graph = Graph.parse(_message(value))
+            elif number == 8:
+                entry = dict(fields(_message(value)))
+                if not len(_message(entry.get(1, memoryview(b"")))):
+                    opset = _integer(entry.get(2, 0))
+            elif number == 14:
+                entry = dict(fields(_message(value)))
+                metadata[_text(entry.get(1, memoryview(b"")))] = _text(entry.get(2, memoryview(b"")))
+        if graph is None or not graph.nodes:
+            raise Damaged("there is no graph in it")
+        return cls(graph, opset, metadata)
+
+
+def encode_model(graph: Graph, opset: int, ir_version: int = 10) -> bytes:
+    """A ModelProto's bytes; com.microsoft operators (ONNX Runtime's own) are allowed in it."""
+    return b"".join(
+        (
+            encode(1, ir_version),
+            encode(2, "p2"),
+            encode(7, graph.encoded("p2")),
+            encode(8, encode(2, opset)),
+            encode(8, encode(1, "com.microsoft") + encode(2, 1)),
+        )
+    )

@@ -1,0 +1,92 @@
+"""Open a plan file as far as that goes without a GPU: header, sidecar, and the library that runs it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..spec import files, nvidia
+from ..spec.errors import BackendMissing, ContractError
+from ..spec.plan import (
+    FLAVOURS,
+    PlanHeader,
+    Sidecar,
+    read_header,
+    read_sidecar,
+    same_version,
+    sidecar_path,
+    write_sidecar,
+)
+
+__all__ = [
+    "Plan",
+    "PlanHeader",
+    "Sidecar",
+    "library_for",
+    "read_header",
+    "read_plan",
+    "read_sidecar",
+    "sidecar_path",
+    "write_sidecar",
+]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that is whole and fits its sidecar.
+
+    Attributes:
+        path: where it is.
+        header: flavour and version.
+        sidecar: what p2 knows about it.
+        data: the engine, for the library to load.
+    """
+
+    path: Path
+    header: PlanHeader
+    sidecar: Sidecar
+    data: bytes
+
+
+def read_plan(path: Path) -> Plan:
+    """Read a plan and its sidecar, and make sure that they belong together.
+
+    Raises:
+        ContractError: not a plan, cut off, no sidecar, or the sidecar of another plan.
+        P2Error: a file cannot be read.
+    """
+    header = read_header(path)  # first, so that a large file of another kind is not read whole
+    sidecar = read_sidecar(path)
+    with files.reading(path):
+        data = path.read_bytes()
+    sidecar.check(path, len(data), hashlib.sha256(data).hexdigest())
+    if sidecar.header != header:
+        raise ContractError(
+            f"{sidecar_path(path)} is damaged: it speaks of {sidecar.header} and the plan of {header};"
+            " run `p2 export` again"
+        )
+    return Plan(path, header, sidecar, data)
+
+
+def library_for(path: Path, header: PlanHeader) -> nvidia.Library:
+    """The installed library that runs a plan; only the version that built it does.
+
+    Raises:
+        BackendMissing: it is not installed, or another version is, or it does not load; the
+            message names the package that would run the plan.
+    """
+    flavour = FLAVOURS[header.flavour]
+    remedy = f"pip install {flavour.name}=={header.version}"
+    if not nvidia.installed(flavour):
+        others = [other.title for other in FLAVOURS.values() if nvidia.installed(other)]
+        here = f"only {others[0]} is" if others else "no TensorRT is"
+        again = "run `p2 export` again to build a plan for that, or " if others else ""
+        raise BackendMissing(f"{path} is a plan for {header}, and {here} installed here: {again}{remedy}")
+    library = nvidia.library(flavour)
+    if not same_version(library.version, header.version):
+        raise BackendMissing(
+            f"{path} was built by {header}, and {library} is installed here; a plan runs only on the version"
+            f" that built it: run `p2 export` again, or {remedy}"
+        )
+    return library

@@ -1,0 +1,119 @@
+"""Open a step graph and hold it to the contract before anything runs.
+
+Whatever is wrong is one sentence here, instead of a riddle from a library later on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import mmap
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..spec.card import Card
+from ..spec.errors import ContractError
+from ..spec.files import reading
+from .onnx_format import FLOAT, FLOAT16, INT64, TYPE_NAMES, Damaged, Graph, Model, Value
+
+
+@dataclass(frozen=True)
+class StepFile:
+    """A step graph that keeps the contract.
+
+    Attributes:
+        path: where it was read from.
+        card: the model it carries.
+        graph: nodes and weights; the weights are views of the mapped file.
+        opset: ONNX operator set version.
+        float_type: element type of the states (`onnx_format.FLOAT` or `FLOAT16`).
+    """
+
+    path: Path
+    card: Card
+    graph: Graph
+    opset: int
+    float_type: int
+
+
+def open_step(path: Path) -> StepFile:
+    """Read and check a step graph.
+
+    Raises:
+        P2Error: it cannot be read.
+        ContractError: it is damaged, carries no card, or breaks the step contract.
+    """
+    with reading(path), path.open("rb") as file:
+        empty = path.stat().st_size == 0
+        data = b"" if empty else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    try:
+        model = Model.parse(data)
+    except Damaged as error:
+        raise ContractError(
+            f"{path} is damaged or not an ONNX file ({error}): export the checkpoint again with `p2 export`"
+        ) from error
+    card = Card.from_metadata(model.metadata, str(path))
+    float_type = _check_values(path, card, model.graph)
+    _check_weights(path, model)
+    return StepFile(path, card, model.graph, model.opset, float_type)
+
+
+def contract_values(card: Card, float_type: int) -> tuple[list[Value], list[Value]]:
+    """The inputs and outputs that the step contract (version 1) asks for."""
+    states = card.state_names
+    shape = ("batch", card.hidden)
+    inputs = [Value("token", INT64, ("batch",)), *(Value(f"{s}_in", float_type, shape) for s in states)]
+    outputs = [Value("logits", FLOAT, ("batch", card.vocab))]
+    outputs += [Value(f"{s}_out", float_type, shape) for s in states]
+    return inputs, outputs
+
+
+def _check_values(path: Path, card: Card, graph: Graph) -> int:
+    initial = [value for value in graph.inputs if value.name not in graph.tensors]
+    float_type = next((value.type for value in initial if value.name.endswith("_in")), FLOAT)
+    wanted_inputs, wanted_outputs = contract_values(card, float_type)
+    for kind, wanted, found in (
+        ("input", wanted_inputs, initial),
+        ("output", wanted_outputs, graph.outputs),
+    ):
+        by_name = {value.name: value for value in found}
+        for value in wanted:
+            if value.name not in by_name:
+                raise _broken(path, f"the {kind} {value.name} is missing")
+            _check_value(path, kind, value, by_name.pop(value.name))
+        if by_name:
+            raise _broken(path, f"there is an {kind} {next(iter(by_name))} that it does not know")
+    if float_type not in (FLOAT, FLOAT16):
+        raise _broken(path, f"the states have element type {float_type}, neither float32 nor float16")
+    return float_type
+
+
+def _check_value(path: Path, kind: str, wanted: Value, found: Value) -> None:
+    if found.type != wanted.type:
+        names = [TYPE_NAMES.get(value.type, f"type {value.type}") for value in (wanted, found)]
+        raise _broken(path, f"the {kind} {wanted.name} must be {names[0]}, and is {names[1]}")
+    open_batch = len(found.shape) > 0 and isinstance(found.shape[0], str)
+    if not open_batch or found.shape[1:] != wanted.shape[1:]:
+        shown = [", ".join(str(size) for size in value.shape) for value in (wanted, found)]
+        raise _broken(path, f"the {kind} {wanted.name} must be [{shown[0]}], and is [{shown[1]}]")
+
+
+def _check_weights(path: Path, model: Model) -> None:
+    try:
+        expected = json.loads(model.metadata["p2.weights_sha256"])
+    except (KeyError, ValueError) as error:
+        raise _broken(path, "it carries no checksum of its weights") from error
+    digest = hashlib.sha256()
+    for tensor in model.graph.tensors.values():
+        digest.update(tensor.raw)
+    if digest.hexdigest() != expected:
+        raise ContractError(
+            f"{path} is damaged: its weights do not have the checksum that it carries;"
+            " export the checkpoint again"
+        )
+
+
+def _broken(path: Path, what: str) -> ContractError:
+    return ContractError(
+        f"{path} breaks the step contract: {what}; export the checkpoint again with `p2 export`"
+    )

@@ -1,0 +1,233 @@
+"""Run a plan: TensorRT or TensorRT-RTX on the first GPU, one step per call, the state on the device.
+
+Each state tensor has two buffers: a step reads one and writes the other, then they change places,
+so no kernel ever writes what another still reads. Tokens go up, logits come down, and the host
+chooses with `spec.sampling.choose`, the definition that every backend matches.
+"""
+
+from __future__ import annotations
+
+import shlex
+import weakref
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ..spec import nvidia
+from ..spec.engine import Snapshot
+from ..spec.errors import BackendMissing, ContractError, UsageError
+from ..spec.plan import FLAVOURS
+from ..spec.sampling import Sampling, choose
+from .compiled import CompiledStep
+from .cuda import Device, aligned
+from .plan import Plan, library_for, read_plan
+
+Tokens = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+_TOKEN_BYTES = 8
+_CHUNK_STEPS = 1024  # steps whose tokens go up in one copy
+_CHUNK_BYTES = 64 << 20  # device memory for the logits of a chunk
+
+
+def open_plan(path: Path, asked: str | None = None) -> PlanEngine:
+    """Load a plan onto the GPU.
+
+    Nothing here can end the process: files are checked first, then what is installed, then
+    whether there is a GPU, and only then is a library asked to load the plan.
+
+    Args:
+        path: the ``.plan`` file, its sidecar beside it.
+        asked: the name by which the person asked for it, where that is not the path.
+
+    Raises:
+        ContractError: the file or its sidecar is damaged, or breaks the step contract.
+        BackendMissing: its library or a GPU is not here.
+        P2Error: a file cannot be read, or TensorRT does not load the plan.
+    """
+    plan = read_plan(path)
+    gpus = nvidia.gpus()
+    if not gpus.devices and not any(map(nvidia.installed, FLAVOURS.values())):
+        raise _no_gpu(path, asked)  # installing TensorRT would not be enough
+    library = library_for(path, plan.header)
+    if not gpus.devices:
+        raise _no_gpu(path, asked)
+    return PlanEngine(plan, library, Device(), gpus.devices[0].name)
+
+
+def _no_gpu(path: Path, asked: str | None) -> BackendMissing:
+    name = Path(asked) if asked else path
+    need = f"{name} needs an NVIDIA GPU and there is none here"
+    if path.with_suffix(".onnx").exists():
+        other = shlex.quote(str(name.with_suffix(".onnx")))
+        return BackendMissing(f"{need}: p2 generate --engine {other} runs the same model on this machine")
+    return BackendMissing(f"{need}: p2 export --engine none writes an .onnx file, which runs on any machine")
+
+
+class PlanState:
+    """One batch of streams on the device.
+
+    Attributes:
+        batch: number of streams.
+        buffers: two sets of addresses by state name, each a ``[batch, hidden]`` tensor of the
+            engine's float type.
+        current: which of the two sets holds the state now.
+    """
+
+    def __init__(self, batch: int, buffers: tuple[dict[str, int], dict[str, int]]) -> None:
+        self.batch = batch
+        self.buffers = buffers
+        self.current = 0
+
+
+class PlanEngine:
+    """A loaded plan: the `spec.engine.Engine` of TensorRT and TensorRT-RTX."""
+
+    def __init__(self, plan: Plan, library: nvidia.Library, device: Device, gpu: str) -> None:
+        """Load the plan onto `device`, which the engine closes with itself.
+
+        Args:
+            plan: the plan.
+            library: the library that built it.
+            device: where it runs.
+            gpu: the device's name.
+
+        Raises:
+            P2Error: as `CompiledStep`.
+        """
+        self.card = plan.sidecar.card
+        self.name = f"{library} {self.card.precision} ({gpu})"
+        self._path = plan.path
+        self._device = device
+        self._scratch: dict[str, tuple[int, int]] = {}
+        try:
+            self._compiled = CompiledStep(plan, library, gpu)
+        except BaseException:
+            device.close()
+            raise
+
+    def zero_state(self, batch: int) -> PlanState:
+        """A state of zeros for `batch` independent streams.
+
+        Raises:
+            UsageError: the plan was not built for that batch.
+            P2Error: the GPU is out of memory.
+        """
+        state, base, nbytes = self._new_state(batch)
+        self._device.zero(base, nbytes)
+        return state
+
+    def feed(self, state: PlanState, tokens: Tokens, *, logits: bool = False) -> Floats | None:
+        """Advance `state` over known tokens (see `spec.engine.Engine.feed`)."""
+        self._check_tokens(tokens)
+        batch, vocab, length = state.batch, self.card.vocab, tokens.shape[1]
+        result = np.empty((batch, length, vocab), np.float32) if logits else None
+        token_row, logits_row = aligned(batch * _TOKEN_BYTES), aligned(batch * vocab * 4)
+        steps = max(1, min(length, _CHUNK_STEPS, _CHUNK_BYTES // logits_row))
+        token_base = self._reserve("token", steps * token_row)
+        logits_base = self._reserve("logits", steps * logits_row if logits else logits_row)
+        stride = logits_row if logits else 0  # unwanted logits all go to the same place
+        for start in range(0, length, steps):
+            count = min(steps, length - start)
+            rows = np.zeros((count, token_row // _TOKEN_BYTES), np.int64)
+            rows[:, :batch] = tokens[:, start : start + count].T
+            self._device.upload(token_base, rows)
+            for index in range(count):
+                self._step(state, token_base + index * token_row, logits_base + index * stride)
+            if result is None:
+                self._device.synchronize()
+                continue
+            values = np.empty((count, logits_row // 4), np.float32)
+            self._device.download(values, logits_base)
+            values = values[:, : batch * vocab].reshape(count, batch, vocab)
+            result[:, start : start + count] = values.swapaxes(0, 1)
+        return result
+
+    def decode(self, state: PlanState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
+        """Write `count` characters per stream (see `spec.engine.Engine.decode`)."""
+        self._check_tokens(last)
+        written = np.empty((state.batch, len(noise)), np.int64)
+        logits = np.empty((state.batch, self.card.vocab), np.float32)
+        token_address = self._reserve("token", state.batch * _TOKEN_BYTES)
+        logits_address = self._reserve("logits", logits.nbytes)
+        for index, scaled_noise in enumerate(noise):
+            self._device.upload(token_address, np.ascontiguousarray(last, np.int64))
+            self._step(state, token_address, logits_address)
+            self._device.download(logits, logits_address)
+            last = choose(logits, scaled_noise, sampling)
+            written[:, index] = last
+        return written
+
+    def snapshot(self, state: PlanState) -> Snapshot:
+        """A copy of `state`: float32 ``[batch, hidden]`` per state name, whatever the engine's type."""
+        snapshot: Snapshot = {}
+        for name, address in state.buffers[state.current].items():
+            values = np.empty((state.batch, self.card.hidden), self._compiled.float_type)
+            self._device.download(values, address)
+            snapshot[name] = values.astype(np.float32)
+        return snapshot
+
+    def restore(self, snapshot: Snapshot) -> PlanState:
+        """A state equal to a snapshot, of this or another backend.
+
+        Raises:
+            ContractError: the snapshot is of another model.
+            UsageError: the plan was not built for its batch.
+        """
+        names = self.card.state_names
+        batch = len(next(iter(snapshot.values()), ()))
+        shapes = {name: values.shape for name, values in snapshot.items()}
+        if shapes != dict.fromkeys(names, (batch, self.card.hidden)):
+            raise ContractError(
+                f"the saved state does not fit {self._path}: it has {shapes}, and the model needs"
+                f" {', '.join(names)}, each [batch, {self.card.hidden}]"
+            )
+        state, _, _ = self._new_state(batch)
+        for name, address in state.buffers[0].items():
+            self._device.upload(address, np.ascontiguousarray(snapshot[name], self._compiled.float_type))
+        self._device.synchronize()
+        return state
+
+    def close(self) -> None:
+        """Give back everything on the GPU; the engine cannot be used afterwards."""
+        self._compiled.close()
+        self._device.close()
+
+    def _new_state(self, batch: int) -> tuple[PlanState, int, int]:
+        """A state with its contents undefined, its first address and its size in bytes."""
+        self._compiled.profile_for(batch)
+        names = self.card.state_names
+        each = aligned(batch * self.card.hidden * self._compiled.float_type.itemsize)
+        nbytes = 2 * len(names) * each
+        base = self._device.allocate(nbytes)
+        first = {name: base + index * each for index, name in enumerate(names)}
+        second = {name: address + len(names) * each for name, address in first.items()}
+        state = PlanState(batch, (first, second))
+        # When nobody holds the state any more; at the end of the process the driver cleans up.
+        weakref.finalize(state, self._device.free, base).atexit = False
+        return state, base, nbytes
+
+    def _reserve(self, purpose: str, nbytes: int) -> int:
+        """The address of at least `nbytes` of scratch memory, kept from call to call."""
+        address, size = self._scratch.get(purpose, (0, 0))
+        if size < nbytes:
+            self._device.free(address)
+            self._scratch.pop(purpose, None)
+            address = self._device.allocate(nbytes)
+            self._scratch[purpose] = (address, nbytes)
+        return address
+
+    def _step(self, state: PlanState, token: int, logits: int) -> None:
+        """Enqueue one step; `token` and `logits` are addresses on the device."""
+        source, target = state.buffers[state.current], state.buffers[1 - state.current]
+        addresses = {"token": token, "logits": logits}
+        addresses |= {f"{name}_in": address for name, address in source.items()}
+        addresses |= {f"{name}_out": address for name, address in target.items()}
+        self._compiled.run(state.batch, addresses, self._device.stream)
+        state.current = 1 - state.current
+
+    def _check_tokens(self, tokens: Tokens) -> None:
+        # A GPU reads from whatever address a wrong token makes, so the host has to look.
+        if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.card.vocab):
+            raise UsageError(f"a token lies outside the vocabulary of {self.card.vocab} characters")

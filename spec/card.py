@@ -1,0 +1,267 @@
+"""The model card: everything about a model that is not a weight.
+
+It travels inside every artifact (``model.json`` beside the weights, ``metadata_props`` of the
+ONNX file, the JSON sidecar of a plan), so a model can never be run with another's vocabulary.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ContractError, UsageError
+
+CONTRACT_VERSION = 1
+
+CELLS = ("rnn", "lstm", "gru")
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+RESETS = ("after", "before")
+PRECISIONS = ("float32", "float16", "int8", "int4")
+ALIASES = {"fp32": "float32", "fp16": "float16", "half": "float16", "float": "float32"}
+
+MAX_LAYERS = 99  # state names carry two digits
+
+
+def canonical_precision(name: str) -> str:
+    """The canonical name of a precision (``fp16`` -> ``float16``).
+
+    Raises:
+        UsageError: there is no such precision.
+    """
+    precision = ALIASES.get(name, name)
+    if precision not in PRECISIONS:
+        raise UsageError(f"unknown precision {name!r}: choose one of {', '.join(PRECISIONS)}")
+    return precision
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a recurrent character model is.
+
+    Attributes:
+        cell: ``rnn`` (tanh), ``lstm`` or ``gru``.
+        layers: recurrent layers stacked, 1 to 99.
+        embedding: width of the character embedding.
+        hidden: width of each layer's state.
+        vocabulary: the distinct characters in ascending code-point order; a token is an index
+            into it.
+        gru_reset: whether a GRU's reset gate acts ``after`` the recurrent product (PyTorch,
+            cuDNN, ONNX ``linear_before_reset=1``) or ``before`` it (the original formulation).
+            Always ``after`` for the other cells.
+        precision: number format of the weights in this artifact.
+        checkpoint_sha256: SHA-256 of the safetensors file this artifact was made from.
+        corpus_sha256: SHA-256 of the training text (UTF-8).
+        contract_version: version of the step contract.
+        producer: the program that wrote the artifact.
+    """
+
+    cell: str
+    layers: int
+    embedding: int
+    hidden: int
+    vocabulary: str
+    gru_reset: str = "after"
+    precision: str = "float32"
+    checkpoint_sha256: str = ""
+    corpus_sha256: str = ""
+    contract_version: int = CONTRACT_VERSION
+    producer: str = ""
+
+    def __post_init__(self) -> None:
+        problem = _problem(self)
+        if problem:
+            raise UsageError(problem)
+
+    @property
+    def vocab(self) -> int:
+        """Number of distinct characters, V."""
+        return len(self.vocabulary)
+
+    @property
+    def gates(self) -> int:
+        """Gate products per layer, G: 1 (rnn), 3 (gru) or 4 (lstm)."""
+        return GATES[self.cell]
+
+    @property
+    def state_names(self) -> tuple[str, ...]:
+        """``h_00, h_01, ...`` then, for the LSTM, ``c_00, c_01, ...``: each is ``[batch, hidden]``."""
+        kinds = ("h", "c") if self.cell == "lstm" else ("h",)
+        return tuple(f"{kind}_{layer:02d}" for kind in kinds for layer in range(self.layers))
+
+    def with_(self, **changes: Any) -> Card:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The card as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str) -> Card:
+        """Read a card from JSON values.
+
+        Args:
+            data: what `to_dict` gave.
+            where: the file it comes from, for the error message.
+
+        Raises:
+            ContractError: a field is missing or wrong, or the contract version is not ours.
+        """
+        if not isinstance(data, dict):
+            raise ContractError(f"{where}: the model card is damaged (not a JSON object)")
+        version = data.get("contract_version")
+        if version != CONTRACT_VERSION:
+            raise ContractError(
+                f"{where}: made for step contract version {version!r}, this p2 speaks version"
+                f" {CONTRACT_VERSION}: export the checkpoint again with this p2"
+            )
+        fields = {field.name: field for field in dataclasses.fields(cls)}
+        missing = [
+            name
+            for name, field in fields.items()
+            if name not in data and field.default is dataclasses.MISSING
+        ]
+        if missing:
+            raise ContractError(f"{where}: the model card lacks {', '.join(missing)}")
+        values = {name: data[name] for name in fields if name in data}
+        for name, value in values.items():
+            expected = int if fields[name].type == "int" else str
+            if not isinstance(value, expected) or isinstance(value, bool):
+                raise ContractError(f"{where}: the model card's {name} is not {expected.__name__}: {value!r}")
+        try:
+            return cls(**values)
+        except UsageError as error:
+            raise ContractError(f"{where}: the model card is damaged: {error}") from error
+
+    def to_metadata(self) -> dict[str, str]:
+        """The card as string pairs, for the ``metadata_props`` of an ONNX file.
+
+        Numbers are written in decimal, strings as JSON literals in ASCII, so that any vocabulary
+        (line breaks, lone surrogates) survives tools that expect plain text.
+        """
+        return {f"p2.{name}": json.dumps(value) for name, value in self.to_dict().items()}
+
+    @classmethod
+    def from_metadata(cls, metadata: dict[str, str], where: str) -> Card:
+        """Read a card from the ``metadata_props`` of an ONNX file.
+
+        Raises:
+            ContractError: there is no card, or it is damaged.
+        """
+        fields = {name.removeprefix("p2."): text for name, text in metadata.items() if name.startswith("p2.")}
+        if not fields:
+            raise ContractError(
+                f"{where} carries no model card, so p2 did not make it: export a checkpoint with `p2 export`"
+            )
+        try:
+            return cls.from_dict({name: json.loads(text) for name, text in fields.items()}, where)
+        except ValueError as error:
+            raise ContractError(f"{where}: the model card is damaged ({error})") from error
+
+
+def _problem(card: Card) -> str:
+    """What is wrong with a card, as a sentence, or the empty string."""
+    if card.cell not in CELLS:
+        return f"unknown cell {card.cell!r}: choose one of {', '.join(CELLS)}"
+    for name in ("layers", "embedding", "hidden"):
+        if getattr(card, name) < 1:
+            return f"{name} must be at least 1, not {getattr(card, name)}"
+    if card.layers > MAX_LAYERS:
+        return f"layers must be at most {MAX_LAYERS}, not {card.layers}"
+    if card.gru_reset not in RESETS:
+        return f"unknown gru_reset {card.gru_reset!r}: choose one of {', '.join(RESETS)}"
+    if card.gru_reset != "after" and card.cell != "gru":
+        return f"gru_reset {card.gru_reset!r} is for the gru, not for the {card.cell}"
+    if card.precision not in PRECISIONS:
+        return f"unknown precision {card.precision!r}: choose one of {', '.join(PRECISIONS)}"
+    if not card.vocabulary:
+        return "the vocabulary is empty"
+    if any(a >= b for a, b in zip(card.vocabulary, card.vocabulary[1:], strict=False)):
+        return "the vocabulary is not sorted, or holds a character twice"
+    return ""
+
+
+def formula_parameters(card: Card) -> int:
+    """Trainable numbers by the textbook formula: one bias vector per gate.
+
+    For one LSTM layer with its output layer this is the seed's question 1.2 (b),
+    4*N_in*N_h + 4*N_h*N_h + N_h*N_out + 4*N_h + N_out, plus the embedding V*E; deeper layers
+    take the hidden width as their input; G gates in place of 4 for the other cells.
+    """
+    total = card.vocab * card.embedding + card.hidden * card.vocab + card.vocab
+    for layer in range(card.layers):
+        inputs = card.embedding if layer == 0 else card.hidden
+        total += card.gates * (inputs * card.hidden + card.hidden * card.hidden + card.hidden)
+    return total
+
+
+def stored_parameters(card: Card) -> int:
+    """Trainable numbers as PyTorch stores them: two bias vectors per gate."""
+    return formula_parameters(card) + card.layers * card.gates * card.hidden
+
+
+def step_shapes(card: Card) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that one folded step reads; matrices are ``[inputs, outputs]``.
+
+    ``table`` ``[V, G*H]`` is the embedding folded into layer 0 with all its biases, ``w_LL`` the
+    product of layer LL: of the state alone in layer 0, of ``[x, h]`` in deeper layers, where
+    ``b_LL`` holds the biases. ``w_out``, ``b_out`` are the output layer. A GRU differs, because
+    its candidate gate takes the input and the reset state apart:
+
+    - reset after the product: ``w_LL`` is the product of the state for all gates, ``w_x_LL`` that
+      of the input in deeper layers, ``b_hn_LL`` the bias inside the reset product;
+    - reset before: ``w_LL`` and ``b_LL`` cover the gates r and z, ``w_n_LL`` and ``b_n_LL`` the
+      candidate.
+
+    Gates stand in the order i, f, o, g (LSTM) and r, z, n (GRU): those with a sigmoid first, so
+    that one call covers them.
+    """
+    hidden = card.hidden
+    wide = card.gates * hidden
+    shapes: dict[str, tuple[int, ...]] = {"table": (card.vocab, wide)}
+    for layer in range(card.layers):
+        rows = hidden if layer == 0 else 2 * hidden
+        if card.cell != "gru":
+            shapes[f"w_{layer:02d}"] = (rows, wide)
+        elif card.gru_reset == "after":
+            shapes[f"w_{layer:02d}"] = (hidden, wide)
+            shapes[f"b_hn_{layer:02d}"] = (hidden,)
+            if layer:
+                shapes[f"w_x_{layer:02d}"] = (hidden, wide)
+        else:
+            shapes[f"w_{layer:02d}"] = (rows, 2 * hidden)
+            shapes[f"w_n_{layer:02d}"] = (rows, hidden)
+        if layer and card.cell == "gru" and card.gru_reset == "before":
+            shapes[f"b_{layer:02d}"] = (2 * hidden,)
+            shapes[f"b_n_{layer:02d}"] = (hidden,)
+        elif layer:
+            shapes[f"b_{layer:02d}"] = (wide,)
+    shapes["w_out"] = (hidden, card.vocab)
+    shapes["b_out"] = (card.vocab,)
+    return shapes
+
+
+def bytes_per_step(card: Card) -> int:
+    """Bytes of weights that one step at batch 1 must read (one row of the folded table).
+
+    Quantised matrices count their integers and one float32 scale per 32 weights; the table, the
+    biases and everything of a float artifact count at the float width.
+    """
+    width = 2 if card.precision == "float16" else 4
+    bits = {"int8": 8, "int4": 4}.get(card.precision)
+    total = 0
+    for name, shape in step_shapes(card).items():
+        if name == "table":
+            total += shape[1] * width
+        elif bits and name.startswith("w_"):
+            rows, columns = shape
+            blocks = -(-rows // 32)
+            total += rows * columns * bits // 8 + blocks * columns * 4
+        else:
+            count = 1
+            for size in shape:
+                count *= size
+            total += count * width
+    return total

@@ -1,0 +1,255 @@
+"""The plan container: a TensorRT engine as the builder wrote it, and a JSON sidecar beside it.
+
+``charlm.plan`` stays a raw engine, so that trtexec and Triton load it as it is (anything in front of
+the engine's own header breaks both). What p2 has to know about it, the model card first of all, is
+in ``charlm.plan.json``. The engine's header names its library and version in the first 28 bytes:
+enough to refuse a plan that cannot run here before any library is asked to load it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from . import files
+from .card import Card
+from .errors import ContractError
+
+SIDECAR_VERSION = 1
+
+# The states' type, and TensorRT's name for it.
+FLOAT_TYPES = {"float32": "FLOAT", "float16": "HALF"}
+
+# What a TensorRT-RTX plan runs on unless it was built for something else: the library's own default.
+RTX_CAPABILITIES = ((8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+
+Profile = tuple[int, int, int]
+
+_HEADER_BYTES = 28
+_VERSION_AT = 24
+_AGAIN = "run `p2 export` again"
+
+
+@dataclass(frozen=True)
+class Flavour:
+    """One of the two TensorRT libraries; their plans are not interchangeable.
+
+    Attributes:
+        name: the pip package, and the word for `p2 export --engine`.
+        title: how a person calls it.
+        magic: first four bytes of its plans.
+        module: the Python module.
+        extra: the p2 extra that brings it.
+    """
+
+    name: str
+    title: str
+    magic: bytes
+    module: str
+    extra: str
+
+
+TENSORRT = Flavour("tensorrt", "TensorRT", b"ftrt", "tensorrt", "gpu")
+TENSORRT_RTX = Flavour("tensorrt-rtx", "TensorRT-RTX", b"vtrt", "tensorrt_rtx", "rtx")
+FLAVOURS = {flavour.name: flavour for flavour in (TENSORRT, TENSORRT_RTX)}
+
+
+@dataclass(frozen=True)
+class PlanHeader:
+    """What a plan says about itself.
+
+    Attributes:
+        flavour: ``tensorrt`` or ``tensorrt-rtx``.
+        version: of the library that built it, ``major.minor.patch.build``; only the same version
+            runs it.
+    """
+
+    flavour: str
+    version: str
+
+    def __str__(self) -> str:
+        return f"{FLAVOURS[self.flavour].title} {self.version}"
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two versions agree in all the numbers that both have (``10.0.0b6`` is 10.0.0.6)."""
+    numbers = [re.findall(r"\d+", version)[:4] for version in (one, other)]
+    return all(int(a) == int(b) for a, b in zip(*numbers, strict=False))
+
+
+def read_header(path: Path) -> PlanHeader:
+    """Read the header of a plan.
+
+    Raises:
+        ContractError: the file is not a plan.
+        P2Error: it cannot be read.
+    """
+    with files.reading(path), path.open("rb") as file:
+        return parse_header(file.read(_HEADER_BYTES), path)
+
+
+def parse_header(data: bytes, path: Path) -> PlanHeader:
+    """The header in the first bytes of a plan: a magic word, and the version in bytes 24 to 27.
+
+    Args:
+        data: at least the first 28 bytes of the file.
+        path: where they come from, for the error message.
+
+    Raises:
+        ContractError: these bytes do not begin a plan.
+    """
+    flavours = {flavour.magic: flavour.name for flavour in FLAVOURS.values()}
+    name = flavours.get(data[:4])
+    if name is None:
+        beginning = f"it begins with {data[:4]!r}" if data else "it is empty"
+        raise ContractError(f"{path} is not a TensorRT plan: {beginning}; {_AGAIN}")
+    if len(data) < _HEADER_BYTES:
+        raise ContractError(f"{path} is cut off: only {len(data)} bytes are left of it; {_AGAIN}")
+    version = ".".join(str(byte) for byte in data[_VERSION_AT:_HEADER_BYTES])
+    return PlanHeader(name, version)
+
+
+@dataclass(frozen=True)
+class Sidecar:
+    """What p2 knows about a plan.
+
+    Attributes:
+        card: the model.
+        flavour: ``tensorrt`` or ``tensorrt-rtx``.
+        version: of the library that built the plan.
+        onnx_sha256: SHA-256 of the ONNX file that was compiled. (Two builds of one file differ in
+            their bytes, so this is what says that two plans hold the same model.)
+        plan_sha256: SHA-256 of the plan.
+        plan_bytes: size of the plan.
+        float_type: type of the states, ``float32`` or ``float16``.
+        profiles: smallest, usual and largest batch of each optimization profile.
+        settings: what the builder was told.
+        built: when, ISO 8601 in UTC.
+    """
+
+    card: Card
+    flavour: str
+    version: str
+    onnx_sha256: str
+    plan_sha256: str
+    plan_bytes: int
+    float_type: str
+    profiles: tuple[Profile, ...]
+    settings: dict[str, Any]
+    built: str
+
+    @property
+    def header(self) -> PlanHeader:
+        """The header that the plan must have."""
+        return PlanHeader(self.flavour, self.version)
+
+    def check(self, path: Path, size: int, sha256: str) -> None:
+        """Make sure that this sidecar describes the plan at `path`.
+
+        Args:
+            path: the plan, for the error message.
+            size: its bytes.
+            sha256: their SHA-256.
+
+        Raises:
+            ContractError: the plan is cut off, or is not the one that the sidecar describes.
+        """
+        if size < self.plan_bytes:
+            raise ContractError(
+                f"{path} is cut off: it has {size} bytes and {sidecar_path(path).name} says"
+                f" {self.plan_bytes}; copy it again, or {_AGAIN}"
+            )
+        if size != self.plan_bytes or sha256 != self.plan_sha256:
+            raise ContractError(
+                f"{path} is not the plan that {sidecar_path(path).name} describes (one of them was replaced"
+                f" or damaged): copy both again, or {_AGAIN}"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The sidecar as plain JSON values."""
+        profiles = [dict(zip(("min", "opt", "max"), profile, strict=True)) for profile in self.profiles]
+        return {"sidecar_version": SIDECAR_VERSION} | asdict(self) | {"profiles": profiles}
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str) -> Sidecar:
+        """Read a sidecar from JSON values.
+
+        Raises:
+            ContractError: a field is missing or wrong.
+        """
+        if not isinstance(data, dict):
+            raise ContractError(f"{where} is damaged: not a JSON object; {_AGAIN}")
+        version = data.get("sidecar_version")
+        if version != SIDECAR_VERSION:
+            raise ContractError(
+                f"{where} has sidecar version {version!r}, this p2 reads version {SIDECAR_VERSION}: {_AGAIN}"
+            )
+        card = Card.from_dict(data.get("card"), where)
+        try:
+            profiles = tuple((int(p["min"]), int(p["opt"]), int(p["max"])) for p in data["profiles"])
+            sidecar = cls(
+                card=card,
+                plan_bytes=int(data["plan_bytes"]),
+                profiles=profiles,
+                settings=dict(data["settings"]),
+                **{name: str(data[name]) for name in _TEXTS},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise ContractError(f"{where} is damaged: {what}; {_AGAIN}") from error
+        if sidecar.flavour not in FLAVOURS or sidecar.float_type not in FLOAT_TYPES or not profiles:
+            raise ContractError(f"{where} is damaged: unknown flavour or float type, or no profile; {_AGAIN}")
+        return sidecar
+
+
+_TEXTS = ("flavour", "version", "onnx_sha256", "plan_sha256", "float_type", "built")
+
+
+def contract_breach(card: Card, float_type: str, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
+    """The name of a tensor that breaks the step contract, or the empty string.
+
+    Args:
+        card: the model.
+        float_type: type of its states, a key of `FLOAT_TYPES`.
+        tensors: by name, the type as TensorRT calls it and the shape without the batch.
+    """
+    state = (FLOAT_TYPES[float_type], (card.hidden,))
+    expected: dict[str, tuple[str, tuple[int, ...]]] = {
+        "token": ("INT64", ()),
+        "logits": ("FLOAT", (card.vocab,)),
+    }
+    for name in card.state_names:
+        expected[f"{name}_in"] = expected[f"{name}_out"] = state
+    return min((name for name in tensors | expected if tensors.get(name) != expected.get(name)), default="")
+
+
+def sidecar_path(plan: Path) -> Path:
+    """Where the sidecar of a plan is: ``charlm.plan`` -> ``charlm.plan.json``."""
+    return plan.with_name(f"{plan.name}.json")
+
+
+def write_sidecar(plan: Path, sidecar: Sidecar) -> None:
+    """Write the sidecar of the plan at `plan`, whole or not at all.
+
+    Raises:
+        P2Error: the file system refused.
+    """
+    files.write_json(sidecar_path(plan), sidecar.to_dict())
+
+
+def read_sidecar(plan: Path) -> Sidecar:
+    """Read the sidecar of the plan at `plan`.
+
+    Raises:
+        ContractError: it is missing or damaged.
+        P2Error: it cannot be read, or is not JSON.
+    """
+    path = sidecar_path(plan)
+    if not path.exists():
+        raise ContractError(
+            f"{path} is missing, and without it nobody knows which model {plan.name} holds: copy it"
+            f" beside the plan, or {_AGAIN}"
+        )
+    return Sidecar.from_dict(files.read_json(path), str(path))

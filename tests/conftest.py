@@ -1,0 +1,147 @@
+"""Shared fixtures: small random models, made by hand, and what they must say, by numpy."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from p2.spec.card import Card
+
+Arrays = dict[str, npt.NDArray[np.float32]]
+
+CELLS = [("rnn", "after"), ("lstm", "after"), ("gru", "after"), ("gru", "before")]
+VOCABULARY = "".join(sorted("abcdefghijklmnopqrstuvwxyz .,\n"))
+
+
+def make_card(
+    cell: str = "lstm", reset: str = "after", layers: int = 2, hidden: int = 32, **changes: object
+) -> Card:
+    card = Card(cell, layers, 8, hidden, VOCABULARY, gru_reset=reset, checkpoint_sha256="c" * 64)
+    return card.with_(**changes)
+
+
+@functools.cache
+def random_parameters(card: Card, seed: int = 0) -> Arrays:
+    """Weights of about the size that training gives, under PyTorch's names."""
+    rng = np.random.default_rng(seed)
+    hidden, wide = card.hidden, card.gates * card.hidden
+    shapes = {"embedding.weight": (card.vocab, card.embedding)}
+    for layer in range(card.layers):
+        inputs = card.embedding if layer == 0 else hidden
+        shapes[f"rnn.weight_ih_l{layer}"] = (wide, inputs)
+        shapes[f"rnn.weight_hh_l{layer}"] = (wide, hidden)
+        shapes[f"rnn.bias_ih_l{layer}"] = shapes[f"rnn.bias_hh_l{layer}"] = (wide,)
+    shapes |= {"output.weight": (card.vocab, hidden), "output.bias": (card.vocab,)}
+    # A vanilla RNN with a spectral radius above 1 is chaotic: no two roundings would agree for long.
+    scale = {"rnn": 0.8, "lstm": 1.2, "gru": 1.2}[card.cell] / np.sqrt(hidden)
+    arrays = {name: (rng.standard_normal(shape) * scale).astype(np.float32) for name, shape in shapes.items()}
+    arrays["output.weight"] *= 3
+    return arrays
+
+
+def sigmoid(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    return 1 / (1 + np.exp(-x))
+
+
+class NumpyModel:
+    """The equations of the three cells written out in float64, in PyTorch's conventions."""
+
+    def __init__(self, card: Card, parameters: Arrays) -> None:
+        self.card = card
+        self.p = {name: array.astype(np.float64) for name, array in parameters.items()}
+
+    def zero(self, batch: int) -> dict[str, npt.NDArray[np.float64]]:
+        return {name: np.zeros((batch, self.card.hidden)) for name in self.card.state_names}
+
+    def step(
+        self, state: dict[str, npt.NDArray[np.float64]], token: npt.NDArray[np.int64]
+    ) -> npt.NDArray[np.float64]:
+        p, size = self.p, self.card.hidden
+        x = p["embedding.weight"][token]
+        for layer in range(self.card.layers):
+            h = state[f"h_{layer:02d}"]
+            w_ih, w_hh = p[f"rnn.weight_ih_l{layer}"], p[f"rnn.weight_hh_l{layer}"]
+            b_ih, b_hh = p[f"rnn.bias_ih_l{layer}"], p[f"rnn.bias_hh_l{layer}"]
+            given = x @ w_ih.T + b_ih
+            if self.card.cell == "rnn":
+                h = np.tanh(given + h @ w_hh.T + b_hh)
+            elif self.card.cell == "lstm":
+                i, f, g, o = np.split(given + h @ w_hh.T + b_hh, 4, axis=1)
+                c = sigmoid(f) * state[f"c_{layer:02d}"] + sigmoid(i) * np.tanh(g)
+                state[f"c_{layer:02d}"] = c
+                h = sigmoid(o) * np.tanh(c)
+            else:
+                r = sigmoid(given[:, :size] + h @ w_hh[:size].T + b_hh[:size])
+                z = sigmoid(given[:, size : 2 * size] + h @ w_hh[size : 2 * size].T + b_hh[size : 2 * size])
+                w_n, b_n = w_hh[2 * size :], b_hh[2 * size :]
+                if self.card.gru_reset == "after":
+                    n = np.tanh(given[:, 2 * size :] + r * (h @ w_n.T + b_n))
+                else:
+                    n = np.tanh(given[:, 2 * size :] + (r * h) @ w_n.T + b_n)
+                h = (1 - z) * n + z * h
+            state[f"h_{layer:02d}"] = x = h
+        return x @ p["output.weight"].T + p["output.bias"]
+
+    def run(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """Logits [batch, length, vocab] from a zero state."""
+        state = self.zero(len(tokens))
+        return np.stack([self.step(state, column) for column in tokens.T], axis=1)
+
+
+@functools.cache
+def step_bytes(card: Card, seed: int = 0) -> bytes:
+    import torch
+
+    from p2.export.fold import fold
+    from p2.export.graph import step_graph
+
+    parameters = {name: torch.from_numpy(array) for name, array in random_parameters(card, seed).items()}
+    return step_graph(card, fold(card, parameters)).SerializeToString()
+
+
+@pytest.fixture(params=CELLS, ids=["rnn", "lstm", "gru", "gru-before"])
+def cell(request: pytest.FixtureRequest) -> tuple[str, str]:
+    """Every cell, with the GRU in both variants: (cell, reset)."""
+    return request.param
+
+
+@pytest.fixture
+def card_of() -> Callable[..., Card]:
+    """Make a card: ``card_of("lstm", layers=1)``."""
+    return make_card
+
+
+@pytest.fixture
+def numpy_model() -> Callable[..., NumpyModel]:
+    """The independent reference for a card's random weights."""
+    return lambda card, seed=0: NumpyModel(
+        card.with_(precision="float32"), random_parameters(make_plain(card), seed)
+    )
+
+
+def make_plain(card: Card) -> Card:
+    return card.with_(precision="float32")
+
+
+@pytest.fixture
+def parameters_of() -> Callable[..., Arrays]:
+    """A card's random weights under PyTorch's names."""
+    return lambda card, seed=0: random_parameters(make_plain(card), seed)
+
+
+@pytest.fixture
+def write_step(tmp_path: Path) -> Callable[..., Path]:
+    """Export the step of a card's random weights: ``write_step(card)`` -> path of the .onnx."""
+
+    def write(card: Card, seed: int = 0, name: str = "charlm.onnx") -> Path:
+        random_parameters(make_plain(card), seed)
+        path = tmp_path / name
+        path.write_bytes(step_bytes(card, seed))
+        return path
+
+    return write

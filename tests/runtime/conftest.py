@@ -1,0 +1,309 @@
+"""A GPU made of host memory, and a TensorRT made of numpy that really computes the step on it.
+
+The double is stricter than the real thing: work waits until somebody synchronises, fresh memory
+is full of NaN, every access must lie inside a live allocation, and a step must not write where
+it reads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+import hashlib
+import types
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p2.runtime.cuda import Device
+from p2.runtime.plan import Plan
+from p2.runtime.tensorrt import PlanEngine
+from p2.spec.card import Card
+from p2.spec.nvidia import Library
+from p2.spec.plan import FLAVOURS, PlanHeader, Sidecar
+
+
+class FakeCuda:
+    """`cuda.bindings.runtime` in host memory."""
+
+    class cudaError_t(enum.IntEnum):  # noqa: N801
+        cudaSuccess = 0
+        cudaErrorMemoryAllocation = 2
+        cudaErrorInsufficientDriver = 35
+        cudaErrorIllegalAddress = 700
+
+    class cudaMemcpyKind(enum.IntEnum):  # noqa: N801
+        cudaMemcpyHostToDevice = 1
+        cudaMemcpyDeviceToHost = 2
+
+    cudaStreamNonBlocking = 1
+
+    def __init__(self, memory: int = 1 << 28, devices: int = 1) -> None:
+        self.memory, self.devices = memory, devices
+        self.blocks: dict[int, tuple[np.ndarray, int]] = {}
+        self.queue: list[Callable[[], None]] = []
+        self.streams = 0
+        self.failing: dict[str, int] = {}
+
+    def __getattribute__(self, name: str) -> Any:
+        attribute = object.__getattribute__(self, name)
+        if name.startswith("cuda") and callable(attribute) and not isinstance(attribute, type):
+            code = object.__getattribute__(self, "failing").get(name)
+            if code is not None:
+                return lambda *_: (self.cudaError_t(code), None)
+        return attribute
+
+    def used(self) -> int:
+        return sum(size for _, size in self.blocks.values())
+
+    def view(self, address: int, nbytes: int) -> np.ndarray:
+        for start, (block, size) in self.blocks.items():
+            if start <= address and address + nbytes <= start + size:
+                offset = address - block.ctypes.data
+                return block[offset : offset + nbytes]
+        raise AssertionError(f"{nbytes} bytes at {address:#x} are not allocated")
+
+    def run_queue(self) -> None:
+        waiting, self.queue = self.queue, []
+        for work in waiting:
+            work()
+
+    def cudaGetDeviceCount(self):
+        return (self.cudaError_t.cudaSuccess, self.devices)
+
+    def cudaSetDevice(self, index):
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaStreamCreateWithFlags(self, flags):
+        self.streams += 1
+        return (self.cudaError_t.cudaSuccess, 77)
+
+    def cudaStreamDestroy(self, stream):
+        self.streams -= 1
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaStreamSynchronize(self, stream):
+        self.run_queue()
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaMalloc(self, nbytes):
+        if self.used() + nbytes > self.memory:
+            return (self.cudaError_t.cudaErrorMemoryAllocation, 0)
+        block = np.full(nbytes + 256, 0xFF, np.uint8)
+        address = -(-block.ctypes.data // 256) * 256
+        self.blocks[address] = (block, nbytes)
+        return (self.cudaError_t.cudaSuccess, address)
+
+    def cudaFree(self, address):
+        self.run_queue()
+        del self.blocks[address]
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaMemGetInfo(self):
+        return (self.cudaError_t.cudaSuccess, self.memory - self.used(), self.memory)
+
+    def cudaMemcpyAsync(self, target, source, nbytes, kind, stream):
+        assert stream == 77
+
+        def copy() -> None:
+            if kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice:
+                self.view(target, nbytes)[:] = np.frombuffer(ctypes.string_at(source, nbytes), np.uint8)
+            else:
+                ctypes.memmove(target, self.view(source, nbytes).tobytes(), nbytes)
+
+        self.queue.append(copy)
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaMemsetAsync(self, address, value, nbytes, stream):
+        def fill() -> None:
+            self.view(address, nbytes)[:] = value
+
+        self.queue.append(fill)
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaGetErrorString(self, error):
+        texts = {2: b"out of memory", 35: b"CUDA driver version is insufficient for CUDA runtime version"}
+        return (self.cudaError_t.cudaSuccess, texts.get(int(error), b"an illegal memory access was encountered"))
+
+    def cudaGetErrorName(self, error):
+        return (self.cudaError_t.cudaSuccess, error.name.encode())
+
+
+class DataType(enum.Enum):
+    FLOAT, HALF, INT64 = range(3)
+
+
+@dataclass
+class FakeTensorRT:
+    """A `tensorrt` module whose only engine is one numpy model; `steps` records what ran."""
+
+    cuda: FakeCuda
+    card: Card
+    model: Any
+    float_type: str
+    profiles: list[tuple[int, int, int]]
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)  # in which order the objects were let go
+    validity: tuple[int, int] = (0, 0)
+    refuses: set[str] = field(default_factory=set)
+    changed: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+
+    __version__ = "1.7.1.116"
+    EngineValidity = types.SimpleNamespace(VALID=0, SUBOPTIMAL=1, INVALID=2)
+
+    class ILogger:
+        ERROR = 1
+
+    def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        kind = {"float32": "FLOAT", "float16": "HALF"}[self.float_type]
+        tensors: dict[str, tuple[str, tuple[int, ...]]] = {"token": ("INT64", (-1,))}
+        for end in ("in", "out"):
+            tensors |= {f"{name}_{end}": (kind, (-1, self.card.hidden)) for name in self.card.state_names}
+        return tensors | {"logits": ("FLOAT", (-1, self.card.vocab))} | self.changed
+
+    def Runtime(self, logger):
+        return FakeRuntime(self, logger)
+
+
+class FakeRuntime:
+    def __init__(self, trt: FakeTensorRT, logger: Any) -> None:
+        self.trt, self.logger = trt, logger
+        weakref.finalize(self, trt.gone.append, "runtime").atexit = False
+
+    def get_engine_validity(self, data):
+        return self.trt.validity
+
+    def deserialize_cuda_engine(self, data):
+        if "deserialize" in self.trt.refuses:
+            self.logger.log(1, "IRuntime::deserializeCudaEngine: Error Code 1:\n Cuda Runtime (no luck)")
+            return None
+        return FakeEngine(self.trt, self.logger)
+
+
+class FakeEngine:
+    def __init__(self, trt: FakeTensorRT, logger: Any) -> None:
+        self.trt, self.logger = trt, logger
+        self.names = list(trt.tensors())
+        self.num_io_tensors = len(self.names)
+        self.num_optimization_profiles = len(trt.profiles)
+        weakref.finalize(self, trt.gone.append, "engine").atexit = False
+
+    def get_tensor_name(self, index):
+        return self.names[index]
+
+    def get_tensor_dtype(self, name):
+        return DataType[self.trt.tensors()[name][0]]
+
+    def get_tensor_shape(self, name):
+        return self.trt.tensors()[name][1]
+
+    def get_tensor_profile_shape(self, name, index):
+        return tuple((batch, *self.get_tensor_shape(name)[1:]) for batch in self.trt.profiles[index])
+
+    def create_execution_context(self):
+        if "context" in self.trt.refuses:
+            self.logger.log(1, "out of memory while creating a context")
+            return None
+        return FakeContext(self.trt, self.logger)
+
+
+class FakeContext:
+    def __init__(self, trt: FakeTensorRT, logger: Any) -> None:
+        self.trt, self.logger = trt, logger
+        self.profile = -1
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.addresses: dict[str, int] = {}
+        weakref.finalize(self, trt.gone.append, "context").atexit = False
+
+    def set_optimization_profile_async(self, profile, stream):
+        self.profile = profile
+        return True
+
+    def set_input_shape(self, name, shape):
+        assert len(shape) == len(self.trt.tensors()[name][1])
+        least, _, most = self.trt.profiles[self.profile]
+        self.shapes[name] = shape
+        return "shape" not in self.trt.refuses and least <= shape[0] <= most
+
+    def set_tensor_address(self, name, address):
+        assert name in self.trt.tensors()
+        self.addresses[name] = address
+        return address % 256 == 0
+
+    def execute_async_v3(self, stream):
+        if "execute" in self.trt.refuses:
+            self.logger.log(1, "IExecutionContext::enqueueV3: Error Code 3: API Usage Error")
+            return False
+        assert stream == 77
+        trt, card, addresses = self.trt, self.trt.card, dict(self.addresses)
+        assert set(addresses) == set(trt.tensors())
+        assert len(set(addresses.values())) == len(addresses), "a step writes where it reads"
+        (batch,) = self.shapes["token"]
+        assert all(self.shapes[f"{name}_in"] == (batch, card.hidden) for name in card.state_names)
+        trt.steps.append({"profile": self.profile, "batch": batch, "addresses": addresses})
+
+        def tensor(name: str, dtype: Any, width: int) -> np.ndarray:
+            nbytes = batch * width * np.dtype(dtype).itemsize
+            return trt.cuda.view(addresses[name], nbytes).view(dtype).reshape(batch, width)
+
+        def step() -> None:
+            state = {
+                name: tensor(f"{name}_in", trt.float_type, card.hidden).astype(np.float64)
+                for name in card.state_names
+            }
+            token = tensor("token", np.int64, 1)[:, 0]
+            assert (token >= 0).all(), "the token was never written"
+            tensor("logits", np.float32, card.vocab)[:] = trt.model.step(state, token)
+            for name, values in state.items():
+                tensor(f"{name}_out", trt.float_type, card.hidden)[:] = values
+
+        trt.cuda.queue.append(step)
+        return True
+
+
+@pytest.fixture
+def fake_cuda() -> FakeCuda:
+    """A GPU of 256 MiB made of host memory."""
+    return FakeCuda()
+
+
+@dataclass
+class Bench:
+    """A plan engine on doubles."""
+
+    engine: PlanEngine
+    trt: FakeTensorRT
+    cuda: FakeCuda
+    plan: Plan
+    library: Library
+
+
+def make_plan(card: Card, float_type: str = "float32", flavour: str = "tensorrt-rtx", version: str = "1.7.1.116") -> Plan:
+    """A plan in memory whose engine no library could load, with a sidecar that fits it."""
+    data = FLAVOURS[flavour].magic + bytes(20) + bytes(map(int, version.split("."))) + bytes(100)
+    sidecar = Sidecar(
+        card, flavour, version, "0" * 64, hashlib.sha256(data).hexdigest(), len(data), float_type,
+        ((1, 1, 1), (1, 4, 8)), {"tf32": False}, "2024-05-01T12:00:00+00:00",
+    )  # fmt: skip
+    return Plan(Path("charlm.plan"), PlanHeader(flavour, version), sidecar, data)
+
+
+@pytest.fixture
+def bench(card_of, numpy_model, fake_cuda) -> Callable[..., Bench]:
+    """Load an engine on the doubles: ``bench(card, float_type="float16", refuses={"execute"})``."""
+
+    def load(card: Card | None = None, float_type: str = "float32", flavour: str = "tensorrt-rtx", **how: Any) -> Bench:
+        card = card or card_of()
+        plan = make_plan(card, float_type, flavour)
+        profiles = list(plan.sidecar.profiles)
+        trt = FakeTensorRT(fake_cuda, card, numpy_model(card), float_type, profiles, **how)
+        library = Library(FLAVOURS[flavour], trt)
+        engine = PlanEngine(plan, library, Device(fake_cuda), "NVIDIA Test")
+        return Bench(engine, trt, fake_cuda, plan, library)
+
+    return load

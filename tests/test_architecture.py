@@ -1,0 +1,152 @@
+"""Who may import whom, read from the source: every room knows only the rooms below it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# Room -> rooms it may import. Everything may import the ground floor and the version.
+ALLOWED = {
+    "spec": set(),
+    "runtime": set(),
+    "trainer": set(),
+    "export": {"trainer"},
+    "reports": {"trainer", "export", "runtime"},
+}
+# Room -> libraries it must not import at all.
+FORBIDDEN = {
+    "spec": {
+        "torch",
+        "onnx",
+        "onnxruntime",
+        "tensorrt",
+        "tensorrt_rtx",
+        "cuda",
+        "rich",
+        "typer",
+        "matplotlib",
+    },
+    "runtime": {"torch", "onnx", "safetensors", "typer", "matplotlib"},
+    "trainer": {"onnx", "onnxruntime", "tensorrt", "tensorrt_rtx", "typer"},
+    "export": {"typer", "rich"},
+    "reports": {"typer"},
+}
+# Every package that only an extra brings.
+OPTIONAL = "torch onnx onnxscript onnxruntime safetensors charset_normalizer matplotlib tensorrt tensorrt_rtx cuda"
+# Libraries that are imported inside functions only, because they are slow or may be missing.
+LAZY = {"onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "matplotlib"}
+
+
+def modules() -> list[Path]:
+    return [path for room in ALLOWED for path in sorted((ROOT / room).rglob("*.py"))]
+
+
+def imports(path: Path) -> list[tuple[int, str, bool]]:
+    """(level, dotted name, whether at the top of the module) of every import."""
+    tree = ast.parse(path.read_text())
+    top = set(tree.body)
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name, node in top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            found += [
+                (node.level, f"{base}.{a.name}" if not base or node.level else base, node in top)
+                for a in node.names
+            ]
+    return found
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_keep_the_floor_plan(path):
+    room = path.relative_to(ROOT).parts[0]
+    depth = len(path.relative_to(ROOT / room).parts)
+    for level, name, at_top in imports(path):
+        first = name.lstrip(".").split(".")[0]
+        if level == depth + 1:
+            assert first in {"spec", "version", room} | ALLOWED[room], f"{path} imports {name}"
+        elif level == 0:
+            assert first != "p2", f"{path}: inside the package imports are relative, not {name}"
+            assert first not in FORBIDDEN[room], f"{path} imports {name}"
+            assert not (at_top and first in LAZY), f"{path} imports {name} at the top"
+        assert level <= depth + 1, f"{path} reaches out of the package"
+
+
+def test_files_can_be_read_in_one_sitting():
+    sizes = {
+        path.relative_to(ROOT): len(path.read_text().splitlines()) for path in [*modules(), ROOT / "cli.py"]
+    }
+    assert {path: size for path, size in sizes.items() if size > 500} == {}
+
+
+def run_without(missing: str, code: str) -> subprocess.CompletedProcess[str]:
+    """Run code in an interpreter in which some packages cannot be imported."""
+    block = (
+        "import sys\n"
+        "class Block:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.split('.')[0] in {set(missing.split())!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n"
+        "sys.meta_path.insert(0, Block())\n"
+    )
+    return subprocess.run([sys.executable, "-c", block + code], capture_output=True, text=True, check=False)
+
+
+RUNTIME_MODULES = [
+    f"p2.runtime.{p.stem}" for p in sorted((ROOT / "runtime").glob("*.py")) if p.stem != "__init__"
+]
+
+
+@pytest.mark.parametrize("module", RUNTIME_MODULES)
+def test_the_runtime_imports_without_torch_and_its_friends(module):
+    done = run_without(OPTIONAL, f"import {module}")
+    assert done.returncode == 0, done.stderr
+
+
+def test_help_needs_nothing_heavy():
+    done = run_without(
+        f"numpy {OPTIONAL}",
+        "from p2.cli import main; sys.exit(main(['--help']))",
+    )
+    assert done.returncode == 0, done.stderr
+    assert "generate" in done.stdout
+
+
+def test_text_is_the_same_without_torch(card_of, write_step):
+    from p2.runtime.generate import Request
+    from p2.runtime.onnx_engine import open_onnx
+    from p2.runtime.printing import write_samples
+
+    path = write_step(card_of())
+    done = run_without(
+        "torch onnx onnxscript safetensors",
+        f"from p2.cli import main; sys.exit(main(['generate', '--engine', {str(path)!r}, '--seed', '7']))",
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.rstrip("\n") == write_samples(open_onnx(path), Request(seed=7))[0].rstrip("\n")
+
+
+@pytest.mark.parametrize(
+    ("missing", "command", "says"),
+    [
+        ("torch", ["train"], "pip install 'p2[train]'"),
+        ("torch", ["export"], "pip install 'p2[train]'"),
+        ("torch", ["generate", "--engine", "."], "pip install 'p2[train]'"),
+        ("onnxruntime", ["generate", "--engine", "FILE"], "pip install 'p2[cpu]'"),
+    ],
+)
+def test_a_missing_package_is_a_sentence_with_its_cure(missing, command, says, card_of, write_step):
+    path = str(write_step(card_of()))
+    argv = [path if word == "FILE" else word for word in command]
+    done = run_without(missing, f"from p2.cli import main; sys.exit(main({argv!r}))")
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1

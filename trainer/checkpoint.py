@@ -1,0 +1,214 @@
+"""A checkpoint: a folder with a readable ``model.json`` and weights that execute nothing.
+
+``model.json`` holds the card, the training record and the name and SHA-256 of each tensor file:
+``model-<step>.safetensors`` with the weights, and, where a run can go on from,
+``optimizer-<step>.safetensors`` with Adam's moments and the carried state.
+
+Replacing ``model.json`` is the commit. Tensor files are written before it under names that it does
+not yet mention, and files it no longer mentions are removed after it, so the folder holds one whole
+checkpoint, the old or the new, whenever the program may be killed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from ..spec.card import Card
+from ..spec.errors import ContractError, P2Error
+from ..spec.files import read_json, reading, write_bytes, write_json
+from .model import CharModel
+from .record import Record
+
+MANIFEST = "model.json"
+FORMAT = "p2 checkpoint 1"
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A loaded checkpoint.
+
+    Attributes:
+        card: what the model is; `checkpoint_sha256` is the hash of the weight file.
+        model_state: float32 tensors under the names of `CharModel.state_dict`.
+        record: how it was trained.
+        folder: where it lies.
+    """
+
+    card: Card
+    model_state: Tensors
+    record: Record
+    folder: Path
+
+
+def save(
+    folder: Path,
+    card: Card,
+    model_state: Mapping[str, Tensor],
+    record: Record,
+    training_state: Mapping[str, Tensor] | None = None,
+) -> Card:
+    """Write a checkpoint, replacing the one in `folder`, if any.
+
+    Args:
+        folder: created if it does not exist.
+        card: the model's card.
+        model_state: the weights, ``CharModel.state_dict()``.
+        record: the run so far.
+        training_state: what else `--resume` needs; None for a checkpoint that is only kept.
+
+    Returns:
+        The card with `checkpoint_sha256` filled in.
+
+    Raises:
+        P2Error: the file system refused; the checkpoint that was there still is.
+    """
+    taken = _names_in(folder)
+    files = {}
+    for kind, tensors in (("model", model_state), ("optimizer", training_state)):
+        if tensors is not None:
+            name = _free_name(f"{kind}-{record.step}", taken)
+            data = _serialise(tensors)
+            write_bytes(folder / name, data)
+            files[kind] = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
+    card = card.with_(checkpoint_sha256=files["model"]["sha256"])
+    manifest = {"format": FORMAT, "card": card.to_dict(), "training": record.to_dict(), "files": files}
+    write_json(folder / MANIFEST, manifest)
+    current = {entry["name"] for entry in files.values()}
+    for path in folder.glob("*.safetensors"):
+        if path.name not in current:
+            with contextlib.suppress(OSError):  # a leftover is harmless
+                path.unlink()
+    return card
+
+
+def load(path: Path) -> Checkpoint:
+    """Read the checkpoint in `path`, or, if `path` is a run folder, its ``best``, else its ``last``.
+
+    Raises:
+        P2Error: there is no checkpoint.
+        ContractError: it is damaged, or not one of this version.
+    """
+    folder = _checkpoint_folder(path)
+    manifest = _manifest(folder)
+    where = str(folder / MANIFEST)
+    card = Card.from_dict(manifest.get("card"), where)
+    record = Record.from_dict(manifest.get("training"), where)
+    tensors = _tensors(folder, manifest, "model")
+    if tensors is None:
+        raise ContractError(f"{where} is damaged: it names no weight file")
+    _check_shapes(card, tensors, folder)
+    return Checkpoint(card, tensors, record, folder)
+
+
+def load_training_state(checkpoint: Checkpoint) -> Tensors:
+    """The tensors that `save` was given as `training_state`.
+
+    Raises:
+        ContractError: there are none, or they are damaged.
+    """
+    tensors = _tensors(checkpoint.folder, _manifest(checkpoint.folder), "optimizer")
+    if tensors is None:
+        raise ContractError(f"{checkpoint.folder} holds weights only, so a run cannot go on from it")
+    return tensors
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Whether a checkpoint was ever committed to this folder."""
+    return (folder / MANIFEST).is_file()
+
+
+def _checkpoint_folder(path: Path) -> Path:
+    for folder in (path, path / "best", path / "last"):
+        if holds_checkpoint(folder):
+            return folder
+    if path.is_file():
+        raise P2Error(f"{path} is a file, not a checkpoint folder")
+    if not path.exists():
+        raise P2Error(f"there is no checkpoint {path}: make one with `p2 train --out {path}`")
+    raise P2Error(f"{path} holds no checkpoint: it has no {MANIFEST}, and no best or last folder with one")
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / MANIFEST
+    try:
+        manifest = read_json(path)
+    except P2Error as error:
+        raise ContractError(str(error)) from error
+    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
+        raise ContractError(f"{path} is damaged: it does not describe a checkpoint")
+    if manifest.get("format") != FORMAT:
+        raise ContractError(f"{path} is of the format {manifest.get('format')!r}, this p2 reads {FORMAT!r}")
+    return manifest
+
+
+def _tensors(folder: Path, manifest: dict[str, Any], kind: str) -> Tensors | None:
+    """The tensors of one file of the checkpoint, or None if it has no such file."""
+    entry = manifest["files"].get(kind)
+    if entry is None:
+        return None
+    try:
+        path = folder / Path(entry["name"]).name
+        digest = entry["sha256"]
+    except (TypeError, KeyError) as error:
+        raise ContractError(f"{folder / MANIFEST} is damaged: its list of files is not readable") from error
+    with reading(path):
+        data = path.read_bytes()
+    if hashlib.sha256(data).hexdigest() != digest:
+        raise ContractError(
+            f"{path} is damaged: it is not the file that {MANIFEST} describes (SHA-256 differs,"
+            f" {len(data):,} bytes): copy the checkpoint again, or train again"
+        )
+    try:
+        tensors: Tensors = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise ContractError(f"{path} is not a readable safetensors file ({error})") from error
+    return tensors
+
+
+def _check_shapes(card: Card, tensors: Tensors, folder: Path) -> None:
+    with torch.device("meta"):
+        expected = CharModel(card).state_dict()
+    missing = sorted(set(expected) - set(tensors))
+    unknown = sorted(set(tensors) - set(expected))
+    if missing or unknown:
+        problem = f"lack {', '.join(missing)}" if missing else f"hold the unknown {', '.join(unknown)}"
+        raise ContractError(f"the weights in {folder} {problem}: they do not belong to this {MANIFEST}")
+    for name, tensor in tensors.items():
+        wanted = expected[name]
+        if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
+            raise ContractError(
+                f"the weights in {folder} do not fit the card in {MANIFEST}: {name} is {tensor.dtype}"
+                f" {list(tensor.shape)}, not {wanted.dtype} {list(wanted.shape)}"
+            )
+
+
+def _names_in(folder: Path) -> set[str]:
+    """Tensor files that are there, so that a new one never overwrites what model.json points to."""
+    return {path.name for path in folder.glob("*.safetensors")}
+
+
+def _free_name(stem: str, taken: set[str]) -> str:
+    name, attempt = f"{stem}.safetensors", 1
+    while name in taken:
+        attempt += 1
+        name = f"{stem}-{attempt}.safetensors"
+    return name
+
+
+def _serialise(tensors: Mapping[str, Tensor]) -> bytes:
+    # On a GPU the weights of a recurrent layer share one storage, which safetensors refuses; copies do not.
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    data: bytes = safetensors.torch.save(plain, metadata={"format": "pt"})
+    return data

@@ -1,0 +1,59 @@
+"""The training curve: ``log.jsonl`` as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from ..spec.files import write_atomically
+from .runfolder import read_log
+
+_TRAIN, _VALIDATION = "#4477aa", "#cc3311"  # apart for colour-blind readers too
+
+
+def draw(log: Path, target: Path) -> bool:
+    """Draw bits per character and accuracy over the updates, training and held-out text, as SVG.
+
+    Args:
+        log: a ``log.jsonl`` with at least one line.
+        target: the picture.
+
+    Returns:
+        Whether it was drawn: without matplotlib it is not.
+
+    Raises:
+        P2Error: a file cannot be read or written.
+    """
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    entries = read_log(log)
+    # The same log always gives the same file: no date, no random ids.
+    with matplotlib.rc_context({"svg.hashsalt": "p2", "svg.fonttype": "none"}):
+        figure = Figure(figsize=(10, 4), layout="constrained")
+        bits, accuracy = figure.subplots(1, 2)
+        _panel(bits, entries, "bits_per_character", "bits per character (loss / ln 2)")
+        _panel(accuracy, entries, "accuracy", "accuracy of the next character")
+        accuracy.set_ylim(0, 1)
+
+        def fill(file: BinaryIO) -> None:
+            figure.savefig(file, format="svg", metadata={"Date": None})
+
+        write_atomically(target, fill)
+    return True
+
+
+def _panel(axes: Any, entries: list[dict[str, Any]], name: str, title: str) -> None:
+    for key, label, colour, style in (
+        (name, "training batch", _TRAIN, "-"),
+        (f"val_{name}", "held-out text", _VALIDATION, "o-"),
+    ):
+        points = [(entry["step"], entry[key]) for entry in entries if key in entry]
+        if points:
+            axes.plot(*zip(*points, strict=True), style, color=colour, label=label, markersize=4)
+    axes.set_title(title)
+    axes.set_xlabel("updates")
+    axes.grid(alpha=0.3)
+    axes.legend()

@@ -1,0 +1,44 @@
+"""Where a run computes, and in which number format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+
+from ..spec.errors import BackendMissing
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that ``auto``, ``cpu`` or ``cuda`` means on this machine.
+
+    Raises:
+        BackendMissing: ``cuda`` was asked for and there is no GPU.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    elif name == "cuda" and not torch.cuda.is_available():
+        raise BackendMissing("--device cuda needs an NVIDIA GPU and a PyTorch built for it: use --device cpu")
+    return torch.device(name)
+
+
+def choose_precision(name: str, device: torch.device, cell: str) -> str:
+    """The precision that ``auto`` means: bfloat16 where it is native and quicker, else float32.
+
+    On a CPU that is the LSTM alone: PyTorch has a bfloat16 kernel for it, while its GRU converts back
+    and forth at every step and gets slower, and the vanilla cell gains next to nothing.
+    """
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        native = cell == "lstm" and _cpu_computes_bfloat16()
+    return "bfloat16" if native else "float32"
+
+
+def _cpu_computes_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 instructions (AVX-512 BF16 or AMX); False if PyTorch cannot tell."""
+    probe: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)
+    capabilities = probe()
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))

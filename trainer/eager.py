@@ -1,0 +1,121 @@
+"""The reference engine: the PyTorch model itself behind the engine protocol.
+
+It decodes with `CharModel.step`, the cells as written out, and chooses with `spec.sampling.choose`,
+so it is the definition that the exported engines are compared with, not the fastest way to a text.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..spec.engine import Snapshot
+from ..spec.errors import ContractError
+from ..spec.sampling import Sampling, choose
+from . import checkpoint
+from .model import CharModel, State
+
+_CHUNK_TOKENS = 1 << 14  # tokens of one forward call: bounds the memory of a long prompt
+
+
+class EagerState:
+    """The state of a batch of texts; `tensors` is replaced as it advances."""
+
+    def __init__(self, tensors: State) -> None:
+        self.tensors = tensors
+
+
+class EagerEngine:
+    """A `CharModel` as a `spec.engine.Engine`.
+
+    Args:
+        model: in float32, on any device; it is put into evaluation mode.
+    """
+
+    def __init__(self, model: CharModel) -> None:
+        self.card = model.card
+        self._device = model.output.weight.device
+        self.name = f"eager PyTorch ({self._device.type})"
+        self._loaded: CharModel | None = model.eval()
+
+    @property
+    def _model(self) -> CharModel:
+        if self._loaded is None:
+            raise RuntimeError("the engine is closed")
+        return self._loaded
+
+    def zero_state(self, batch: int) -> EagerState:
+        """See `Engine.zero_state`."""
+        return EagerState(self._model.zero_state(batch))
+
+    @torch.inference_mode()
+    def feed(
+        self, state: EagerState, tokens: npt.NDArray[np.int64], *, logits: bool = False
+    ) -> npt.NDArray[np.float32] | None:
+        """See `Engine.feed`. Long inputs go through the fused layers in chunks."""
+        batch, length = tokens.shape
+        outputs = np.empty((batch, length, self.card.vocab), dtype=np.float32) if logits else None
+        chunk = max(1, _CHUNK_TOKENS // batch)
+        for start in range(0, length, chunk):
+            window = torch.from_numpy(tokens[:, start : start + chunk]).to(self._device)
+            predicted, state.tensors = self._model(window, state.tensors)
+            if outputs is not None:
+                outputs[:, start : start + chunk] = predicted.cpu().numpy()
+        return outputs
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        state: EagerState,
+        last: npt.NDArray[np.int64],
+        noise: npt.NDArray[np.float32],
+        sampling: Sampling,
+    ) -> npt.NDArray[np.int64]:
+        """See `Engine.decode`."""
+        tokens = np.empty((len(last), len(noise)), dtype=np.int64)
+        newest = last
+        for position, scaled in enumerate(noise):
+            logits, state.tensors = self._model.step(torch.from_numpy(newest).to(self._device), state.tensors)
+            newest = tokens[:, position] = choose(logits.cpu().numpy(), scaled, sampling)
+        return tokens
+
+    def snapshot(self, state: EagerState) -> Snapshot:
+        """See `Engine.snapshot`."""
+        return {name: tensor.cpu().numpy().copy() for name, tensor in state.tensors.items()}
+
+    def restore(self, snapshot: Snapshot) -> EagerState:
+        """See `Engine.restore`.
+
+        Raises:
+            ContractError: the snapshot is not of a model of this shape.
+        """
+        names = self.card.state_names
+        shapes = {array.shape for array in snapshot.values()}
+        if set(snapshot) != set(names) or len(shapes) != 1 or shapes.pop()[1:] != (self.card.hidden,):
+            raise ContractError(
+                f"the snapshot does not fit the model: it needs {', '.join(names)}, each [batch,"
+                f" {self.card.hidden}]"
+            )
+        return EagerState(
+            {name: torch.tensor(snapshot[name], dtype=torch.float32, device=self._device) for name in names}
+        )
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._loaded = None
+
+
+def open_checkpoint(path: Path) -> EagerEngine:
+    """The engine of a checkpoint folder, or of a run folder's best checkpoint, on the CPU.
+
+    Raises:
+        P2Error: there is no checkpoint, or it is damaged.
+    """
+    found = checkpoint.load(path)
+    with torch.device("meta"):
+        model = CharModel(found.card)
+    model.load_state_dict(found.model_state, assign=True)
+    return EagerEngine(model)

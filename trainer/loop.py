@@ -1,0 +1,157 @@
+"""Training runs: started, started from other weights, resumed.
+
+    options = TrainOptions(hidden=128, steps=300, out=Path("artifacts/small"))
+    result = train(options, load(["novel.txt"]), display.Plain())
+
+A run is a pure function of its options and its text: stopped after any update and resumed, it ends
+with the same weights, bit for bit, on the same kind of device with the same number of threads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from ..spec.codec import describe, vocabulary_of
+from ..spec.errors import P2Error, UsageError
+from . import checkpoint
+from .checkpoint import Checkpoint, holds_checkpoint
+from .corpus import BUILT_IN, STDIN, Corpus, load
+from .device import choose_device, choose_precision
+from .display import Display
+from .learner import Learner, scoped
+from .options import ARCHITECTURE, TrainOptions, resumed, started_from
+from .record import Record, describe_corpus
+from .run import Result, Run, resume_command
+from .runfolder import RunFolder
+
+
+def begin(given: Mapping[str, Any], texts: list[str], display: Display) -> Result:
+    """Start a run from the options that were named; the others have their defaults.
+
+    With `init_from` the architecture is the checkpoint's.
+
+    Args:
+        given: options by the name of their `TrainOptions` field.
+        texts: see `corpus.load`.
+        display: where to report to.
+
+    Raises:
+        P2Error: as `train`, and where an option contradicts the checkpoint of `init_from`.
+    """
+    init = checkpoint.load(given["init_from"]) if "init_from" in given else None
+    options = started_from(given, init.card) if init else TrainOptions(**given)
+    return _begin(options, load(texts, options.encoding), display, init)
+
+
+def train(options: TrainOptions, corpus: Corpus, display: Display) -> Result:
+    """Start a run. A run that is already in `options.out` is moved to ``<out>.old``.
+
+    Raises:
+        P2Error: the text does not fit, the device is not there, the file system refuses, or the
+            training diverges.
+    """
+    init = checkpoint.load(options.init_from) if options.init_from else None
+    return _begin(options, corpus, display, init)
+
+
+def resume(given: Mapping[str, Any], texts: list[str], display: Display) -> Result:
+    """Go on with the run in the folder `out`, from its ``last`` checkpoint.
+
+    Args:
+        given: options that were named, by field; they must agree with the run's own, but for
+            those that `options.CHANGEABLE` lists.
+        texts: the run's text again; none re-reads its recorded sources.
+        display: where to report to.
+
+    Raises:
+        P2Error: there is nothing to go on from, it is damaged, or the text has changed.
+        UsageError: an option contradicts the run.
+    """
+    run = RunFolder(given.get("out", TrainOptions.out))
+    if not holds_checkpoint(run.last):
+        raise P2Error(
+            f"there is no run to go on with in {run.path}: start one with `p2 train --out {run.path}`"
+        )
+    found = checkpoint.load(run.last)
+    record = found.record
+    recorded = TrainOptions.from_dict(record.options, run.path, str(found.folder / checkpoint.MANIFEST))
+    options = resumed(recorded, {name: value for name, value in given.items() if name != "out"})
+    if record.step >= options.steps:
+        display.note(
+            f"nothing to do: {record.step} of {options.steps} updates are done;"
+            f" `{resume_command(run.path, record)} --steps {2 * record.step}` goes on"
+        )
+        return Result(run.path, record, options.steps)
+    corpus = _same_text(texts, record, recorded)
+    training_state = checkpoint.load_training_state(found)
+    device = choose_device(options.device)
+    with scoped(device, options.threads):
+        learner = Learner(found.card, options, corpus.text, device, found.model_state)
+        learner.restore(training_state, record.step)
+        record.options, record.software = options.to_dict(), _software(device)
+        display.note(f"going on after update {record.step}")
+        return Run(found.card, learner, record, run, display).go()
+
+
+def _begin(options: TrainOptions, corpus: Corpus, display: Display, init: Checkpoint | None) -> Result:
+    if init:
+        _check_fits(init, options, corpus)
+    device = choose_device(options.device)
+    precision = choose_precision(options.precision, device, options.cell)
+    options = dataclasses.replace(options, precision=precision)
+    vocabulary = init.card.vocabulary if init else vocabulary_of(corpus.text)
+    card = options.card(vocabulary, corpus.sha256)
+    with scoped(device, options.threads):
+        learner = Learner(card, options, corpus.text, device, init.model_state if init else None)
+        run = RunFolder(options.out)
+        moved = run.begin()
+        if moved:
+            display.note(f"the run that was in {run.path} is now in {moved}")
+        record = Record(options.to_dict(), describe_corpus(corpus), _software(device))
+        display.note(
+            f"text: {corpus.describe()}: {len(corpus.text):,} characters, {card.vocab} distinct,"
+            f" {len(corpus.text) - learner.train_characters:,} held out"
+        )
+        return Run(card, learner, record, run, display).go()
+
+
+def _check_fits(init: Checkpoint, options: TrainOptions, corpus: Corpus) -> None:
+    for name in ARCHITECTURE:
+        if getattr(options, name) != getattr(init.card, name):
+            raise UsageError(
+                f"the options' {name} {getattr(options, name)} contradicts the checkpoint {init.folder},"
+                f" which has {getattr(init.card, name)}"
+            )
+    unknown = set(corpus.text) - set(init.card.vocabulary)
+    if unknown:
+        position = next(index for index, character in enumerate(corpus.text) if character in unknown)
+        raise UsageError(
+            f"the text holds {describe(corpus.text[position])} at position {position:,}, which the checkpoint"
+            f" {init.folder} does not know ({len(unknown)} such characters): a run with --init-from keeps its"
+            " vocabulary"
+        )
+
+
+def _same_text(texts: list[str], record: Record, options: TrainOptions) -> Corpus:
+    """The text that a run began with."""
+    sources = record.sources
+    if not texts and STDIN in sources:
+        raise UsageError(
+            "the run's text came from standard input: give it again, `p2 train --resume - < TEXT`"
+        )
+    corpus = load(texts or ([] if sources == [BUILT_IN] else sources), options.encoding)
+    if corpus.sha256 != record.corpus.get("sha256"):
+        raise P2Error(
+            f"the text ({corpus.describe()}) is not the one that the run began with (SHA-256 differs): a run"
+            " only goes on with its own text"
+        )
+    return corpus
+
+
+def _software(device: torch.device) -> dict[str, str]:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+    return {"torch": torch.__version__, "device": name, "threads": str(torch.get_num_threads())}

@@ -1,0 +1,145 @@
+"""The character model: embedding, recurrent layers, output layer.
+
+Two paths over the same parameters. `CharModel.forward` runs over whole windows with PyTorch's fused
+layers and is what training uses; `CharModel.step` runs one time step through the cells as they are
+written out in `cells`, and is what decoding uses and what every exported engine is compared with. A
+test holds them together.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..spec.card import Card
+from .cells import ResetBeforeGRU, gru_cell, lstm_cell, rnn_cell
+
+State = dict[str, Tensor]
+"""Tensors ``[batch, hidden]`` under the card's `state_names`."""
+
+
+class CharModel(nn.Module):
+    """A recurrent character model in float32.
+
+    Attributes:
+        card: what the model is.
+        embedding: ``[V, embedding]``.
+        rnn: nn.RNN (tanh), nn.LSTM, nn.GRU or `ResetBeforeGRU`; all name their parameters alike.
+        output: hidden to V logits.
+    """
+
+    def __init__(self, card: Card, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.card = card
+        self.dropout = dropout
+        self.embedding = nn.Embedding(card.vocab, card.embedding)
+        self.rnn = _recurrent_layers(card, dropout)
+        self.output = nn.Linear(card.hidden, card.vocab)
+
+    def forward(self, tokens: Tensor, state: Mapping[str, Tensor] | None = None) -> tuple[Tensor, State]:
+        """Predict the character after each of a window.
+
+        Args:
+            tokens: int64 ``[batch, time]``, time >= 1.
+            state: the state before the window; None is zeros.
+
+        Returns:
+            Logits float32 ``[batch, time, V]`` and the state after the window.
+        """
+        state = self.zero_state(len(tokens)) if state is None else state
+        h = torch.stack([state[name] for name in self._names("h")])
+        with self._reproducible_dropout():
+            if self.card.cell == "lstm":
+                c = torch.stack([state[name] for name in self._names("c")])
+                outputs, (h, c) = self.rnn(self.embedding(tokens), (h, c))
+                new = {**self._unstack("h", h), **self._unstack("c", c)}
+            else:
+                outputs, h = self.rnn(self.embedding(tokens), h)
+                new = self._unstack("h", h)
+        return self.output(outputs).float(), new
+
+    def step(self, token: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, State]:
+        """Predict the character after one, with the cells of `cells`. No dropout.
+
+        Args:
+            token: int64 ``[batch]``.
+            state: the state before it.
+
+        Returns:
+            Logits float32 ``[batch, V]`` and the new state.
+        """
+        x = F.embedding(token, self.embedding.weight)
+        new: State = {}
+        for layer in range(self.card.layers):
+            w_ih, w_hh, b_ih, b_hh = self.layer_parameters(layer)
+            h_name, c_name = f"h_{layer:02d}", f"c_{layer:02d}"
+            p = F.linear(x, w_ih, b_ih)
+            if self.card.cell == "lstm":
+                x, new[c_name] = lstm_cell(p, state[h_name], state[c_name], w_hh, b_hh)
+            elif self.card.cell == "gru":
+                x = gru_cell(p, state[h_name], w_hh, b_hh, self.card.gru_reset)
+            else:
+                x = rnn_cell(p, state[h_name], w_hh, b_hh)
+            new[h_name] = x
+        logits = F.linear(x, self.output.weight, self.output.bias)
+        return logits, {name: new[name] for name in self.card.state_names}
+
+    def zero_state(self, batch: int) -> State:
+        """The state before a text: float32 zeros."""
+        device = self.output.weight.device
+        return {name: torch.zeros(batch, self.card.hidden, device=device) for name in self.card.state_names}
+
+    def layer_parameters(self, layer: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh`` of a layer, in PyTorch's gate order."""
+        w_ih, w_hh, b_ih, b_hh = (
+            getattr(self.rnn, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        return w_ih, w_hh, b_ih, b_hh
+
+    @torch.no_grad()
+    def initialise(self, seed: int) -> None:
+        """Draw the initial weights of a model that is still on the CPU.
+
+        Embedding: standard normal. Input products: Xavier uniform per gate (Glorot and Bengio, 2010).
+        Recurrent products: orthogonal per gate (Saxe et al., 2014), which keeps the norm of the state
+        and of its gradient. Output: Xavier uniform. Biases: zero, but 1 for the LSTM's forget gate, so
+        that it begins by remembering (Jozefowicz et al., 2015).
+        """
+        generator = torch.Generator().manual_seed(seed & (2**63 - 1))
+        self.embedding.weight.normal_(generator=generator)
+        for layer in range(self.card.layers):
+            w_ih, w_hh, b_ih, b_hh = self.layer_parameters(layer)
+            for gate in w_ih.chunk(self.card.gates):
+                nn.init.xavier_uniform_(gate, generator=generator)
+            for gate in w_hh.chunk(self.card.gates):
+                nn.init.orthogonal_(gate, generator=generator)
+            b_ih.zero_()
+            b_hh.zero_()
+            if self.card.cell == "lstm":
+                b_ih.chunk(4)[1].fill_(1.0)
+        nn.init.xavier_uniform_(self.output.weight, generator=generator)
+        self.output.bias.zero_()
+
+    def _names(self, kind: str) -> list[str]:
+        return [name for name in self.card.state_names if name.startswith(kind)]
+
+    def _unstack(self, kind: str, stacked: Tensor) -> State:
+        """``[layers, batch, hidden]`` as a state; float32 even under autocast."""
+        return dict(zip(self._names(kind), stacked.float(), strict=True))
+
+    def _reproducible_dropout(self) -> contextlib.AbstractContextManager[object]:
+        """Keep dropout off cuDNN: its generator cannot be seeded again, so no run could be resumed."""
+        if self.training and self.dropout and self.output.weight.is_cuda:
+            return torch.backends.cudnn.flags(enabled=False)
+        return contextlib.nullcontext()
+
+
+def _recurrent_layers(card: Card, dropout: float) -> nn.Module:
+    if card.cell == "gru" and card.gru_reset == "before":
+        return ResetBeforeGRU(card.embedding, card.hidden, card.layers, dropout)
+    kinds: dict[str, Callable[..., nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
+    return kinds[card.cell](card.embedding, card.hidden, card.layers, batch_first=True, dropout=dropout)

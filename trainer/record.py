@@ -1,0 +1,86 @@
+"""What a checkpoint tells about the run that made it."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..spec.errors import ContractError
+from .corpus import Corpus
+from .metrics import Metrics
+
+
+@dataclass
+class Record:
+    """A run's progress and its circumstances: the readable part of ``model.json`` beside the card.
+
+    Attributes:
+        step: updates done.
+        seconds: time spent training.
+        train: running average over the latest updates (`metrics.running_average`), None before the first.
+        validation: the newest validation, None before the first.
+        validation_step: the update after which that was.
+        best_validation_loss: the lowest validation loss so far, in nats per character.
+        kept_accuracies: the members of ``keep_at_accuracy`` that have been reached.
+        options: the training options, `TrainOptions.to_dict`.
+        corpus: ``sources``, ``sha256`` and ``characters`` of the training text.
+        software: versions and device, for the reader.
+    """
+
+    options: dict[str, Any]
+    corpus: dict[str, Any]
+    software: dict[str, str]
+    step: int = 0
+    seconds: float = 0.0
+    train: Metrics | None = None
+    validation: Metrics | None = None
+    validation_step: int = 0
+    best_validation_loss: float | None = None
+    kept_accuracies: list[float] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values, what a reader looks for first in front."""
+        values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        for name in ("train", "validation"):
+            values[name] = None if values[name] is None else values[name].to_dict()
+        late = ("options", "corpus", "software")
+        return {key: values[key] for key in (*(k for k in values if k not in late), *late)}
+
+    @classmethod
+    def from_dict(cls, data: Any, where: str) -> Record:
+        """Read what `to_dict` gave.
+
+        Raises:
+            ContractError: something is missing or of the wrong kind.
+        """
+        try:
+            return cls(
+                step=int(data["step"]),
+                seconds=float(data["seconds"]),
+                train=None if data["train"] is None else Metrics.from_dict(data["train"]),
+                validation=None if data["validation"] is None else Metrics.from_dict(data["validation"]),
+                validation_step=int(data["validation_step"]),
+                best_validation_loss=_optional_float(data["best_validation_loss"]),
+                kept_accuracies=[float(value) for value in data["kept_accuracies"]],
+                options=dict(data["options"]),
+                corpus=dict(data["corpus"]),
+                software=dict(data["software"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            problem = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise ContractError(f"{where}: the training record is damaged ({problem})") from error
+
+    @property
+    def sources(self) -> list[str]:
+        """Where the training text came from, as in `Corpus.sources`."""
+        return [str(source) for source in self.corpus.get("sources", [])]
+
+
+def describe_corpus(corpus: Corpus) -> dict[str, Any]:
+    """A corpus for the record: everything but the text."""
+    return {"sources": list(corpus.sources), "sha256": corpus.sha256, "characters": len(corpus.text)}
+
+
+def _optional_float(value: Any) -> float | None:
+    return None if value is None else float(value)

@@ -1,0 +1,187 @@
+"""A run in motion: updates, validations, checkpoints, log and display."""
+
+from __future__ import annotations
+
+import shlex
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..spec.card import Card, stored_parameters
+from . import checkpoint, curve
+from .checkpoint import holds_checkpoint
+from .corpus import STDIN
+from .display import Display, duration
+from .learner import Learner
+from .metrics import Report, running_average
+from .options import TrainOptions
+from .record import Record
+from .runfolder import Log, RunFolder
+from .signals import StopRequest
+
+LOG_EVERY = 10
+"""Updates between two lines of the log."""
+
+SAVE_SECONDS = 30.0
+"""Time between two saves of ``last``; longer where saving itself takes long."""
+
+_SAVE_SHARE = 0.05  # saving takes at most this share of the time
+_SPEED_WINDOW = 20  # updates that the shown speed looks back on
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a run ended with.
+
+    Attributes:
+        folder: the run folder.
+        record: the run in figures.
+        steps: updates that were asked for.
+    """
+
+    folder: Path
+    record: Record
+    steps: int
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was stopped before its last update."""
+        return self.record.step < self.steps
+
+    def summary(self) -> list[str]:
+        """Where things are and what to do next, in a few lines."""
+        record, run = self.record, RunFolder(self.folder)
+        if self.interrupted:
+            return [
+                f"stopped after update {record.step} of {self.steps}; everything is in {run.last}",
+                f"to go on: {resume_command(self.folder, record)}",
+            ]
+        best = run.best if holds_checkpoint(run.best) else run.last
+        where = "" if self.folder == TrainOptions.out else f" {shlex.quote(str(self.folder))}"
+        return [
+            f"done: {record.step} updates in {duration(record.seconds)}",
+            f"the model is in {best}, the log in {run.log}",
+            f"next: p2 export --fp16{where}",
+        ]
+
+
+def resume_command(out: Path, record: Record) -> str:
+    """The command that goes on with a run."""
+    command = ["p2", "train", "--resume"]
+    if STDIN in record.sources:
+        command += record.sources
+    if out != TrainOptions.out:
+        command += ["--out", str(out)]
+    return shlex.join(command)
+
+
+class Run:
+    """The learner, and everything that is shown and written down about it."""
+
+    def __init__(
+        self, card: Card, learner: Learner, record: Record, folder: RunFolder, display: Display
+    ) -> None:
+        self._card = card
+        self._learner = learner
+        self._options = learner.options
+        self._record = record
+        self._folder = folder
+        self._display = display
+        self._began = time.monotonic() - record.seconds
+        self._saved_at = time.monotonic()
+        self._save_seconds = 0.0
+        self._durations: deque[float] = deque(maxlen=_SPEED_WINDOW)
+
+    def go(self) -> Result:
+        """Do the updates that are left."""
+        options, record = self._options, self._record
+        self._display.note(
+            f"model: {options.cell} {options.layers} x {options.hidden}, {stored_parameters(self._card):,}"
+            f" parameters; on {self._learner.device.type} in {options.precision},"
+            f" {options.batch_size} windows of {options.seq_len} an update"
+        )
+        with StopRequest() as stop, Log(self._folder.log, record.step) as log:
+            self._display.start(record.step, options.steps)
+            try:
+                for index in range(record.step, options.steps):
+                    self._update(index, log)
+                    if stop.requested:
+                        break
+                    if self._save_is_due():
+                        self._save_last()
+                self._save_last()
+            finally:
+                self._display.stop()
+        if not curve.draw(self._folder.log, self._folder.curve):
+            self._display.note("no curve.svg: matplotlib is not installed (it comes with the extra `train`)")
+        return Result(self._folder.path, record, options.steps)
+
+    def _update(self, index: int, log: Log) -> None:
+        options, record = self._options, self._record
+        started = time.monotonic()
+        batch = self._learner.update(index)
+        now = time.monotonic()
+        self._durations.append(now - started)
+        record.step = step = index + 1
+        record.train = running_average(record.train, batch, step)
+        record.seconds = now - self._began
+        mean = sum(self._durations) / len(self._durations)
+        report = Report(
+            step=step,
+            steps=options.steps,
+            batch=batch,
+            running=record.train,
+            lr=self._learner.learning_rate(index),
+            characters_per_second=options.batch_size * options.seq_len / mean,
+            seconds=record.seconds,
+            seconds_left=(options.steps - step) * mean,
+        )
+        last = step == options.steps
+        validating = bool(options.val_fraction) and (step % options.val_every == 0 or last)
+        self._display.update(report)
+        if validating:
+            self._validate()
+        if step % LOG_EVERY == 0 or step == 1 or validating or last:
+            log.write(self._log_entry(report, validating))
+        for accuracy in options.keep_at_accuracy:
+            if record.train.accuracy >= accuracy and accuracy not in record.kept_accuracies:
+                record.kept_accuracies.append(accuracy)
+                folder = self._folder.accuracy(accuracy)
+                self._save(folder)
+                self._display.note(f"{step:>6} running accuracy {accuracy:g} reached, kept in {folder}")
+
+    def _validate(self) -> None:
+        record = self._record
+        metrics = self._learner.validate()
+        best = record.best_validation_loss is None or metrics.loss < record.best_validation_loss
+        record.validation, record.validation_step = metrics, record.step
+        record.seconds = time.monotonic() - self._began
+        if best:
+            record.best_validation_loss = metrics.loss
+            self._save(self._folder.best)
+        self._display.validated(record.step, metrics, best)
+
+    def _log_entry(self, report: Report, validated: bool) -> dict[str, Any]:
+        entry: dict[str, Any] = {"step": report.step, **report.batch.to_dict()}
+        entry["lr"] = report.lr
+        entry["characters_per_second"] = round(report.characters_per_second, 1)
+        entry["seconds"] = round(report.seconds, 3)
+        if validated and self._record.validation:
+            entry |= self._record.validation.to_dict("val_")
+        return entry
+
+    def _save(self, folder: Path, *, to_go_on: bool = False) -> None:
+        training_state = self._learner.training_state() if to_go_on else None
+        checkpoint.save(folder, self._card, self._learner.state(), self._record, training_state)
+
+    def _save_is_due(self) -> bool:
+        pause = max(SAVE_SECONDS, self._save_seconds / _SAVE_SHARE)
+        return time.monotonic() - self._saved_at >= pause
+
+    def _save_last(self) -> None:
+        started = time.monotonic()
+        self._save(self._folder.last, to_go_on=True)
+        self._saved_at = time.monotonic()
+        self._save_seconds = self._saved_at - started
