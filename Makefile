@@ -12,9 +12,8 @@ EXTRAS := train,cpu,rtx,test
 demo: $(READY)
 	$(BIN)/p2 demo
 
-# Two workers with one thread each: small models run fastest that way on two cores.
 test: $(READY)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 # mypy looks for a folder called p2; the repository's root is that package under another name.
 lint: $(READY)

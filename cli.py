@@ -54,7 +54,7 @@ def train(
     texts: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TEXT]...",
+            metavar="TEXT",
             help="Files, folders, patterns, or - for standard input; with none, the documentation inside"
             " Python (about 465,000 characters).",
             show_default=False,
@@ -186,7 +186,7 @@ def export(
     engine: Annotated[
         str, typer.Option(help="auto, none, tensorrt or tensorrt-rtx: which builder makes the .plan.")
     ] = "auto",
-    batch: Annotated[str, typer.Option(help="Batch sizes the .plan serves: min,opt,max.")] = "1,1,64",
+    batch: Annotated[str, typer.Option(help="Batch sizes the .plan serves: min,opt,max.")] = "1,8,64",
     out: Annotated[
         Path | None, typer.Option(help="The .onnx file to write; the .plan goes beside it.")
     ] = None,
@@ -198,15 +198,19 @@ def export(
         raise UsageError("give one of --fp16, --int8, --int4, --precision")
     with _needing("train"):
         from .export.exporter import export_checkpoint, parse_batch
+        from .reports.progress import Stages
 
-        made = export_checkpoint(
-            checkpoint,
-            precision=given[0] if given else "float32",
-            out=out,
-            engine=engine,
-            batch=parse_batch(batch),
-            say=print,
-        )
+        with Stages() as stages:
+            made = export_checkpoint(
+                checkpoint,
+                precision=given[0] if given else "float32",
+                out=out,
+                engine=engine,
+                batch=parse_batch(batch),
+                say=print,
+                stage=stages.say,
+                progress=stages.progress,
+            )
     if made.plan is None:
         print(made.plan_note)
     print(f"next: p2 generate --engine {(made.plan or made.onnx).name}")
@@ -390,11 +394,34 @@ def doctor(
         checkup.show(found, _console())
 
 
+@app.command()
+def demo() -> None:
+    """Everything once, on the text that Python carries, in about two minutes."""
+    with _needing("train"):
+        from .reports import demo as demonstration
+
+        passed = demonstration.run(_console())
+    if not passed:
+        raise ToleranceExceeded("an engine is out of tolerance")
+
+
+@app.command("gpu-check")
+def gpu_check() -> None:
+    """Every check that needs an NVIDIA GPU, in one go; writes a report to artifacts/gpu/."""
+    with _needing("train"):
+        from .reports import gpu_check as checks
+
+        target, passed = checks.run(_console())
+    print(f"report: {target}")
+    if not passed:
+        raise ToleranceExceeded(f"not every plan ran as it should: see {target}")
+
+
 def _console() -> Console:
     """A console for tables: as wide as the terminal, and wide enough for any table in a pipe."""
     from rich.console import Console
 
-    return Console() if sys.stdout.isatty() else Console(width=200)
+    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _random_seed() -> int:

@@ -170,9 +170,9 @@ class _Compiler:
         self._config.clear_flag(trt.BuilderFlag.TF32)
         self._config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
         self.settings: dict[str, Any] = {
-            "strongly_typed": True,
-            "tf32": False,
-            "profiling_verbosity": "DETAILED",
+            "strongly_typed": self._network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
+            "tf32": self._config.get_flag(trt.BuilderFlag.TF32),
+            "profiling_verbosity": self._config.profiling_verbosity.name,
             "portable": library.flavour != TENSORRT,
         }
 

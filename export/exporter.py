@@ -45,7 +45,7 @@ def parse_batch(text: str) -> tuple[int, int, int]:
         low, best, high = (int(part) for part in text.split(","))
     except ValueError as error:
         raise UsageError(
-            f"--batch takes three numbers, min,opt,max (such as 1,1,64), not {text!r}"
+            f"--batch takes three numbers, min,opt,max (such as 1,8,64), not {text!r}"
         ) from error
     if not 1 <= low <= best <= high:
         raise UsageError(f"--batch needs 1 <= min <= opt <= max, not {text}")
@@ -58,8 +58,10 @@ def export_checkpoint(
     precision: str = "float32",
     out: Path | None = None,
     engine: str = "auto",
-    batch: tuple[int, int, int] = (1, 1, 64),
+    batch: tuple[int, int, int] = (1, 8, 64),
     say: Say = lambda _: None,
+    stage: Say = lambda _: None,
+    progress: Callable[[str, int, int], None] | None = None,
 ) -> Exported:
     """Export one step of a checkpoint, and build its TensorRT engine where one can be built.
 
@@ -71,6 +73,8 @@ def export_checkpoint(
         engine: ``auto`` takes the TensorRT that is installed, ``none`` builds no plan.
         batch: smallest, usual and largest batch the plan has to serve.
         say: receives a line about each thing done.
+        stage: receives a few words about each thing that is begun and may take long.
+        progress: how far the plan's builder is: phase, steps done, steps in all.
 
     Raises:
         P2Error: the checkpoint is missing or damaged, the graph is out of tolerance, the engine
@@ -92,7 +96,9 @@ def export_checkpoint(
     loaded = checkpoints.load(source)
     card = loaded.card.with_(precision=precision)
     say(f"{card.cell}, {card.layers} x {card.hidden}, {card.vocab} characters, from {loaded.folder}")
+    stage("tracing one step")
     model = step_graph(card, fold(card, loaded.model_state)).SerializeToString()
+    stage("comparing with eager PyTorch")
     measured = verify(model, open_checkpoint(loaded.folder), precision)
     limits = LIMITS[precision]
     say(
@@ -107,7 +113,15 @@ def export_checkpoint(
     if flavour is None:
         _drop_stale(plan, say)
         return Exported(path, measured, None, note)
-    header = builder.build_plan(path, card, plan, engine=flavour, batch=batch)
+    stage(f"building {plan.name}")
+    header = builder.build_plan(
+        path,
+        card,
+        plan,
+        engine=flavour,
+        batch=batch,
+        progress=progress,
+    )
     say(f"wrote {plan} ({plan.stat().st_size / 1e6:.1f} MB, {header})")
     return Exported(path, measured, plan, str(header))
 

@@ -26,7 +26,7 @@ def open_engine(name: str | Path, threads: int | None = None) -> Engine:
     if kind == "plan":
         from ..runtime.tensorrt import open_plan
 
-        return open_plan(path)
+        return open_plan(path, asked=str(name))
     return open_checkpoint(path)
 
 

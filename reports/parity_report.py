@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from ..spec.errors import BackendMissing, P2Error, UsageError
 from ..spec.files import reading, write_bytes, write_json
 from ..version import __version__
 from .engines import open_checkpoint, open_engine
+from .machine import machine
 from .parity import TAUS, Parity, Reference
 from .progress import Stages
 
@@ -151,17 +151,11 @@ def _report(
     seed: int,
     text: Path | None,
 ) -> dict[str, Any]:
-    import torch
-
     return {
         "p2": __version__,
-        "reference": f"eager PyTorch {torch.__version__}, float32",
+        "reference": "eager PyTorch, float32",
         "checkpoint": str(checkpoint),
-        "machine": {
-            "system": platform.system(),
-            "processor": platform.machine(),
-            "python": platform.python_version(),
-        },
+        "machine": machine(),
         "settings": {
             "steps": steps,
             "characters": characters,

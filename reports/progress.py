@@ -26,6 +26,11 @@ class Stages:
         if self._status:
             self._status.stop()
 
+    def progress(self, phase: str, done: int, steps: int) -> None:
+        """How far the stage is; only a terminal shows it."""
+        if self._status:
+            self._status.update(f"{phase}: {done} of {steps}")
+
     def say(self, stage: str) -> None:
         """A new stage begins."""
         if self._status:

@@ -129,7 +129,7 @@ def _published(found: Diagnosis) -> bool:
 def _need(found: Diagnosis, name: str, extra: str = "") -> _Need:
     package = found.packages[name]
     if package.broken:
-        return _Need(False, f"{name} does not load", remedy=f"pip install --force-reinstall {name}")
+        return _Need(False, f"{name} does not load", remedy=_reinstall(name))
     return _Need(package.works, name, extra or PACKAGES[name])
 
 
@@ -172,6 +172,11 @@ def _install(extras: list[str]) -> str:
     return f"pip uninstall -y onnxruntime && {install}" if onnxruntimes() == ["onnxruntime"] else install
 
 
+def _reinstall(name: str) -> str:
+    distribution = next(iter(onnxruntimes()), name) if name == "onnxruntime" else name
+    return f"pip install --force-reinstall {distribution}"
+
+
 def _problems(found: Diagnosis) -> list[Problem]:
     problems = []
     together = onnxruntimes()
@@ -185,8 +190,7 @@ def _problems(found: Diagnosis) -> list[Problem]:
         )
     for name, package in found.packages.items():
         if package.broken:
-            remedy = f"pip install --force-reinstall {name}"
-            problems.append(Problem(f"{name} does not load: {package.broken}", remedy))
+            problems.append(Problem(f"{name} does not load: {package.broken}", _reinstall(name)))
     bindings, driver = found.packages["cuda-bindings"].version, found.gpus.cuda
     release = (bindings or "").partition(".")[0]
     if driver and release.isdecimal() and int(release) > driver[0]:
@@ -214,11 +218,11 @@ def show(found: Diagnosis, console: Console) -> None:
         facts.add_row("GPU", Text(f"{gpu.name}, {capability}, {gpu.memory / 2**30:.1f} GiB"))
     console.print(facts)
 
-    packages = Table("package", "version", "", title="Installed", title_justify="left")
+    installed = Table("package", "version", "", title="Installed", title_justify="left")
     for name, package in found.packages.items():
-        packages.add_row(name, package.version or "-", Text(package.broken or package.remark))
+        installed.add_row(name, package.version or "-", Text(package.broken or package.remark))
     console.print()
-    console.print(packages)
+    console.print(installed)
 
     engines = Table("engine", "build it here", "run it here", title="Engines", title_justify="left")
     for row in found.engines:

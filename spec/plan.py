@@ -15,7 +15,7 @@ from typing import Any
 
 from . import files
 from .card import Card
-from .errors import ContractError
+from .errors import ContractError, P2Error
 
 SIDECAR_VERSION = 1
 
@@ -161,7 +161,7 @@ class Sidecar:
                 f"{path} is cut off: it has {size} bytes and {sidecar_path(path).name} says"
                 f" {self.plan_bytes}; copy it again, or {_AGAIN}"
             )
-        if size != self.plan_bytes or sha256 != self.plan_sha256:
+        if sha256 != self.plan_sha256:
             raise ContractError(
                 f"{path} is not the plan that {sidecar_path(path).name} describes (one of them was replaced"
                 f" or damaged): copy both again, or {_AGAIN}"
@@ -244,7 +244,7 @@ def read_sidecar(plan: Path) -> Sidecar:
 
     Raises:
         ContractError: it is missing or damaged.
-        P2Error: it cannot be read, or is not JSON.
+        P2Error: it cannot be read.
     """
     path = sidecar_path(plan)
     if not path.exists():
@@ -252,4 +252,10 @@ def read_sidecar(plan: Path) -> Sidecar:
             f"{path} is missing, and without it nobody knows which model {plan.name} holds: copy it"
             f" beside the plan, or {_AGAIN}"
         )
-    return Sidecar.from_dict(files.read_json(path), str(path))
+    try:
+        data = files.read_json(path)
+    except P2Error as error:
+        if isinstance(error.__cause__, ValueError):
+            raise ContractError(f"{error}; copy it again, or {_AGAIN}") from error
+        raise
+    return Sidecar.from_dict(data, str(path))

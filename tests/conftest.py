@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +13,10 @@ import numpy.typing as npt
 import pytest
 
 from p2.spec.card import Card
+
+# Tiny models run fastest on one thread, and two test workers with two threads each would wait for
+# one another. Set before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -145,3 +151,47 @@ def write_step(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+TINY_TEXT = "the quick brown fox jumps over the lazy dog.\nshe sells sea shells by the sea shore.\n" * 40
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Train a tiny model once per setting: ``trained("gru", "before")`` -> run folder."""
+    made: dict[tuple[object, ...], Path] = {}
+
+    def train(cell: str = "lstm", reset: str = "after", hidden: int = 32, layers: int = 2) -> Path:
+        key = (cell, reset, hidden, layers)
+        if key not in made:
+            from p2.trainer import display, loop
+            from p2.trainer.corpus import load
+            from p2.trainer.options import TrainOptions
+
+            base = tmp_path_factory.mktemp("run")
+            (base / "text.txt").write_text(TINY_TEXT)
+            options = TrainOptions(
+                cell=cell,
+                gru_reset=reset,
+                hidden=hidden,
+                layers=layers,
+                embedding=16,
+                seq_len=24,
+                batch_size=16,
+                steps=40,
+                precision="float32",
+                out=base / "charlm",
+            )
+            loop.train(options, load([str(base / "text.txt")]), display.Silent())
+            made[key] = base / "charlm"
+        return made[key]
+
+    return train
+
+
+@pytest.fixture
+def tiny_run(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fresh copy of a tiny LSTM's run folder, for a test to write into."""
+    folder = tmp_path_factory.mktemp("copy") / "charlm"
+    shutil.copytree(trained(), folder)
+    return folder

@@ -38,7 +38,9 @@ FORBIDDEN = {
     "reports": {"typer"},
 }
 # Every package that only an extra brings.
-OPTIONAL = "torch onnx onnxscript onnxruntime safetensors charset_normalizer matplotlib tensorrt tensorrt_rtx cuda"
+OPTIONAL = (
+    "torch onnx onnxscript onnxruntime safetensors charset_normalizer matplotlib tensorrt tensorrt_rtx cuda"
+)
 # Libraries that are imported inside functions only, because they are slow or may be missing.
 LAZY = {"onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "matplotlib"}
 

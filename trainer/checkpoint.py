@@ -26,7 +26,7 @@ from torch import Tensor
 from ..spec.card import Card
 from ..spec.errors import ContractError, P2Error
 from ..spec.files import read_json, reading, write_bytes, write_json
-from .model import CharModel
+from .model import parameter_shapes
 from .record import Record
 
 MANIFEST = "model.json"
@@ -178,19 +178,17 @@ def _tensors(folder: Path, manifest: dict[str, Any], kind: str) -> Tensors | Non
 
 
 def _check_shapes(card: Card, tensors: Tensors, folder: Path) -> None:
-    with torch.device("meta"):
-        expected = CharModel(card).state_dict()
+    expected = parameter_shapes(card)
     missing = sorted(set(expected) - set(tensors))
     unknown = sorted(set(tensors) - set(expected))
     if missing or unknown:
         problem = f"lack {', '.join(missing)}" if missing else f"hold the unknown {', '.join(unknown)}"
         raise ContractError(f"the weights in {folder} {problem}: they do not belong to this {MANIFEST}")
     for name, tensor in tensors.items():
-        wanted = expected[name]
-        if tensor.shape != wanted.shape or tensor.dtype != wanted.dtype:
+        if tensor.shape != expected[name] or tensor.dtype != torch.float32:
             raise ContractError(
                 f"the weights in {folder} do not fit the card in {MANIFEST}: {name} is {tensor.dtype}"
-                f" {list(tensor.shape)}, not {wanted.dtype} {list(wanted.shape)}"
+                f" {list(tensor.shape)}, not torch.float32 {list(expected[name])}"
             )
 
 

@@ -115,7 +115,6 @@ def open_checkpoint(path: Path) -> EagerEngine:
         P2Error: there is no checkpoint, or it is damaged.
     """
     found = checkpoint.load(path)
-    with torch.device("meta"):
-        model = CharModel(found.card)
-    model.load_state_dict(found.model_state, assign=True)
+    model = CharModel(found.card)
+    model.load_state_dict(found.model_state)
     return EagerEngine(model)

@@ -67,7 +67,7 @@ class Report:
         running: its running average.
         lr: learning rate of the newest update.
         characters_per_second: training speed over the latest updates.
-        seconds: time spent training, earlier sessions of a resumed run included.
+        seconds: time spent training, that before a resume included.
         seconds_left: estimate of the time to the end.
     """
 

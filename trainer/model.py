@@ -138,6 +138,17 @@ class CharModel(nn.Module):
         return contextlib.nullcontext()
 
 
+def parameter_shapes(card: Card) -> dict[str, tuple[int, ...]]:
+    """Shapes of a model's parameters by their names in ``CharModel.state_dict()``, without building it."""
+    shapes: dict[str, tuple[int, ...]] = {"embedding.weight": (card.vocab, card.embedding)}
+    wide = card.gates * card.hidden
+    for layer in range(card.layers):
+        shapes[f"rnn.weight_ih_l{layer}"] = (wide, card.hidden if layer else card.embedding)
+        shapes[f"rnn.weight_hh_l{layer}"] = (wide, card.hidden)
+        shapes[f"rnn.bias_ih_l{layer}"] = shapes[f"rnn.bias_hh_l{layer}"] = (wide,)
+    return shapes | {"output.weight": (card.vocab, card.hidden), "output.bias": (card.vocab,)}
+
+
 def _recurrent_layers(card: Card, dropout: float) -> nn.Module:
     if card.cell == "gru" and card.gru_reset == "before":
         return ResetBeforeGRU(card.embedding, card.hidden, card.layers, dropout)

@@ -54,7 +54,9 @@ def lstm_step(card: Card, block: int = 32) -> onnx.ModelProto:
         if bits == 8:
             tensors.append(numpy_helper.from_array(values.astype(np.int8), f"{name}_q"))
         else:
-            tensors.append(helper.make_tensor(f"{name}_q", TensorProto.INT4, values.shape, values.ravel().tolist()))
+            tensors.append(
+                helper.make_tensor(f"{name}_q", TensorProto.INT4, values.shape, values.ravel().tolist())
+            )
         scales = rng.uniform(0.01, 0.02, (-(-rows // block), columns))
         tensors.append(numpy_helper.from_array(scales.astype(np.float32), f"{name}_scale"))
         add("DequantizeLinear", [f"{name}_q", f"{name}_scale"], [name], axis=0, block_size=block)
@@ -78,7 +80,10 @@ def lstm_step(card: Card, block: int = 32) -> onnx.ModelProto:
     add("Cast", ["typed"], ["logits"], to=TensorProto.FLOAT)
 
     def states(end):
-        return [helper.make_tensor_value_info(f"{name}_{end}", kind, ["batch", hidden]) for name in card.state_names]
+        return [
+            helper.make_tensor_value_info(f"{name}_{end}", kind, ["batch", hidden])
+            for name in card.state_names
+        ]
 
     inputs = [helper.make_tensor_value_info("token", TensorProto.INT64, ["batch"]), *states("in")]
     outputs = [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", vocab]), *states("out")]
@@ -124,7 +129,11 @@ def test_builds_a_plan_with_its_sidecar(precision, batch, step, tmp_path):
     assert sidecar.settings == {
         "strongly_typed": True, "tf32": False, "profiling_verbosity": "DETAILED", "portable": True,
     }  # fmt: skip
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["charlm.onnx", "charlm.plan", "charlm.plan.json"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "charlm.onnx",
+        "charlm.plan",
+        "charlm.plan.json",
+    ]
 
 
 @needs_rtx
@@ -163,8 +172,12 @@ def test_a_step_at_batch_1_is_three_kernels(precision, step, tmp_path):
 def test_progress_goes_through_every_phase_to_its_end(step, tmp_path):
     path, card = step()
     calls = []
-    build_plan(path, card, tmp_path / "a.plan", engine="tensorrt-rtx", progress=lambda *call: calls.append(call))
-    assert {phase for phase, done, _ in calls if done == 0} == {phase for phase, done, steps in calls if done == steps}
+    build_plan(
+        path, card, tmp_path / "a.plan", engine="tensorrt-rtx", progress=lambda *call: calls.append(call)
+    )
+    assert {phase for phase, done, _ in calls if done == 0} == {
+        phase for phase, done, steps in calls if done == steps
+    }
     assert all(0 <= done <= steps for _, done, steps in calls)
 
 
@@ -198,7 +211,9 @@ def test_a_second_build_replaces_the_pair(step, tmp_path):
 def test_blocks_that_tensorrt_would_read_wrongly_are_refused(precision, step, tmp_path):
     # 40 rows in blocks of 32 make 2 scales: TensorRT would take blocks of 20.
     path, card = step(precision, hidden=40)
-    with pytest.raises(P2Error, match="w_00_q has 40 rows in blocks of 32, and TensorRT takes whole blocks only"):
+    with pytest.raises(
+        P2Error, match="w_00_q has 40 rows in blocks of 32, and TensorRT takes whole blocks only"
+    ):
         build_plan(path, card, tmp_path / "a.plan", engine="tensorrt-rtx")
     assert not (tmp_path / "a.plan").exists()
     path, card = step(precision, hidden=40, block=20)
@@ -223,7 +238,11 @@ def drop_logits(model):
 @needs_rtx
 @pytest.mark.parametrize(
     ("change", "tensor"),
-    [(rename("c_00_in", "cell_in"), "c_00_in"), (rename("h_00_in", "hidden"), "h_00_in"), (drop_logits, "logits")],
+    [
+        (rename("c_00_in", "cell_in"), "c_00_in"),
+        (rename("h_00_in", "hidden"), "h_00_in"),
+        (drop_logits, "logits"),
+    ],
 )
 def test_a_graph_that_breaks_the_contract_is_refused(change, tensor, step, tmp_path):
     path, card = step(change=change)
@@ -254,16 +273,18 @@ def test_what_tensorrt_refuses_is_said_with_its_reason(step, tmp_path):
         model.graph.node.insert(0, helper.make_node("Multinomial", ["h_00_in"], ["random"], sample_size=30))
 
     path, card = step(change=change)
-    with pytest.raises(P2Error, match=r"TensorRT-RTX \S+ could not read the graph .*charlm.onnx\): .*Multinomial"):
+    with pytest.raises(
+        P2Error, match=r"TensorRT-RTX \S+ could not read the graph .*charlm.onnx\): .*Multinomial"
+    ):
         build_plan(path, card, tmp_path / "a.plan", engine="tensorrt-rtx")
 
 
 @needs_rtx
 def test_a_missing_graph_and_an_unwritable_place_are_one_sentence(step, tmp_path):
     path, card = step()
-    with pytest.raises(P2Error, match="cannot read .*none.onnx: no such file"):
+    with pytest.raises(P2Error, match=r"cannot read .*none.onnx: no such file"):
         build_plan(tmp_path / "none.onnx", card, tmp_path / "a.plan", engine="tensorrt-rtx")
-    with pytest.raises(P2Error, match="cannot write .*a.plan"):
+    with pytest.raises(P2Error, match=r"cannot write .*a.plan"):
         build_plan(path, card, path / "a.plan", engine="tensorrt-rtx")
 
 
@@ -276,7 +297,7 @@ def test_a_crash_between_plan_and_sidecar_is_noticed(step, tmp_path):
     path, card = step(hidden=64)
     build_plan(path, card, out, engine="tensorrt-rtx")
     sidecar_path(out).write_bytes(old)
-    with pytest.raises(ContractError, match="is not the plan that a.plan.json describes"):
+    with pytest.raises(ContractError, match=r"is not the plan that a.plan.json describes"):
         read_sidecar(out).check(out, out.stat().st_size, sha256_of(out))
 
 
@@ -332,7 +353,7 @@ class NoBuilder:
         ERROR = 1
 
     @staticmethod
-    def Builder(logger):  # noqa: N802
+    def Builder(logger):
         logger.log(1, "CUDA initialization failure with error: 35")
         raise TypeError("pybind11::init(): factory function returned nullptr")
 
@@ -342,7 +363,9 @@ def test_tensorrt_builds_only_where_there_is_a_gpu(step, tmp_path, monkeypatch):
     library = nvidia.Library(TENSORRT, NoBuilder)
     monkeypatch.setattr(nvidia, "library", lambda flavour: library)
     monkeypatch.setattr(nvidia, "gpus", lambda: NONE)
-    with pytest.raises(BackendMissing, match=r"builds only .* GPU, and no NVIDIA driver .*--engine tensorrt-rtx"):
+    with pytest.raises(
+        BackendMissing, match=r"builds only .* GPU, and no NVIDIA driver .*--engine tensorrt-rtx"
+    ):
         build_plan(path, card, tmp_path / "a.plan", engine="tensorrt")
     monkeypatch.setattr(nvidia, "gpus", lambda: GPUS)
     with pytest.raises(P2Error, match=r"could not start its builder .*: CUDA initialization failure"):

@@ -128,7 +128,10 @@ class FakeCuda:
 
     def cudaGetErrorString(self, error):
         texts = {2: b"out of memory", 35: b"CUDA driver version is insufficient for CUDA runtime version"}
-        return (self.cudaError_t.cudaSuccess, texts.get(int(error), b"an illegal memory access was encountered"))
+        return (
+            self.cudaError_t.cudaSuccess,
+            texts.get(int(error), b"an illegal memory access was encountered"),
+        )
 
     def cudaGetErrorName(self, error):
         return (self.cudaError_t.cudaSuccess, error.name.encode())
@@ -283,7 +286,9 @@ class Bench:
     library: Library
 
 
-def make_plan(card: Card, float_type: str = "float32", flavour: str = "tensorrt-rtx", version: str = "1.7.1.116") -> Plan:
+def make_plan(
+    card: Card, float_type: str = "float32", flavour: str = "tensorrt-rtx", version: str = "1.7.1.116"
+) -> Plan:
     """A plan in memory whose engine no library could load, with a sidecar that fits it."""
     data = FLAVOURS[flavour].magic + bytes(20) + bytes(map(int, version.split("."))) + bytes(100)
     sidecar = Sidecar(
@@ -297,7 +302,9 @@ def make_plan(card: Card, float_type: str = "float32", flavour: str = "tensorrt-
 def bench(card_of, numpy_model, fake_cuda) -> Callable[..., Bench]:
     """Load an engine on the doubles: ``bench(card, float_type="float16", refuses={"execute"})``."""
 
-    def load(card: Card | None = None, float_type: str = "float32", flavour: str = "tensorrt-rtx", **how: Any) -> Bench:
+    def load(
+        card: Card | None = None, float_type: str = "float32", flavour: str = "tensorrt-rtx", **how: Any
+    ) -> Bench:
         card = card or card_of()
         plan = make_plan(card, float_type, flavour)
         profiles = list(plan.sidecar.profiles)

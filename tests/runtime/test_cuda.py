@@ -65,7 +65,9 @@ def test_close_frees_everything_and_may_be_repeated(fake_cuda):
 def test_out_of_memory_says_how_much_was_needed_and_is_free(fake_cuda):
     device = Device(fake_cuda)
     device.allocate(200 << 20)
-    with pytest.raises(P2Error, match=r"out of memory: 100\.0 MiB more were needed and 56\.0 of 256 MiB are free"):
+    with pytest.raises(
+        P2Error, match=r"out of memory: 100\.0 MiB more were needed and 56\.0 of 256 MiB are free"
+    ):
         device.allocate(100 << 20)
     assert device.allocated == 200 << 20
 
@@ -78,7 +80,11 @@ def test_out_of_memory_says_how_much_was_needed_and_is_free(fake_cuda):
         ("cudaMalloc", "allocate memory", lambda device, _: device.allocate(8)),
         ("cudaFree", "free memory", lambda device, address: device.free(address)),
         ("cudaMemcpyAsync", "copy to the GPU", lambda device, address: device.upload(address, np.zeros(1))),
-        ("cudaMemcpyAsync", "copy from the GPU", lambda device, address: device.download(np.zeros(1), address)),
+        (
+            "cudaMemcpyAsync",
+            "copy from the GPU",
+            lambda device, address: device.download(np.zeros(1), address),
+        ),
         ("cudaMemsetAsync", "clear memory", lambda device, address: device.zero(address, 8)),
         ("cudaStreamSynchronize", "finish its work", lambda device, _: device.synchronize()),
         ("cudaStreamDestroy", "destroy the stream", lambda device, _: device.close()),
@@ -102,7 +108,9 @@ def test_no_device_and_an_old_driver_are_backends_that_are_missing(fake_cuda):
     with pytest.raises(BackendMissing, match="CUDA cannot use a GPU here: no device"):
         Device(fake_cuda)
     fake_cuda.failing["cudaGetDeviceCount"] = 35
-    with pytest.raises(BackendMissing, match=r"driver version is insufficient .*\(cudaErrorInsufficientDriver\)"):
+    with pytest.raises(
+        BackendMissing, match=r"driver version is insufficient .*\(cudaErrorInsufficientDriver\)"
+    ):
         Device(fake_cuda)
 
 
@@ -116,7 +124,9 @@ def test_the_real_bindings_answer_without_a_gpu():
     pytest.importorskip("cuda.bindings.runtime", reason="cuda-bindings is not installed")
     if nvidia.gpus().devices:
         pytest.skip("this machine has an NVIDIA GPU")
-    code = "from p2.runtime.cuda import Device\ntry: Device()\nexcept Exception as e: print(type(e).__name__, e)"
+    code = (
+        "from p2.runtime.cuda import Device\ntry: Device()\nexcept Exception as e: print(type(e).__name__, e)"
+    )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.startswith("BackendMissing CUDA cannot use a GPU here: ")

@@ -59,7 +59,7 @@ def test_what_is_no_plan_is_refused(data, sentence, tmp_path):
 
 
 def test_a_missing_plan_is_one_sentence(tmp_path):
-    with pytest.raises(P2Error, match="cannot read .*a.plan: no such file"):
+    with pytest.raises(P2Error, match=r"cannot read .*a.plan: no such file"):
         read_header(tmp_path / "a.plan")
 
 
@@ -79,8 +79,8 @@ def test_a_plan_and_its_sidecar_come_back(written):
 )
 def test_a_sidecar_survives_json(vocabulary, profiles, size):
     sidecar = Sidecar(
-        Card("gru", 3, 4, 5, vocabulary, gru_reset="before"), "tensorrt", "10.1.0.27", "a" * 64, "b" * 64, size,
-        "float16", profiles, {"tf32": False}, "2024-05-01T12:00:00+00:00",
+        Card("gru", 3, 4, 5, vocabulary, gru_reset="before"), "tensorrt", "10.1.0.27", "a" * 64, "b" * 64,
+        size, "float16", profiles, {"tf32": False}, "2024-05-01T12:00:00+00:00",
     )  # fmt: skip
     assert Sidecar.from_dict(json.loads(json.dumps(sidecar.to_dict())), "x.plan.json") == sidecar
 
@@ -95,7 +95,9 @@ def test_the_sidecar_is_readable(written):
 def test_a_missing_sidecar(written):
     path, _ = written
     sidecar_path(path).unlink()
-    with pytest.raises(ContractError, match=r"charlm.plan.json is missing, .*copy it beside the plan, or run `p2 export`"):
+    with pytest.raises(
+        ContractError, match=r"charlm.plan.json is missing, .*copy it beside the plan, or run `p2 export`"
+    ):
         read_plan(path)
 
 
@@ -103,7 +105,9 @@ def test_a_missing_sidecar(written):
 def test_a_sidecar_that_is_not_json(text, written):
     path, _ = written
     sidecar_path(path).write_text(text)
-    with pytest.raises(P2Error, match=r"charlm.plan.json is damaged: not valid JSON"):
+    with pytest.raises(
+        ContractError, match=r"charlm.plan.json is damaged: not valid JSON .*`p2 export` again"
+    ):
         read_plan(path)
 
 
@@ -124,7 +128,10 @@ def test_a_sidecar_that_is_not_json(text, written):
         (lambda data: data | {"flavour": "tensorflow"}, "unknown flavour"),
         (lambda data: data | {"float_type": "float8"}, "unknown flavour or float type"),
         (lambda data: data | {"settings": None}, "is damaged: 'NoneType'"),
-        (lambda data: data | {"version": "1.6.0.40"}, "speaks of TensorRT-RTX 1.6.0.40 and the plan of TensorRT-RTX 1.7.1.116"),
+        (
+            lambda data: data | {"version": "1.6.0.40"},
+            "speaks of TensorRT-RTX 1.6.0.40 and the plan of TensorRT-RTX 1.7.1.116",
+        ),
     ],
 )
 def test_a_damaged_sidecar(change, sentence, written):
@@ -138,7 +145,10 @@ def test_a_damaged_sidecar(change, sentence, written):
 def test_a_plan_that_is_cut_off(written):
     path, sidecar = written
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ContractError, match=rf"is cut off: it has {sidecar.plan_bytes - 1} bytes and .*says {sidecar.plan_bytes}"):
+    with pytest.raises(
+        ContractError,
+        match=rf"is cut off: it has {sidecar.plan_bytes - 1} bytes and .*says {sidecar.plan_bytes}",
+    ):
         read_plan(path)
 
 
@@ -146,7 +156,9 @@ def test_a_plan_that_is_cut_off(written):
 def test_the_sidecar_of_another_plan(change, written):
     path, _ = written
     path.write_bytes(change(path.read_bytes()))
-    with pytest.raises(ContractError, match=r"is not the plan that charlm.plan.json describes .*: copy both again, or run"):
+    with pytest.raises(
+        ContractError, match=r"is not the plan that charlm.plan.json describes .*: copy both again, or run"
+    ):
         read_plan(path)
 
 

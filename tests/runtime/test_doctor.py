@@ -1,0 +1,243 @@
+"""The doctor: right verdicts for many machines, and no machine that it falls ill on."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from rich.console import Console
+
+from p2.runtime import doctor, installed
+from p2.runtime.installed import PACKAGES, Package
+from p2.spec import nvidia
+
+ADA = nvidia.Gpus((nvidia.Gpu("NVIDIA GeForce RTX 4090", (8, 9), 24 << 30),), "570.86.15", (13, 0))
+HOPPER = nvidia.Gpus((nvidia.Gpu("NVIDIA H200", (9, 0), 139 << 30),), "580.1", (13, 0))
+NONE = nvidia.Gpus(problem="no NVIDIA driver is installed")
+EVERYTHING = dict.fromkeys(PACKAGES, "13.1.0")
+
+CHECKPOINT, ONNX, TENSORRT, RTX = range(4)
+
+
+@pytest.fixture
+def examine(monkeypatch):
+    """Diagnose a made-up machine: ``examine({"torch": "2.9"}, ADA)``; the rest is not installed."""
+
+    def diagnose(packages, gpus=NONE, broken=(), runtimes=None, machine="x86_64", system="Linux"):
+        here = {name: Package(packages.get(name)) for name in PACKAGES}
+        here |= {name: Package("1.0", broken="it crashes") for name in broken}
+        if runtimes is None:
+            runtimes = ["onnxruntime"] if here["onnxruntime"].version else []
+        monkeypatch.setattr(doctor, "packages", lambda: here)
+        monkeypatch.setattr(doctor, "onnxruntimes", lambda: runtimes)
+        monkeypatch.setattr(doctor.platform, "machine", lambda: machine)
+        monkeypatch.setattr(doctor.platform, "system", lambda: system)
+        monkeypatch.setattr(nvidia, "gpus", lambda: gpus)
+        return doctor.diagnose()
+
+    return diagnose
+
+
+def possible(found):
+    return [(row.build.possible, row.run.possible) for row in found.engines]
+
+
+def without(*names):
+    return {name: version for name, version in EVERYTHING.items() if name not in names}
+
+
+@pytest.mark.parametrize(
+    ("packages", "gpus", "expected"),
+    [
+        # (build, run) for: checkpoint, .onnx, .plan of TensorRT, .plan of TensorRT-RTX
+        (EVERYTHING, ADA, [(True, True)] * 4),
+        (EVERYTHING, HOPPER, [(True, True), (True, True), (True, True), (True, False)]),
+        (EVERYTHING, NONE, [(True, True), (True, True), (False, False), (True, False)]),
+        ({}, ADA, [(False, False)] * 4),
+        (
+            {"numpy": "2", "onnxruntime": "1"},
+            NONE,
+            [(False, False), (False, True), (False, False), (False, False)],
+        ),
+        (without("cuda-bindings"), ADA, [(True, True), (True, True), (True, False), (True, False)]),
+        (without("onnxscript"), ADA, [(True, True), (False, True), (False, True), (False, True)]),
+    ],
+)
+def test_what_can_be_built_and_run(packages, gpus, expected, examine):
+    assert possible(examine(packages, gpus)) == expected
+
+
+@pytest.mark.parametrize(
+    ("packages", "gpus", "engine", "task", "remedy"),
+    [
+        ({}, NONE, CHECKPOINT, "run", "pip install 'p2[train]'"),
+        ({}, NONE, ONNX, "run", "pip install 'p2[cpu]'"),
+        ({}, ADA, ONNX, "run", "pip install 'p2[gpu]'"),
+        ({}, NONE, ONNX, "build", "pip install 'p2[cpu,train]'"),
+        ({}, NONE, RTX, "build", "pip install 'p2[cpu,rtx,train]'"),
+        (without("tensorrt-rtx"), NONE, RTX, "build", "pip install 'p2[rtx]'"),
+        (without("cuda-bindings"), ADA, RTX, "run", "pip install 'p2[rtx]'"),
+        # the extra gpu brings onnxruntime-gpu, which must not meet onnxruntime
+        (without("tensorrt"), ADA, TENSORRT, "run", "pip uninstall -y onnxruntime && pip install 'p2[gpu]'"),
+        (without("tensorrt", "onnxruntime"), ADA, TENSORRT, "run", "pip install 'p2[gpu]'"),
+        (
+            EVERYTHING,
+            NONE,
+            RTX,
+            "run",
+            "take a machine with an NVIDIA GPU and its driver (no NVIDIA driver is installed here)",
+        ),
+        (EVERYTHING, HOPPER, RTX, "run", "p2 export --engine tensorrt builds a plan for this GPU"),
+    ],
+)
+def test_the_command_that_would_help(packages, gpus, engine, task, remedy, examine):
+    verdict = getattr(examine(packages, gpus).engines[engine], task)
+    assert not verdict.possible
+    assert verdict.remedy == remedy
+
+
+def test_an_unsupported_gpu_is_named_with_its_capability(examine):
+    missing = examine(EVERYTHING, HOPPER).engines[RTX].run.missing
+    assert "NVIDIA H200 has compute capability 9.0, it runs on 8.0, 8.6, 8.9, 12.0, 12.1" in missing
+
+
+@pytest.mark.parametrize(
+    ("machine", "system"), [("arm64", "Darwin"), ("aarch64", "Linux"), ("AMD64", "Java")]
+)
+def test_where_the_rtx_builder_does_not_exist(machine, system, examine):
+    found = examine(without("tensorrt-rtx"), NONE, machine=machine, system=system)
+    assert found.engines[RTX].build.remedy == "TensorRT-RTX is made for Linux and Windows on x86-64 only"
+
+
+def test_two_onnx_runtimes_are_a_problem(examine):
+    (problem,) = examine(EVERYTHING, ADA, runtimes=["onnxruntime", "onnxruntime-gpu"]).problems
+    assert (
+        problem.problem
+        == "onnxruntime and onnxruntime-gpu are installed together and overwrite each other's files"
+    )
+    assert problem.remedy == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'p2[gpu]'"
+
+
+def test_a_library_that_does_not_load_is_a_problem(examine):
+    found = examine(EVERYTHING, ADA, broken=["onnxruntime"], runtimes=["onnxruntime-gpu"])
+    (problem,) = found.problems
+    assert problem.problem == "onnxruntime does not load: it crashes"
+    assert problem.remedy == found.engines[ONNX].run.remedy == "pip install --force-reinstall onnxruntime-gpu"
+
+
+def test_a_driver_that_is_older_than_the_bindings_is_a_problem(examine):
+    old = nvidia.Gpus(ADA.devices, "550.1", (12, 4))
+    (problem,) = examine(EVERYTHING, old).problems
+    assert "needs a driver for CUDA 13, and this one speaks CUDA 12.4" in problem.problem
+    assert problem.remedy.endswith("pip install 'cuda-bindings<13'")
+
+
+def printed(found, **options):
+    out = io.StringIO()
+    doctor.show(found, Console(file=out, **options))
+    return out.getvalue()
+
+
+@pytest.mark.parametrize("width", [60, 200])
+def test_a_remedy_is_one_whole_line_at_any_width(width, examine):
+    found = examine({"numpy": "2"}, HOPPER, runtimes=["onnxruntime", "onnxruntime-gpu"])
+    lines = [line.strip() for line in printed(found, width=width).splitlines()]
+    remedies = {verdict.remedy for row in found.engines for verdict in (row.build, row.run)}
+    remedies |= {problem.remedy for problem in found.problems}
+    assert remedies <= set(lines)
+
+
+def test_a_healthy_machine(examine):
+    text = printed(examine(EVERYTHING, ADA), width=120)
+    assert "Every engine can be built and run here." in text
+    assert "NVIDIA GeForce RTX 4090, compute capability 8.9, 24.0 GiB" in text
+    assert "570.86.15, speaks CUDA 13.0" in text
+    assert "no:" not in text
+
+
+@pytest.fixture
+def path_entry(tmp_path, monkeypatch):
+    """A folder in front of everything installed, for this process and its children."""
+    monkeypatch.syspath_prepend(tmp_path)
+    rest = os.environ.get("PYTHONPATH")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *([rest] if rest else [])]))
+    return tmp_path
+
+
+def distribution(folder, name, version="9.9"):
+    info = folder / f"{name.replace('-', '_')}-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "broken"),
+    [
+        ("import os; os.abort()", r"importing it ends the process \(signal 6\)"),
+        ("raise ImportError('libcublas.so.13: cannot open')", "ImportError: libcublas.so.13: cannot open"),
+        ("raise SystemExit(3)", "importing onnxruntime fails"),
+        ("import time; time.sleep(60)", "importing it takes more than 2 s"),
+    ],
+)
+def test_a_library_that_crashes_is_a_finding(source, broken, path_entry, monkeypatch):
+    distribution(path_entry, "onnxruntime")
+    (path_entry / "onnxruntime.py").write_text(source)
+    monkeypatch.setattr(installed, "_PROBES", {"onnxruntime": installed._PROBES["onnxruntime"]})
+    monkeypatch.setattr(installed, "_PROBE_SECONDS", 2)
+    package = installed.packages()["onnxruntime"]
+    assert package.version == "9.9"
+    assert not package.works
+    assert re.fullmatch(broken, package.broken)
+
+
+def test_providers_are_what_the_library_answers(path_entry, monkeypatch):
+    distribution(path_entry, "onnxruntime-gpu")
+    (path_entry / "onnxruntime.py").write_text(
+        "print('hello')\n__version__ = '1.31'\ndef get_available_providers(): return ['CUDA', 'CPU']\n"
+    )
+    monkeypatch.setattr(installed, "_PROBES", {"onnxruntime": installed._PROBES["onnxruntime"]})
+    assert installed.packages()["onnxruntime"] == Package("1.31", remark="CUDA, CPU")
+    assert "onnxruntime-gpu" in installed.onnxruntimes()
+
+
+def test_tensorrt_under_another_distribution_is_seen(path_entry, monkeypatch):
+    (path_entry / "tensorrt.py").write_text("__version__ = '10.13.3.9'")
+    monkeypatch.setattr(installed, "_PROBES", {"tensorrt": installed._PROBES["tensorrt"]})
+    assert installed.packages()["tensorrt"] == Package("10.13.3.9")
+
+
+def command(*arguments, code="import sys; from p2.cli import main; sys.exit(main())"):
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def test_the_command_on_this_machine_as_text_and_as_json():
+    text, data = command("doctor"), command("doctor", "--json")
+    assert (text.returncode, text.stderr, data.returncode, data.stderr) == (0, "", 0, "")
+    found = json.loads(data.stdout)
+    assert set(found["packages"]) == set(PACKAGES)
+    assert found["packages"]["numpy"]["version"] in text.stdout
+    assert [row["engine"] for row in found["engines"]] == [
+        "checkpoint (PyTorch)", ".onnx (ONNX Runtime)", ".plan (TensorRT)", ".plan (TensorRT-RTX)",
+    ]  # fmt: skip
+    for row in found["engines"]:
+        assert row["engine"] in text.stdout
+        for verdict in (row["build"], row["run"]):
+            assert verdict["possible"] != bool(verdict["remedy"])
+            assert verdict["remedy"] in text.stdout
+
+
+def test_the_doctor_imports_none_of_its_patients():
+    code = (
+        "import io, sys; from p2.runtime import doctor; from rich.console import Console\n"
+        "doctor.show(doctor.diagnose(), Console(file=io.StringIO()))\n"
+        "patients = {'torch', 'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx', 'cuda'}\n"
+        "print(sorted(patients & set(sys.modules)))"
+    )
+    assert command(code=code).stdout == "[]\n"

@@ -1,0 +1,197 @@
+"""The commands as a person calls them: the good way through, and every bad call a sentence."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from p2 import __version__
+from p2.cli import main
+from p2.export.exporter import export_checkpoint
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def engine(here, card_of, write_step):
+    """A step graph called charlm.onnx in the working folder."""
+    return write_step(card_of("gru", layers=1))
+
+
+def fails(capsys, *argv: str, code: int) -> str:
+    """Call, expect an exit code, and return the one sentence on stderr."""
+    assert main(list(argv)) == code
+    captured = capsys.readouterr()
+    assert "Traceback" not in captured.err
+    return captured.err
+
+
+def test_the_three_commands_one_after_the_other(here, capsys, tiny_run):
+    """As a person types them; only the training is replaced by one that is already done."""
+    (here / "artifacts").mkdir()
+    tiny_run.rename(here / "artifacts" / "charlm")
+    assert main(["export", "--fp16"]) == 0
+    exported = capsys.readouterr().out
+    assert Path("artifacts/charlm/charlm.onnx").exists()
+    if "charlm.plan" in exported and Path("artifacts/charlm/charlm.plan").exists():
+        from p2.spec.nvidia import gpus
+
+        if not gpus().devices:
+            said = fails(capsys, "generate", "--engine", "charlm.plan", code=1)
+            assert said.strip() == (
+                "p2: charlm.plan needs an NVIDIA GPU and there is none here:"
+                " p2 generate --engine charlm.onnx runs the same model on this machine"
+            )
+    assert main(["generate", "--engine", "charlm.onnx", "--length", "50", "--seed", "1"]) == 0
+    assert len(capsys.readouterr().out) >= 50
+
+
+def test_eager_and_exported_write_the_same_text(here, capsys, tiny_run):
+    export_checkpoint(tiny_run, out=here / "charlm.onnx", engine="none")
+    texts = []
+    for name in ("charlm.onnx", str(tiny_run)):
+        assert main(["generate", "--engine", name, "--prompt", "the ", "--seed", "3", "--tau", "0.5"]) == 0
+        texts.append(capsys.readouterr().out)
+    assert texts[0] == texts[1]
+    assert len(texts[0]) >= 504
+
+
+def test_a_random_seed_is_told_so_that_the_text_can_be_had_again(engine, capsys):
+    main(["generate", "--length", "80"])
+    first = capsys.readouterr()
+    seed = first.err.split()[1]
+    main(["generate", "--length", "80", "--seed", seed])
+    assert capsys.readouterr().out == first.out
+    main(["generate", "--length", "80"])
+    assert capsys.readouterr().out != first.out
+
+
+def test_json_streams_and_samples(engine, capsys):
+    main(["generate", "--json", "--num-samples", "3", "--seed", "5", "--length", "40"])
+    answer = json.loads(capsys.readouterr().out)
+    assert [sample["stream"] for sample in answer["samples"]] == [0, 1, 2]
+    main(["generate", "--no-stream", "--seed", "5", "--length", "40"])
+    assert capsys.readouterr().out.rstrip("\n") == answer["samples"][0]["text"].rstrip("\n")
+
+
+def test_greedy_is_temperature_zero_and_tau_is_its_inverse(engine, capsys):
+    def text(*options: str) -> str:
+        assert main(["generate", "--seed", "2", "--length", "60", *options]) == 0
+        return capsys.readouterr().out
+
+    assert text("--greedy") == text("--temperature", "0")
+    assert text("--tau", "2") == text("--temperature", "0.5")
+    assert text("--tau", "2") != text("--tau", "0.5")
+    assert text("--threads", "1") == text("--threads", "2")
+
+
+def test_a_prompt_from_a_file(engine, here, capsys):
+    (here / "prompt.txt").write_bytes(b"the fox\r\njumps\n")
+    main(["generate", "--prompt-file", "prompt.txt", "--length", "20", "--seed", "1"])
+    assert capsys.readouterr().out.startswith("the fox\njumps")
+
+
+BAD_CALLS = [
+    (["generate", "--length", "-5"], 2, "length must be 0 or more, not -5"),
+    (["generate", "--temperature", "1", "--tau", "1"], 2, "give one of --temperature, --tau, --greedy"),
+    (["generate", "--greedy", "--tau", "1"], 2, "give one of --temperature, --tau, --greedy"),
+    (["generate", "--temperature", "-1"], 2, "temperature must be 0 (greedy) or positive"),
+    (["generate", "--temperature", "warm"], 2, "Invalid value for '--temperature'"),
+    (["generate", "--tau", "0"], 2, "tau must be positive"),
+    (["generate", "--top-p", "0"], 2, "top-p must be above 0"),
+    (["generate", "--top-k", "-1"], 2, "top-k must be 0 (off) or positive"),
+    (["generate", "--min-p", "1"], 2, "min-p must be at least 0"),
+    (["generate", "--num-samples", "0"], 2, "num-samples must be at least 1"),
+    (["generate", "--threads", "0"], 2, "threads must be at least 1"),
+    (["generate", "--on-unknown", "guess"], 2, "--on-unknown takes error or skip"),
+    (["generate", "--prompt", "x", "--prompt-file", "y"], 2, "give --prompt or --prompt-file"),
+    (["generate", "--prompt-file", "absent.txt"], 1, "cannot read absent.txt: no such file"),
+    (["generate", "--prompt", "the Ω"], 2, "'Ω' (U+03A9 GREEK CAPITAL LETTER OMEGA) at position 4"),
+    (["generate", "--engine", "absent.onnx"], 1, "there is no absent.onnx here"),
+    (["generate", "--engine", "absent.plan"], 1, "there is no absent.plan here"),
+    (["generate", "--engine", "text.txt"], 2, "text.txt is no engine"),
+    (["generate", "--wat"], 2, "No such option: --wat"),
+    (["export"], 1, "there is no checkpoint artifacts/charlm: `p2 train` makes one"),
+    (["export", "--fp16", "--int8"], 2, "give one of --fp16, --int8, --int4, --precision"),
+    (["export", "--precision", "int3"], 2, "unknown precision 'int3'"),
+    (["export", "--engine", "cuda"], 2, "unknown engine 'cuda'"),
+    (["export", "--batch", "4,2,1"], 2, "--batch needs 1 <= min <= opt <= max"),
+    (["parity"], 1, "there is no engine in artifacts/charlm"),
+    (["parity", "absent.onnx"], 1, "there is no absent.onnx here"),
+    (["frobnicate"], 2, "No such command 'frobnicate'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"), BAD_CALLS, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
+)
+def test_bad_calls_are_answered(argv, code, words, engine, here, capsys):
+    (here / "text.txt").write_text("x")
+    assert words in fails(capsys, *argv, code=code)
+
+
+def test_damaged_files_are_answered(engine, capsys):
+    whole = engine.read_bytes()
+    engine.write_bytes(whole[: len(whole) // 2])
+    assert "charlm.onnx is damaged" in fails(capsys, "generate", code=1)
+    assert "charlm.onnx is damaged" in fails(capsys, "inspect", code=1)
+    Path("charlm.plan").write_bytes(b"ftrt" + bytes(40))
+    assert "charlm.plan" in fails(capsys, "generate", "--engine", "charlm.plan", code=1)
+
+
+def test_a_full_disk_is_answered_and_leaves_nothing_behind(tiny_run, tmp_path, capsys, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    target = tmp_path / "new" / "charlm.onnx"
+    target.parent.mkdir()
+    monkeypatch.setattr(os, "fsync", full)
+    said = fails(capsys, "export", str(tiny_run), "--out", str(target), "--engine", "none", code=1)
+    assert f"cannot write {target}: the disk is full" in said
+    assert list(target.parent.iterdir()) == []
+
+
+def test_a_file_size_limit_is_answered_too(tiny_run, tmp_path):
+    """The system's own refusal, in a process of its own: no file may grow past 4 kB."""
+    code = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "from p2.cli import main\n"
+        f"sys.exit(main({['export', str(tiny_run), '--out', str(tmp_path / 'm.onnx'), '--engine', 'none']!r}))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot write" in done.stderr
+    assert "larger than this system allows" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_leaves_is_no_error(engine):
+    done = subprocess.run(
+        f"{sys.executable} -m p2.cli generate --length 200000 --seed 1 | head -c 100",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert len(done.stdout) == 100
+    assert done.stderr == ""
+
+
+def test_version_and_help(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == f"p2 {__version__}"
+    for command in ("train", "export", "generate", "parity", "inspect", "doctor", "demo", "gpu-check"):
+        assert main([command, "--help"]) == 0
+        assert "Usage:" in capsys.readouterr().out

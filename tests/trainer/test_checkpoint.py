@@ -1,0 +1,248 @@
+"""Checkpoints: what is written comes back, a kill costs nothing, damage is told."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+
+from p2.spec import files
+from p2.spec.card import Card
+from p2.spec.errors import ContractError, P2Error
+from p2.trainer import checkpoint
+from p2.trainer.checkpoint import Checkpoint, Tensors
+from p2.trainer.metrics import Metrics
+from p2.trainer.model import CharModel
+from p2.trainer.record import Record
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it and tidy up."""
+
+
+@pytest.fixture
+def card(card_of: Callable[..., Card]) -> Card:
+    return card_of("lstm", layers=1, hidden=4)
+
+
+def weights(card: Card, seed: int) -> Tensors:
+    model = CharModel(card)
+    model.initialise(seed)
+    return dict(model.state_dict())
+
+
+def record_at(step: int) -> Record:
+    return Record(
+        options={"hidden": 4},
+        corpus={"sources": ["a.txt"], "sha256": "0" * 64, "characters": 9},
+        software={"torch": "x"},
+        step=step,
+        seconds=1.5,
+        train=Metrics(1.25, 0.5),
+        best_validation_loss=1.0,
+        kept_accuracies=[0.5],
+    )
+
+
+def save(folder: Path, card: Card, step: int) -> Card:
+    moments = {"exp_avg.x": torch.full((3,), float(step))}
+    return checkpoint.save(folder, card, weights(card, step), record_at(step), moments)
+
+
+def assert_is(found: Checkpoint, card: Card, step: int) -> None:
+    """The whole checkpoint of `step`, and nothing of another one."""
+    assert found.record == record_at(step)
+    expected = weights(card, step)
+    assert set(found.model_state) == set(expected)
+    assert all(torch.equal(found.model_state[name], expected[name]) for name in expected)
+    moments = checkpoint.load_training_state(found)
+    assert torch.equal(moments["exp_avg.x"], torch.full((3,), float(step)))
+
+
+def test_what_is_saved_is_loaded(tmp_path: Path, card: Card) -> None:
+    saved = save(tmp_path / "c", card, 7)
+    found = checkpoint.load(tmp_path / "c")
+    assert_is(found, card, 7)
+    assert found.card == saved
+    assert saved.checkpoint_sha256 == files.sha256_of(tmp_path / "c" / "model-7.safetensors")
+    assert saved.with_(checkpoint_sha256="") == card.with_(checkpoint_sha256="")
+    manifest = json.loads((tmp_path / "c" / "model.json").read_text(encoding="utf-8"))
+    assert manifest["training"]["train"]["bits_per_character"] == pytest.approx(1.25 / 0.6931471805599453)
+
+
+def test_a_newer_one_replaces_it_and_leaves_nothing_behind(tmp_path: Path, card: Card) -> None:
+    for step in (1, 2, 2):
+        save(tmp_path, card, step)
+    assert_is(checkpoint.load(tmp_path), card, 2)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_a_run_folder_gives_its_best_else_its_last(tmp_path: Path, card: Card) -> None:
+    save(tmp_path / "last", card, 2)
+    assert checkpoint.load(tmp_path).record.step == 2
+    save(tmp_path / "best", card, 1)
+    assert checkpoint.load(tmp_path).record.step == 1
+    assert checkpoint.load(tmp_path / "last").record.step == 2
+
+
+@pytest.mark.parametrize("same_step", [False, True])
+@pytest.mark.parametrize("survived", range(6))
+def test_a_kill_at_any_moment_leaves_the_old_or_the_new(
+    tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch, survived: int, same_step: bool
+) -> None:
+    """Die at the file-system call after `survived` ones: three renames, then two removals, then none."""
+    old, new = 1, 1 if same_step else 2
+    save(tmp_path, card, old)
+    calls = 0
+
+    def dying(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls > survived:
+                raise Killed
+            return real(*arguments, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", dying(os.replace))
+        patch.setattr(Path, "unlink", dying(Path.unlink))
+        if survived < 5:
+            with pytest.raises(Killed):
+                save(tmp_path, card, new)
+        else:
+            save(tmp_path, card, new)
+    assert_is(checkpoint.load(tmp_path), card, old if survived < 3 else new)
+    save(tmp_path, card, 9)
+    assert_is(checkpoint.load(tmp_path), card, 9)
+    assert len(list(tmp_path.glob("*.safetensors"))) == 2
+
+
+def test_a_full_disk_is_told_and_keeps_the_old(
+    tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, card, 1)
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(P2Error, match=r"cannot write .*model-2\.safetensors: the disk is full"):
+            save(tmp_path, card, 2)
+    assert_is(checkpoint.load(tmp_path), card, 1)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """Damage done to model.json."""
+
+    def damage(folder: Path) -> None:
+        manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        change(manifest)
+        (folder / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+    return damage
+
+
+def replace_weights(make: Callable[[Tensors], bytes]) -> Callable[[Path], None]:
+    """Damage to the weights by somebody who also corrected the hash."""
+
+    def damage(folder: Path) -> None:
+        path = folder / "model-1.safetensors"
+        data = make(safetensors.torch.load(path.read_bytes()))
+        path.write_bytes(data)
+        edit(lambda m: m["files"]["model"].update(sha256=hashlib.sha256(data).hexdigest()))(folder)
+
+    return damage
+
+
+def overwrite(name: str, change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).write_bytes(change((folder / name).read_bytes())) and None
+
+
+WEIGHTS = "model-1.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (overwrite(WEIGHTS, lambda data: data[:-5]), r"model-1\.safetensors is damaged: .*SHA-256 differs"),
+        (overwrite(WEIGHTS, lambda data: b""), r"model-1\.safetensors is damaged"),
+        (overwrite(WEIGHTS, lambda data: data[:-1] + b"\x55"), r"model-1\.safetensors is damaged"),
+        (lambda folder: (folder / WEIGHTS).unlink(), r"cannot read .*model-1\.safetensors: no such file"),
+        (replace_weights(lambda t: b"\xff" * 64), "is not a readable safetensors file"),
+        (
+            replace_weights(lambda t: safetensors.torch.save({k: t[k] for k in t if "bias" not in k})),
+            r"lack output\.bias, rnn\.bias_hh_l0, rnn\.bias_ih_l0",
+        ),
+        (
+            replace_weights(lambda t: safetensors.torch.save(t | {"extra": torch.zeros(1)})),
+            "hold the unknown extra",
+        ),
+        (
+            replace_weights(lambda t: safetensors.torch.save(t | {"output.bias": torch.zeros(2)})),
+            r"output\.bias is torch\.float32 \[2\], not torch\.float32 \[30\]",
+        ),
+        (
+            replace_weights(lambda t: safetensors.torch.save(t | {"output.bias": torch.zeros(30).half()})),
+            r"output\.bias is torch\.float16",
+        ),
+        (overwrite("model.json", lambda data: data[:-20]), r"model\.json is damaged: not valid JSON"),
+        (overwrite("model.json", lambda data: b"[]"), r"model\.json is damaged"),
+        (overwrite("model.json", lambda data: b"\xff\xfe"), r"model\.json is damaged"),
+        (edit(lambda m: m.update(format="p2 checkpoint 9")), "is of the format 'p2 checkpoint 9'"),
+        (edit(lambda m: m.pop("card")), "the model card is damaged"),
+        (edit(lambda m: m["card"].update(hidden="4")), "hidden is not int"),
+        (edit(lambda m: m["card"].update(hidden=5)), "do not fit the card"),
+        (edit(lambda m: m["card"].update(contract_version=2)), "step contract version 2"),
+        (edit(lambda m: m.pop("training")), "the training record is damaged"),
+        (edit(lambda m: m["training"].pop("step")), "the training record is damaged .no 'step'"),
+        (edit(lambda m: m["training"].update(train=3)), "the training record is damaged"),
+        (edit(lambda m: m["files"].pop("model")), "names no weight file"),
+        (edit(lambda m: m["files"]["model"].pop("sha256")), "its list of files is not readable"),
+        (edit(lambda m: m.update(files=3)), "does not describe a checkpoint"),
+    ],
+)
+def test_damage_is_told_in_one_sentence(
+    tmp_path: Path, card: Card, damage: Callable[[Path], None], message: str
+) -> None:
+    save(tmp_path, card, 1)
+    damage(tmp_path)
+    with pytest.raises(P2Error, match=message) as caught:
+        checkpoint.load(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_weights_alone_cannot_be_resumed(tmp_path: Path, card: Card) -> None:
+    checkpoint.save(tmp_path, card, weights(card, 1), record_at(1))
+    with pytest.raises(ContractError, match="holds weights only"):
+        checkpoint.load_training_state(checkpoint.load(tmp_path))
+
+
+def test_there_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    (tmp_path / "folder").mkdir()
+    for name, message in (
+        ("nothing", r"there is no checkpoint .*nothing: make one with `p2 train"),
+        ("file", "file is a file, not a checkpoint folder"),
+        ("folder", r"folder holds no checkpoint: it has no model\.json"),
+    ):
+        with pytest.raises(P2Error, match=message):
+            checkpoint.load(tmp_path / name)
+
+
+def test_a_vocabulary_of_any_characters_survives(tmp_path: Path, card_of: Callable[..., Card]) -> None:
+    card = card_of("rnn", layers=1, hidden=2, vocabulary='\n\r"\\é\u2028\ud800\U0001f600')
+    checkpoint.save(tmp_path, card, weights(card, 0), record_at(0))
+    assert checkpoint.load(tmp_path).card.vocabulary == card.vocabulary

@@ -1,0 +1,355 @@
+"""Whole runs: resumed runs are the same runs, and a run folder never loses anything silently."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from p2.spec.codec import Codec
+from p2.spec.errors import P2Error, UsageError
+from p2.trainer import checkpoint, loop, run
+from p2.trainer.corpus import Corpus, load
+from p2.trainer.display import Silent
+from p2.trainer.metrics import Report
+from p2.trainer.model import CharModel
+from p2.trainer.options import TrainOptions
+from p2.trainer.runfolder import read_log
+from p2.trainer.windows import RandomWindows
+
+Options = Callable[..., TrainOptions]
+
+pytestmark = pytest.mark.usefixtures("without_curve")
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing may catch it and tidy up."""
+
+
+class Notes(Silent):
+    """Remembers what was said, and acts at one update."""
+
+    def __init__(self, at: int = 0, act: Callable[[], object] = lambda: None) -> None:
+        self.notes: list[str] = []
+        self._at = at
+        self._act = act
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def update(self, report: Report) -> None:
+        if report.step == self._at:
+            self._act()
+
+
+def die() -> None:
+    raise Killed
+
+
+def last(folder: Path) -> tuple[checkpoint.Checkpoint, checkpoint.Tensors]:
+    found = checkpoint.load(folder / "last")
+    return found, checkpoint.load_training_state(found)
+
+
+def assert_same(a: Path, b: Path) -> None:
+    """Bit for bit the same weights, moments, carried state, averages and log."""
+    (one, one_more), (two, two_more) = last(a), last(b)
+    for first, second in ((one.model_state, two.model_state), (one_more, two_more)):
+        assert set(first) == set(second)
+        assert all(torch.equal(first[name], second[name]) for name in first)
+    assert one.record.train == two.record.train
+    assert one.record.step == two.record.step
+    assert one.record.best_validation_loss == two.record.best_validation_loss
+    logs = [
+        [{k: v for k, v in entry.items() if "second" not in k} for entry in read_log(folder / "log.jsonl")]
+        for folder in (a, b)
+    ]
+    assert logs[0] == logs[1]
+
+
+KINDS = {
+    "lstm with dropout": {"dropout": 0.3},
+    "lstm in bfloat16": {"precision": "bfloat16", "dropout": 0.3},
+    "stateful": {"stateful": True, "batch_size": 16},
+    "gru, reset before": {"cell": "gru", "gru_reset": "before", "dropout": 0.3},
+    "rnn": {"cell": "rnn"},
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_2n_updates_are_n_and_n_more(kind: str, options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    changes = KINDS[kind]
+    loop.train(options(**changes, steps=8, out=tmp_path / "whole"), corpus, Silent())
+    loop.train(options(**changes, steps=4, out=tmp_path / "half"), corpus, Silent())
+    result = loop.resume({"out": tmp_path / "half", "steps": 8}, [], Silent())
+    assert result.record.step == 8
+    assert not result.interrupted
+    # The half run logged its last update, 4, as the whole one did: both validate there.
+    assert_same(tmp_path / "whole", tmp_path / "half")
+
+
+def test_the_carried_state_matters(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    """Without it the resumed stateful run would differ: the test above can fail."""
+    changes = {"stateful": True, "batch_size": 16}
+    loop.train(options(**changes, steps=4), corpus, Silent())
+    _, training_state = last(tmp_path / "run")
+    assert all(training_state[f"state.{name}"].any() for name in ("h_00", "h_01", "c_00", "c_01"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_saves_and_the_run_goes_on_the_same(
+    options: Options, corpus: Corpus, tmp_path: Path, number: signal.Signals
+) -> None:
+    loop.train(options(steps=6, dropout=0.3, out=tmp_path / "whole"), corpus, Silent())
+    handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
+    stopping = Notes(3, lambda: os.kill(os.getpid(), number))
+    result = loop.train(options(steps=6, dropout=0.3, out=tmp_path / "a b"), corpus, stopping)
+    assert result.interrupted
+    assert result.record.step == 3
+    assert result.summary()[-1] == f"to go on: p2 train --resume --out '{tmp_path / 'a b'}'"
+    assert [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)] == handlers
+    assert not loop.resume({"out": tmp_path / "a b"}, [], Silent()).interrupted
+    assert_same(tmp_path / "whole", tmp_path / "a b")
+
+
+def test_a_second_signal_acts_as_usual(options: Options, corpus: Corpus) -> None:
+    def twice() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(options(), corpus, Notes(2, twice))
+
+
+def test_after_a_kill_the_run_goes_on_from_the_last_save(
+    options: Options, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.train(options(steps=8, out=tmp_path / "whole"), corpus, Silent())
+    monkeypatch.setattr(run, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(run, "_SAVE_SHARE", math.inf)
+    with pytest.raises(Killed):
+        loop.train(options(steps=8), corpus, Notes(5, die))
+    assert last(tmp_path / "run")[0].record.step == 4
+    loop.resume({"out": tmp_path / "run"}, [], Silent())
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_saving_takes_a_bounded_share_of_the_time(
+    options: Options, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "SAVE_SECONDS", 0.0)
+    monkeypatch.setattr(run, "_SAVE_SHARE", 1e-9)  # the first save puts the next one off for hours
+    with pytest.raises(Killed):
+        loop.train(options(steps=8), corpus, Notes(5, die))
+    assert last(tmp_path / "run")[0].record.step == 1
+
+
+def test_the_run_folder_has_what_it_promises(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    result = loop.train(options(steps=12, val_every=3, lr=0.02), corpus, Silent())
+    folder = tmp_path / "run"
+    entries = read_log(folder / "log.jsonl")
+    assert [entry["step"] for entry in entries] == [1, 3, 6, 9, 10, 12]
+    for entry in entries:
+        assert entry["bits_per_character"] == pytest.approx(entry["loss"] / math.log(2))
+        assert entry["lr"] == pytest.approx(0.02 * 0.1 ** ((entry["step"] - 1) / 1000))
+        assert entry["characters_per_second"] > 0
+        assert ("val_loss" in entry) == (entry["step"] % 3 == 0)
+    best = min((entry for entry in entries if "val_loss" in entry), key=lambda entry: entry["val_loss"])
+    assert checkpoint.load(folder).record.step == best["step"]
+    assert checkpoint.load(folder).record.best_validation_loss == best["val_loss"]
+    card, record = last(folder)[0].card, result.record
+    assert card.corpus_sha256 == corpus.sha256 == record.corpus["sha256"]
+    assert card.vocabulary == "".join(sorted(set(corpus.text)))
+    assert record.corpus["characters"] == len(corpus.text)
+    assert result.summary()[1:] == [
+        f"the model is in {folder / 'best'}, the log in {folder / 'log.jsonl'}",
+        f"next: p2 export --fp16 {folder}",
+    ]
+
+
+def test_without_validation_there_is_no_best(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    result = loop.train(options(val_fraction=0.0), corpus, Silent())
+    assert not (tmp_path / "run" / "best").exists()
+    assert result.record.validation is None
+    assert str(tmp_path / "run" / "last") in result.summary()[1]
+    assert checkpoint.load(tmp_path / "run").record.step == 4
+
+
+def test_accuracies_are_kept_once(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    shown = Notes()
+    loop.train(options(steps=60, val_every=60, lr=0.03, keep_at_accuracy=(0.15, 0.2, 1.0)), corpus, shown)
+    folder = tmp_path / "run"
+    assert sorted(path.name for path in folder.glob("accuracy-*")) == ["accuracy-0.15", "accuracy-0.2"]
+    for value in (0.15, 0.2):
+        found = checkpoint.load(folder / f"accuracy-{value}")
+        assert value in found.record.kept_accuracies
+        assert found.record.train is not None
+        assert found.record.train.accuracy >= value
+    assert last(folder)[0].record.kept_accuracies == [0.15, 0.2]
+    assert sum("running accuracy 0.2 reached" in note for note in shown.notes) == 1
+
+
+def test_an_earlier_run_moves_aside(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    shown = Notes()
+    for seed in (1, 2, 3):
+        loop.train(options(seed=seed), corpus, shown)
+    seeds = [last(tmp_path / name)[0].record.options["seed"] for name in ("run", "run.old")]
+    assert seeds == [3, 2]
+    assert f"the run that was in {tmp_path / 'run'} is now in {tmp_path / 'run.old'}" in shown.notes
+
+
+def test_a_folder_with_other_things_is_left_alone(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.doc").write_text("years of work", encoding="utf-8")
+    with pytest.raises(UsageError, match="run is not empty and holds no training run"):
+        loop.train(options(), corpus, Silent())
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.doc"]
+
+
+def test_another_folder_named_old_is_left_alone(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    loop.train(options(seed=1), corpus, Silent())
+    (tmp_path / "run.old").mkdir()
+    with pytest.raises(P2Error, match=r"run\.old is there and is no training run"):
+        loop.train(options(seed=2), corpus, Silent())
+    assert last(tmp_path / "run")[0].record.options["seed"] == 1
+
+
+def test_the_folder_one_is_in_does_not_move(
+    options: Options, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.train(options(), corpus, Silent())
+    monkeypatch.chdir(tmp_path / "run" / "last")
+    with pytest.raises(UsageError, match="is the folder you are in"):
+        loop.train(options(out=Path("..")), corpus, Silent())
+
+
+def test_a_failed_start_moves_nothing(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    loop.train(options(seed=1), corpus, Silent())
+    with pytest.raises(P2Error, match="the text is too short"):
+        loop.train(options(seed=2, seq_len=5000), corpus, Silent())
+    assert not (tmp_path / "run.old").exists()
+
+
+def test_nothing_to_resume(tmp_path: Path) -> None:
+    with pytest.raises(P2Error, match=r"there is no run to go on with in .*run: start one with"):
+        loop.resume({"out": tmp_path / "run"}, [], Silent())
+
+
+def test_nothing_left_to_do(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    loop.train(options(), corpus, Silent())
+    before = sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*"))
+    shown = Notes()
+    result = loop.resume({"out": tmp_path / "run", "steps": 3}, [], shown)
+    assert not result.interrupted
+    assert shown.notes[0].startswith("nothing to do: 4 of 3 updates are done")
+    assert sorted((path, path.stat().st_mtime_ns) for path in (tmp_path / "run").rglob("*")) == before
+
+
+def test_a_resumed_run_needs_its_own_text(
+    options: Options, corpus: Corpus, text_file: Path, tmp_path: Path
+) -> None:
+    loop.train(options(), corpus, Silent())
+    given = {"out": tmp_path / "run", "steps": 6}
+    copy = tmp_path / "copy.md"
+    copy.write_bytes(text_file.read_bytes())
+    text_file.write_text(corpus.text + "more", encoding="utf-8")
+    with pytest.raises(P2Error, match="is not the one that the run began with"):
+        loop.resume(given, [], Silent())
+    text_file.unlink()
+    with pytest.raises(P2Error, match=r"cannot read .*text\.txt: no such file"):
+        loop.resume(given, [], Silent())
+    assert loop.resume(given, [str(copy)], Silent()).record.step == 6
+
+
+def test_a_text_from_standard_input_has_to_come_again(
+    options: Options, corpus: Corpus, text_file: Path, tmp_path: Path
+) -> None:
+    piped = dataclasses.replace(corpus, sources=("-",))
+    result = loop.train(options(out=tmp_path / "run"), piped, Silent())
+    assert run.resume_command(result.folder, result.record) == f"p2 train --resume - --out {result.folder}"
+    given = {"out": tmp_path / "run", "steps": 6}
+    with pytest.raises(UsageError, match="came from standard input: give it again"):
+        loop.resume(given, [], Silent())
+    assert loop.resume(given, [str(text_file)], Silent()).record.step == 6
+
+
+def test_the_text_inside_python_is_found_again(options: Options, tmp_path: Path) -> None:
+    loop.train(options(steps=1, val_fraction=0.001), load([]), Silent())
+    assert loop.resume({"out": tmp_path / "run", "steps": 2}, [], Silent()).record.step == 2
+
+
+@pytest.fixture
+def trained(options: Options, corpus: Corpus, tmp_path: Path) -> Path:
+    """A GRU with a width of 8, ten updates old."""
+    loop.train(options(cell="gru", steps=10, lr=0.02, out=tmp_path / "first"), corpus, Silent())
+    return tmp_path / "first"
+
+
+def test_init_from_starts_with_the_weights_alone(
+    trained: Path, options: Options, text: str, text_file: Path, tmp_path: Path
+) -> None:
+    """The first loss is the one of the checkpoint on the first windows of the new text."""
+    part = tmp_path / "part.txt"
+    part.write_text(text[: len(text) // 2], encoding="utf-8")
+    named = ("seq_len", "batch_size", "precision", "device", "steps", "val_every")
+    given = {name: getattr(options(seed=4), name) for name in named}
+    given |= {"seed": 4, "out": tmp_path / "second", "init_from": trained, "lr": 0.001}
+    result = loop.begin(given, [str(part)], Silent())
+
+    start = checkpoint.load(trained)
+    model = CharModel(start.card)
+    model.load_state_dict(start.model_state)
+    tokens = torch.from_numpy(Codec(start.card.vocabulary).encode(text[: len(text) // 2]))
+    inputs, targets = RandomWindows(tokens[: len(tokens) - len(tokens) // 10], 8, 4, 4).batch(0)
+    expected = F.cross_entropy(model(inputs)[0].flatten(0, 1), targets.flatten()).item()
+    first = read_log(tmp_path / "second" / "log.jsonl")[0]
+    assert first["loss"] == pytest.approx(expected, abs=1e-6)
+    assert first["lr"] == pytest.approx(0.001)
+    found = last(tmp_path / "second")[0]
+    assert found.record.step == result.record.step == 4
+    assert found.card.vocabulary == start.card.vocabulary
+    assert found.card.cell == "gru"
+    assert found.card.hidden == 8
+
+
+def test_init_from_refuses_what_does_not_fit(
+    trained: Path, options: Options, corpus: Corpus, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text(corpus.text + "dé ßé", encoding="utf-8")
+    with pytest.raises(UsageError) as caught:
+        loop.begin({"init_from": trained, "out": tmp_path / "x"}, [str(other)], Silent())
+    assert f"'é' (U+00E9 LATIN SMALL LETTER E WITH ACUTE) at position {len(corpus.text) + 1:,}" in str(
+        caught.value
+    )
+    assert "2 such characters" in str(caught.value)
+    with pytest.raises(UsageError, match="--hidden 9 contradicts the checkpoint of --init-from, which has 8"):
+        loop.begin({"init_from": trained, "hidden": 9}, [str(other)], Silent())
+    with pytest.raises(UsageError, match="the options' cell lstm contradicts the checkpoint"):
+        loop.train(options(init_from=trained, out=tmp_path / "x"), corpus, Silent())
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_resumed_run_that_was_damaged(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    loop.train(options(), corpus, Silent())
+    path = tmp_path / "run" / "last" / "model.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest["training"]["options"]["hidden"] = 0
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    with pytest.raises(P2Error, match=r"model\.json: the recorded options are damaged: hidden must be"):
+        loop.resume({"out": tmp_path / "run", "steps": 6}, [], Silent())
+
+
+def test_a_run_leaves_pytorch_as_it_was(options: Options, corpus: Corpus) -> None:
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    loop.train(options(steps=1, dropout=0.5, threads=2), corpus, Silent())
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads

@@ -1,0 +1,158 @@
+"""Options: ranges, merging with a checkpoint's or a run's, the settled device and precision."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from p2.spec.card import Card
+from p2.spec.errors import BackendMissing, ContractError, UsageError
+from p2.trainer import device
+from p2.trainer.options import TrainOptions, parse_accuracies, resumed, started_from
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("cell", "mamba", "unknown cell 'mamba': choose one of rnn, lstm, gru"),
+        ("gru_reset", "before", "gru_reset 'before' is for the gru"),
+        ("hidden", 0, "hidden must be at least 1, not 0"),
+        ("embedding", -3, "embedding must be at least 1, not -3"),
+        ("layers", 100, "layers must be at most 99"),
+        ("dropout", 1.0, "--dropout must be at least 0 .off. and below 1, not 1.0"),
+        ("seq_len", 0, "--seq-len must be at least 1, not 0"),
+        ("batch_size", 0, "--batch-size must be at least 1"),
+        ("steps", -5, "--steps must be at least 1, not -5"),
+        ("val_every", 0, "--val-every must be at least 1"),
+        ("threads", 0, "--threads must be at least 1"),
+        ("lr", 0.0, "--lr must be positive"),
+        ("lr", math.nan, "--lr must be positive"),
+        ("lr", math.inf, "--lr must be positive"),
+        ("lr_decay", 1.5, "--lr-decay must be above 0 and at most 1"),
+        ("clip", -1.0, "--clip must be positive or 0"),
+        ("val_fraction", 1.0, "--val-fraction must be at least 0"),
+        ("keep_at_accuracy", (0.5, 65.0), "--keep-at-accuracy takes shares above 0 and at most 1, not 65"),
+        ("device", "tpu", "unknown --device 'tpu': choose one of auto, cpu, cuda"),
+        ("precision", "int8", "unknown --precision 'int8': choose one of auto, float32, bfloat16"),
+    ],
+)
+def test_values_out_of_range(name: str, value: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainOptions(**{name: value})
+
+
+def test_dropout_needs_a_place_to_act() -> None:
+    with pytest.raises(UsageError, match="--dropout acts between layers: it needs --layers 2 or more"):
+        TrainOptions(layers=1, dropout=0.1)
+
+
+def test_accuracies_are_sorted_and_counted_once() -> None:
+    assert parse_accuracies("0.75,0.65, 0.75") == (0.65, 0.75)
+    for text in ("", "0.5,", "much"):
+        with pytest.raises(UsageError, match="--keep-at-accuracy takes numbers"):
+            parse_accuracies(text)
+
+
+@given(
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "cell": st.sampled_from(["rnn", "lstm", "gru"]),
+            "hidden": st.integers(1, 10**6),
+            "lr": st.floats(1e-9, 10),
+            "keep_at_accuracy": st.lists(st.floats(0.01, 1)).map(tuple),
+            "stateful": st.booleans(),
+            "encoding": st.none() | st.text(),
+            "init_from": st.none() | st.just(Path("a/b")),
+            "threads": st.none() | st.integers(1, 64),
+        },
+    )
+)
+def test_options_survive_json(values: dict[str, Any]) -> None:
+    options = TrainOptions(**values, out=Path("x"))
+    data = json.loads(json.dumps(options.to_dict()))
+    assert TrainOptions.from_dict(data, Path("x"), "model.json") == options
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda d: d.pop("hidden"), "the recorded options do not match this p2's: hidden"),
+        (lambda d: d.update(width=3), "the recorded options do not match this p2's: width"),
+        (lambda d: d.update(hidden=0), "the recorded options are damaged: hidden must be"),
+        (lambda d: d.update(hidden="8"), "the recorded options are damaged"),
+        (lambda d: d.update(keep_at_accuracy=1), "the recorded options are damaged"),
+    ],
+)
+def test_damaged_options(change: Callable[[dict[str, Any]], object], message: str) -> None:
+    data = TrainOptions().to_dict()
+    change(data)
+    with pytest.raises(ContractError, match=rf"model\.json: {message}"):
+        TrainOptions.from_dict(data, Path("x"), "model.json")
+
+
+def test_resuming_keeps_the_runs_options_but_for_where_and_how_far() -> None:
+    recorded = TrainOptions(hidden=8, precision="bfloat16")
+    assert resumed(recorded, {}) == recorded
+    same = {"hidden": 8, "precision": "auto", "steps": 5000, "device": "cpu", "threads": 1}
+    changed = dataclasses.replace(recorded, steps=5000, device="cpu", threads=1)
+    assert resumed(recorded, same) == changed
+    for name, value in (("hidden", 9), ("lr", 0.1), ("precision", "float32"), ("encoding", "latin-1")):
+        with pytest.raises(UsageError, match=f"--{name} {value} contradicts the run in"):
+            resumed(recorded, {name: value})
+
+
+def test_starting_from_a_checkpoint_takes_its_architecture() -> None:
+    card = Card("gru", 3, 5, 7, "ab", gru_reset="before")
+    options = started_from({"hidden": 7, "lr": 0.5, "init_from": Path("c")}, card)
+    assert options == TrainOptions(
+        cell="gru", gru_reset="before", layers=3, embedding=5, hidden=7, lr=0.5, init_from=Path("c")
+    )
+    with pytest.raises(
+        UsageError, match="--cell lstm contradicts the checkpoint of --init-from, which has gru"
+    ):
+        started_from({"cell": "lstm"}, card)
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_device(monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    assert device.choose_device("auto").type == ("cuda" if gpu else "cpu")
+    assert device.choose_device("cpu").type == "cpu"
+    if gpu:
+        assert device.choose_device("cuda").type == "cuda"
+    else:
+        with pytest.raises(BackendMissing, match="--device cuda needs an NVIDIA GPU"):
+            device.choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "cell", "expected"),
+    [
+        ({"avx512_bf16": True}, "lstm", "bfloat16"),
+        ({"amx_bf16": True}, "lstm", "bfloat16"),
+        ({"avx512_bf16": True}, "gru", "float32"),
+        ({"avx512_bf16": False, "avx512_f": True}, "lstm", "float32"),
+        (None, "lstm", "float32"),
+    ],
+)
+def test_automatic_precision_on_a_cpu(
+    monkeypatch: pytest.MonkeyPatch, capabilities: dict[str, bool] | None, cell: str, expected: str
+) -> None:
+    if capabilities is None:  # a PyTorch that cannot tell
+        monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    else:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities, raising=False)
+    cpu = torch.device("cpu")
+    assert device.choose_precision("auto", cpu, cell) == expected
+    assert device.choose_precision("float32", cpu, cell) == "float32"
+    assert device.choose_precision("bfloat16", cpu, cell) == "bfloat16"
