@@ -163,11 +163,12 @@ def test_a_full_disk_is_answered_and_leaves_nothing_behind(tiny_run, tmp_path, c
 
 def test_a_file_size_limit_is_answered_too(tiny_run, tmp_path):
     """The system's own refusal, in a process of its own: no file may grow past 4 kB."""
+    argv = ["export", str(tiny_run), "--out", str(tmp_path / "m.onnx"), "--engine", "none"]
     code = (
         "import resource, sys\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
         "from p2.cli import main\n"
-        f"sys.exit(main({['export', str(tiny_run), '--out', str(tmp_path / 'm.onnx'), '--engine', 'none']!r}))\n"
+        f"sys.exit(main({argv!r}))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1
