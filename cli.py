@@ -213,7 +213,10 @@ def export(
             )
     if made.plan is None:
         print(made.plan_note)
-    print(f"next: p2 generate --engine {(made.plan or made.onnx).name}")
+    from .runtime.locate import name_for
+    from .spec.nvidia import gpus
+
+    print(f"next: p2 generate --engine {name_for(made.plan if made.plan and gpus().devices else made.onnx)}")
 
 
 @app.command()
@@ -353,8 +356,8 @@ def parity(
             )
     console = _console()
     console.print(parity_report.table(results, skipped))
-    for name, reason in skipped.items():
-        print(f"not run: {name}: {reason}")
+    for reason in skipped.values():
+        print(f"not run: {reason}")
     print(f"report: {target}, picture: {target.with_suffix('.svg')}")
     failed = [f"{result.path}: {what}" for result in results for what in result.failures]
     if failed:

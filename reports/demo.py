@@ -238,7 +238,7 @@ def _picture(folder: Path, contenders: list[Contender]) -> bytes:
     bars = right.barh(titles, speeds, color=["tab:blue"] * (len(titles) - 1) + ["tab:gray"])
     labels = [f"{s:,.0f}   ({c.bits:.3f} bits/char)" for s, c in zip(speeds, contenders[::-1], strict=True)]
     right.bar_label(bars, labels, padding=4, fontsize=9)
-    right.set(title="characters per second, one text", xlim=(0, 1.55 * max(speeds)))
+    right.set(title="characters per second, one text", xlim=(0, 1.75 * max(speeds)))
     right.spines[["top", "right"]].set_visible(False)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})

@@ -63,6 +63,7 @@ class Parity:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
         values = dict(vars(self))
+        values["errors"] = [float(f"{error:.3e}") for error in self.errors]
         for name in ("single", "forced", "rows"):
             values[name] = getattr(self, name).to_dict()
         return values | {"limits": vars(LIMITS[self.precision]), "passed": not self.failures}

@@ -41,6 +41,15 @@ def locate(name: str, artifacts: Path = ARTIFACTS) -> tuple[Path, str]:
     raise P2Error(f"there is no {name} here{where}: `p2 train` and then `p2 export` make one")
 
 
+def name_for(path: Path) -> str:
+    """The least to type for an engine: its bare name if `locate` finds it by that, else its path."""
+    try:
+        found, _ = locate(path.name)
+    except P2Error:
+        return str(path)
+    return path.name if found.resolve() == path.resolve() else str(path)
+
+
 def _kind(path: Path) -> str:
     if path.is_dir():
         return "checkpoint"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from p2.runtime.locate import locate
+from p2.runtime.locate import locate, name_for
 from p2.spec.errors import P2Error, UsageError
 
 
@@ -59,3 +59,11 @@ def test_what_is_no_engine_is_refused(here):
             locate(name)
     with pytest.raises(P2Error, match="p2 train"):
         locate("charlm.onnx")
+
+
+def test_the_name_to_type_is_bare_where_that_is_enough(here):
+    inside = here("artifacts/charlm/charlm.onnx")
+    elsewhere = here("out/charlm.onnx")
+    assert name_for(inside) == "charlm.onnx"
+    assert name_for(elsewhere) == "out/charlm.onnx"
+    assert name_for(here("out/other.onnx")) == "out/other.onnx"

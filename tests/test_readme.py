@@ -1,0 +1,89 @@
+"""Every command of the README runs, in its order, in one folder; training is only made short."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from p2.cli import main
+from p2.spec.nvidia import gpus, installed
+from p2.spec.plan import FLAVOURS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+
+SMALL = shlex.split("--steps 4 --hidden 16 --embedding 8 --layers 2 --seq-len 16 --batch-size 4")
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
+
+
+def shortened(argv: list[str]) -> list[str]:
+    """The same training with a tiny model: of an option given twice the last counts."""
+    if argv[0] != "train":
+        return argv
+    if "--resume" in argv:
+        return [*argv, "--steps", "8"]
+    if "--init-from" in argv:
+        return [*argv, "--steps", "4", "--seq-len", "16", "--batch-size", "4"]
+    return [*argv, *SMALL]
+
+
+def test_every_p2_command_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("book.txt").write_text("The quick brown fox jumps over the lazy dog. The end.\n" * 60)
+    run = [shlex.split(command)[1:] for command in commands() if command.startswith("p2 ")]
+    assert len(run) > 20
+    for argv in run:
+        code = main(shortened(argv))
+        said = capsys.readouterr()
+        if argv[-1] == "charlm.plan" and not gpus().devices:
+            assert code == 1
+            built = any(map(installed, FLAVOURS.values()))
+            assert ("needs an NVIDIA GPU" if built else "there is no charlm.plan") in said.err
+        else:
+            assert code == 0, (argv, said.err)
+
+
+@pytest.mark.parametrize("command", [c for c in commands() if c.startswith("make ")])
+def test_every_make_target_exists(command):
+    makefile = (ROOT / "Makefile").read_text()
+    assert re.search(rf"^{command.split()[1]}:", makefile, re.MULTILINE)
+
+
+def test_no_command_is_of_a_kind_that_is_not_tested():
+    assert {command.split()[0] for command in commands()} == {"p2", "make"}
+
+
+def test_every_extra_exists():
+    named = {e for group in re.findall(r"pip install '\.\[(.*?)\]'", README) for e in group.split(",")}
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert named <= set(extras)
+    assert named
+
+
+def test_every_picture_and_file_that_it_names_is_there():
+    for target in re.findall(r"\]\(([^)#]+)\)", README):
+        if "://" not in target:
+            assert (ROOT / target).is_file(), target
+    for name in re.findall(r"`((?:spec|tests|trainer|export|runtime|reports)/[\w./]*)`", README):
+        assert (ROOT / name).exists(), name
+
+
+def test_its_figures_are_those_of_the_evidence():
+    report = json.loads((ROOT / "artifacts/evidence/demo.json").read_text())
+    base = report["engines"][0]["speed"]["characters_per_second"]
+    for engine in report["engines"]:
+        speed = engine["speed"]["characters_per_second"]
+        row = (
+            f"| {engine['title']} | {speed:,.0f} | {speed / base:.1f} | {engine['bits_per_character']:.4f} |"
+        )
+        assert row in README
+    assert report["machine"]["processor"] in README
