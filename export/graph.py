@@ -45,8 +45,11 @@ def step_graph(card: Card, weights: Weights) -> onnx.ModelProto:
     _anonymise(model)
     if card.precision in ("int8", "int4"):
         quantize(model.graph, card.precision)
-    metadata = card.to_metadata() | {"p2.weights_sha256": f'"{weights_sha256(model.graph)}"'}
-    onnx.helper.set_model_props(model, metadata)
+    checksums = {
+        "p2.weights_sha256": f'"{weights_sha256(model.graph)}"',
+        "p2.nodes_sha256": f'"{nodes_sha256(model.graph)}"',
+    }
+    onnx.helper.set_model_props(model, card.to_metadata() | checksums)
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -60,6 +63,18 @@ def weights_sha256(graph: onnx.GraphProto) -> str:
     digest = hashlib.sha256()
     for tensor in graph.initializer:
         digest.update(tensor.raw_data)
+    return digest.hexdigest()
+
+
+def nodes_sha256(graph: onnx.GraphProto) -> str:
+    """SHA-256 over the encoded nodes in file order.
+
+    A runtime that recognises it knows that the nodes are the ones traced here, so it may compute the
+    same step in another way; a graph that was edited since is run as it stands.
+    """
+    digest = hashlib.sha256()
+    for node in graph.node:
+        digest.update(node.SerializeToString(deterministic=True))
     return digest.hexdigest()
 
 

@@ -23,6 +23,7 @@ from .step_file import StepFile
 # MatMulNBits: multiply integers, with the activations rounded to 8 bits per block.
 INTEGER_ARITHMETIC = 4
 COLUMN_BLOCK = 32  # MatMulNBits knows blocks only
+BITS = {"int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,11 @@ def _fuse_integer_products(nodes: list[Node], tensors: dict[str, Tensor]) -> lis
         if node.op == "DequantizeLinear":
             continue
         source = scaled.get(node.inputs[1]) if node.op == "MatMul" else None
-        kept.append(node if source is None else _integer_product(node, source, tensors))
+        kept.append(node if source is None else _fuse(node, source, tensors))
     return kept
 
 
-def _integer_product(product: Node, source: Node, tensors: dict[str, Tensor]) -> Node:
+def _fuse(product: Node, source: Node, tensors: dict[str, Tensor]) -> Node:
     q, scales = tensors.pop(source.inputs[0]), tensors.pop(source.inputs[1])
     bits = 8 if q.type == INT8 else 4
     rows, columns = q.shape
@@ -96,10 +97,18 @@ def _integer_product(product: Node, source: Node, tensors: dict[str, Tensor]) ->
         by_block = np.tile(by_block, (-(-rows // block), 1))
     tensors[q.name] = Tensor.of(q.name, pack_blocks(np.asarray(q.array(), np.int8), bits, block))
     tensors[scales.name] = Tensor.of(scales.name, np.ascontiguousarray(by_block.T).reshape(-1))
+    names = [product.inputs[0], q.name, scales.name]
+    return integer_product(names, product.outputs, rows, columns, bits, block)
+
+
+def integer_product(
+    inputs: list[str], outputs: list[str], rows: int, columns: int, bits: int, block: int
+) -> Node:
+    """A product on integers: `inputs` name x ``[..., rows]``, the packed weights and their scales."""
     return Node.make(
         "MatMulNBits",
-        [product.inputs[0], q.name, scales.name],
-        product.outputs,
+        inputs,
+        outputs,
         domain="com.microsoft",
         K=rows,
         N=columns,

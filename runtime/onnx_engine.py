@@ -14,6 +14,7 @@ from ..spec.engine import Snapshot
 from ..spec.errors import BackendMissing, ContractError
 from ..spec.sampling import Sampling
 from .compose import decode_graph, feed_graph, fit_to_cpu
+from .prefill import can_prefill, prefill_graph
 from .step_file import StepFile, open_step
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ State = dict[str, npt.NDArray[np.float32]]
 
 # Below this many bytes of weights per step, waking a second thread costs more than it brings.
 ONE_THREAD_BYTES = 1 << 20
+
+# Gate inputs held at a time while reading a text layer by layer: 32 MiB of float32.
+PREFILL_NUMBERS = 1 << 23
 
 
 class OnnxEngine:
@@ -42,6 +46,7 @@ class OnnxEngine:
         self.threads = threads or default_threads(step)
         self._ort = _import_onnxruntime()
         self._body = fit_to_cpu(step)
+        self._prefill = can_prefill(step, self._body)
         self._sessions: dict[str, ort.InferenceSession] = {}
         self._states = step.card.state_names
 
@@ -56,9 +61,15 @@ class OnnxEngine:
         batch, length = tokens.shape
         if length == 0:
             return np.zeros((batch, 0, self.card.vocab), np.float32) if logits else None
-        feeds = {"tokens": np.ascontiguousarray(tokens.T)}
-        results = self._run("feed+logits" if logits else "feed", state, feeds)
-        return np.ascontiguousarray(results[-1].transpose(1, 0, 2)) if logits else None
+        # Layer by layer, a piece of text keeps all its gates: pieces bound the memory.
+        piece = max(1, PREFILL_NUMBERS // (batch * self.card.gates * self.card.hidden))
+        pieces = []
+        for start in range(0, length, piece):
+            feeds = {"tokens": np.ascontiguousarray(tokens[:, start : start + piece].T)}
+            results = self._run("feed+logits" if logits else "feed", state, feeds)
+            if logits:
+                pieces.append(results[-1].transpose(1, 0, 2))
+        return np.concatenate(pieces, axis=1) if logits else None
 
     def decode(
         self,
@@ -105,15 +116,18 @@ class OnnxEngine:
     def _open_session(self, kind: str) -> ort.InferenceSession:
         """Build the loop of this kind at its first use: most runs need one or two of the four."""
         loop, _, extra = kind.partition("+")
-        build = decode_graph if loop == "decode" else feed_graph
+        if loop == "decode":
+            graph = decode_graph(self._body, filters=bool(extra))
+        elif self._prefill:
+            graph = prefill_graph(self.card, self._body, logits=bool(extra))
+        else:
+            graph = feed_graph(self._body, logits=bool(extra))
         options = self._ort.SessionOptions()
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3  # errors reach the person as exceptions, warnings are not theirs
         try:
-            session = self._ort.InferenceSession(
-                build(self._body, bool(extra)), options, providers=["CPUExecutionProvider"]
-            )
+            session = self._ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime raises classes of its own, one for each status
             reason = str(error).splitlines()[0]
             raise ContractError(

@@ -8,6 +8,7 @@ the wire format is protobuf's (varint = 0, 64-bit = 1, length-delimited = 2, 32-
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -320,14 +321,16 @@ class Graph:
     tensors: dict[str, Tensor] = field(default_factory=dict)
     inputs: list[Value] = field(default_factory=list)
     outputs: list[Value] = field(default_factory=list)
+    nodes_sha256: str = ""  # of the encoded nodes, for a graph that was read
 
     @classmethod
     def parse(cls, data: Bytes) -> Graph:
         """Read a GraphProto."""
-        graph = cls()
+        graph, digest = cls(), hashlib.sha256()
         for number, value in fields(data):
             if number == 1:
                 graph.nodes.append(Node.parse(_message(value)))
+                digest.update(_message(value))
             elif number == 5:
                 tensor = Tensor.parse(_message(value))
                 graph.tensors[tensor.name] = tensor
@@ -335,6 +338,7 @@ class Graph:
                 graph.inputs.append(Value.parse(_message(value)))
             elif number == 12:
                 graph.outputs.append(Value.parse(_message(value)))
+        graph.nodes_sha256 = digest.hexdigest()
         return graph
 
     def encoded(self, name: str) -> bytes:

@@ -27,6 +27,7 @@ class StepFile:
         graph: nodes and weights; the weights are views of the mapped file.
         opset: ONNX operator set version.
         float_type: element type of the states (`onnx_format.FLOAT` or `FLOAT16`).
+        as_traced: whether the nodes are still the ones that p2 exported.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class StepFile:
     graph: Graph
     opset: int
     float_type: int
+    as_traced: bool
 
 
 def open_step(path: Path) -> StepFile:
@@ -55,7 +57,8 @@ def open_step(path: Path) -> StepFile:
     card = Card.from_metadata(model.metadata, str(path))
     float_type = _check_values(path, card, model.graph)
     _check_weights(path, model)
-    return StepFile(path, card, model.graph, model.opset, float_type)
+    as_traced = model.metadata.get("p2.nodes_sha256") == f'"{model.graph.nodes_sha256}"'
+    return StepFile(path, card, model.graph, model.opset, float_type, as_traced)
 
 
 def contract_values(card: Card, float_type: int) -> tuple[list[Value], list[Value]]:
