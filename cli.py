@@ -6,20 +6,15 @@ first character of `p2 generate` come at once.
 
 from __future__ import annotations
 
-import contextlib
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from .reports.terminal import console, escape_what_cannot_be_shown, give_up_stdout, needing
 from .spec.errors import P2Error, ToleranceExceeded, UsageError
 from .version import __version__
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 DEFAULT_RUN = Path("artifacts/charlm")
 
@@ -156,7 +151,7 @@ def train(
         "init_from": init_from,
     }
     given = {name: value for name, value in named.items() if value is not None}
-    with _needing("train"):
+    with needing("train"):
         from .trainer import display, loop
 
         result = (loop.resume if resume else loop.begin)(given, texts or [], display.for_stdout())
@@ -196,7 +191,7 @@ def export(
     given += [precision] if precision else []
     if len(given) > 1:
         raise UsageError("give one of --fp16, --int8, --int4, --precision")
-    with _needing("train"):
+    with needing("train"):
         from .export.exporter import export_checkpoint, parse_batch
         from .reports.progress import Stages
 
@@ -339,7 +334,7 @@ def parity(
     ] = None,
 ) -> None:
     """Prove that engines say the same as eager PyTorch; exit code 1 if one does not."""
-    with _needing("train"):
+    with needing("train"):
         from .reports import parity_report
         from .reports.progress import Stages
 
@@ -354,8 +349,7 @@ def parity(
                 json_path=json_path,
                 stages=stages,
             )
-    console = _console()
-    console.print(parity_report.table(results, skipped))
+    console().print(parity_report.table(results, skipped))
     for reason in skipped.values():
         print(f"not run: {reason}")
     print(f"report: {target}, picture: {target.with_suffix('.svg')}")
@@ -378,7 +372,7 @@ def inspect(
 
         print(json.dumps(found, indent=2))
     else:
-        inspection.show(found, _console())
+        inspection.show(found, console())
 
 
 @app.command()
@@ -394,16 +388,16 @@ def doctor(
 
         print(json.dumps(found.to_dict(), indent=2))
     else:
-        checkup.show(found, _console())
+        checkup.show(found, console())
 
 
 @app.command()
 def demo() -> None:
     """Everything once, on the text that Python carries, in about two minutes."""
-    with _needing("train"):
+    with needing("train"):
         from .reports import demo as demonstration
 
-        passed = demonstration.run(_console())
+        passed = demonstration.run(console())
     if not passed:
         raise ToleranceExceeded("an engine is out of tolerance")
 
@@ -411,20 +405,13 @@ def demo() -> None:
 @app.command("gpu-check")
 def gpu_check() -> None:
     """Every check that needs an NVIDIA GPU, in one go; writes a report to artifacts/gpu/."""
-    with _needing("train"):
+    with needing("train"):
         from .reports import gpu_check as checks
 
-        target, passed = checks.run(_console())
+        target, passed = checks.run(console())
     print(f"report: {target}")
     if not passed:
         raise ToleranceExceeded(f"not every plan ran as it should: see {target}")
-
-
-def _console() -> Console:
-    """A console for tables: as wide as the terminal, and wide enough for any table in a pipe."""
-    from rich.console import Console
-
-    return Console() if sys.stdout.isatty() else Console(width=120)
 
 
 def _random_seed() -> int:
@@ -444,31 +431,18 @@ def _read_prompt(path: Path) -> str:
         raise P2Error(f"{path} is not UTF-8: byte {error.start} cannot be read") from error
 
 
-@contextlib.contextmanager
-def _needing(extra: str) -> Iterator[None]:
-    """Turn a missing package into the sentence that says which extra brings it."""
-    from .spec.errors import BackendMissing
-
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("p2"):
-            raise
-        raise BackendMissing(f"{error.name} is not installed: pip install 'p2[{extra}]'") from error
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the command line and return the exit code.
 
     0: done. 1: it failed, and one sentence on stderr says why. 2: the command was called wrongly.
-    130: interrupted. A `P2Error` is the only exception that is an answer; any other is a bug and
-    keeps its traceback.
+    130: interrupted. A `P2Error`, or the system refusing the output, is an answer; any other
+    exception is a bug and keeps its traceback.
     """
+    escape_what_cannot_be_shown()
     try:
-        app(args=argv, standalone_mode=True)
-    except SystemExit as stop:
-        code = stop.code
-        return code if isinstance(code, int) else int(code is not None)
+        code = _call(argv)
+        sys.stdout.flush()
+        return code
     except P2Error as error:
         print(f"p2: {'usage: ' if isinstance(error, UsageError) else ''}{error}", file=sys.stderr)
         return error.exit_code
@@ -476,10 +450,22 @@ def main(argv: list[str] | None = None) -> int:
         print("p2: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader (head, less) has gone. Point stdout elsewhere so that the interpreter's own
-        # flush at exit does not complain, and end as a filter should.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        give_up_stdout()
+        return 0  # the reader (head, less) has what it wanted
+    except OSError as error:
+        from .spec.files import explain
+
+        give_up_stdout()
+        print(f"p2: cannot write {error.filename or 'the output'}: {explain(error)}", file=sys.stderr)
+        return 1
+
+
+def _call(argv: list[str] | None) -> int:
+    """Run the command and return what it asked to exit with."""
+    try:
+        app(args=argv, standalone_mode=True)
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0
 
 

@@ -10,8 +10,8 @@ from ..spec import nvidia
 from ..spec.agreement import LIMITS, Agreement
 from ..spec.card import canonical_precision
 from ..spec.errors import P2Error, UsageError
-from ..spec.files import write_bytes
-from ..spec.plan import FLAVOURS
+from ..spec.files import write_bytes, writing
+from ..spec.plan import FLAVOURS, sidecar_path
 
 Say = Callable[[str], None]
 
@@ -110,8 +110,9 @@ def export_checkpoint(
     say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
     plan = path.with_suffix(".plan")
+    if _drop_stale(plan) and flavour is None:
+        say(f"removed {plan}, which was built from an earlier export")
     if flavour is None:
-        _drop_stale(plan, say)
         return Exported(path, measured, None, note)
     stage(f"building {plan.name}")
     header = builder.build_plan(
@@ -160,10 +161,10 @@ def _output(source: Path, out: Path | None) -> Path:
     return run / f"{run.resolve().name}.onnx"
 
 
-def _drop_stale(plan: Path, say: Say) -> None:
+def _drop_stale(plan: Path) -> bool:
     """Remove a plan of an earlier export: beside the new .onnx it would be another model."""
-    stale = [path for path in (plan, plan.with_name(f"{plan.name}.json")) if path.exists()]
+    stale = [path for path in (plan, sidecar_path(plan)) if path.exists()]
     for path in stale:
-        path.unlink()
-    if stale:
-        say(f"removed {plan}, which was built from an earlier export")
+        with writing(path):
+            path.unlink()
+    return bool(stale)

@@ -196,3 +196,29 @@ def test_version_and_help(capsys):
     for command in ("train", "export", "generate", "parity", "inspect", "doctor", "demo", "gpu-check"):
         assert main([command, "--help"]) == 0
         assert "Usage:" in capsys.readouterr().out
+
+
+def test_a_full_disk_behind_stdout_is_answered(engine):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    done = subprocess.run(
+        f"{sys.executable} -m p2.cli generate --length 30 --seed 1 > /dev/full",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "p2: cannot write the output: the disk is full\n"
+
+
+def test_a_stdout_that_cannot_show_a_character_shows_its_escape(here, card_of, write_step):
+    write_step(card_of("gru", layers=1, vocabulary="aé😀"), name="charlm.onnx")
+    done = subprocess.run(
+        [sys.executable, "-m", "p2.cli", "generate", "--prompt", "é😀", "--length", "0", "--seed", "1"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stdout) == (0, "\\xe9\\U0001f600\n")
