@@ -26,7 +26,7 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Every check that needs an NVIDIA GPU, in one go; writes artifacts/gpu/check.json.
+# Every check that needs an NVIDIA GPU, in one go; writes artifacts/gpu/<name of the GPU>.json.
 gpu-check: $(READY)
 	$(BIN)/p2 gpu-check
 

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from .reports.terminal import console, escape_what_cannot_be_shown, give_up_stdout, needing
+from .reports.terminal import console, give_up_stdout, needing, prepare_streams
 from .spec.errors import P2Error, ToleranceExceeded, UsageError
 from .version import __version__
 
@@ -232,7 +232,7 @@ def generate(
     length: Annotated[int, typer.Option(help="Characters to write.")] = 500,
     seed: Annotated[
         int | None,
-        typer.Option(help="The same seed writes the same text on every engine; random if not given."),
+        typer.Option(help="The same seed writes the same text on every float engine; random if not given."),
     ] = None,
     num_samples: Annotated[int, typer.Option(help="Texts to write, each with its own noise.")] = 1,
     temperature: Annotated[
@@ -261,7 +261,11 @@ def generate(
         str, typer.Option(help="Prompt characters that the model does not know: error or skip.")
     ] = "error",
     stream: Annotated[
-        bool, typer.Option("--stream/--no-stream", help="Show text as it is written, or when it is done.")
+        bool,
+        typer.Option(
+            "--stream/--no-stream",
+            help="Show text as it is written; several samples always when done.",
+        ),
     ] = True,
     as_json: Annotated[
         bool, typer.Option("--json", help="Write one JSON object with settings and samples.")
@@ -275,8 +279,8 @@ def generate(
         raise UsageError(
             "give one of --temperature, --tau, --greedy: tau is 1 / temperature, greedy is temperature 0"
         )
-    if threads is not None and threads < 1:
-        raise UsageError(f"threads must be at least 1, not {threads}")
+    if threads is not None and not 1 <= threads <= 256:
+        raise UsageError(f"threads must be 1 to 256, not {threads}")
     if on_unknown not in ("error", "skip"):
         raise UsageError(f"--on-unknown takes error or skip, not {on_unknown!r}")
     if prompt and prompt_file:
@@ -438,7 +442,7 @@ def main(argv: list[str] | None = None) -> int:
     130: interrupted. A `P2Error`, or the system refusing the output, is an answer; any other
     exception is a bug and keeps its traceback.
     """
-    escape_what_cannot_be_shown()
+    prepare_streams()
     try:
         code = _call(argv)
         sys.stdout.flush()
@@ -456,7 +460,8 @@ def main(argv: list[str] | None = None) -> int:
         from .spec.files import explain
 
         give_up_stdout()
-        print(f"p2: cannot write {error.filename or 'the output'}: {explain(error)}", file=sys.stderr)
+        what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
+        print(f"p2: {what}: {explain(error)}", file=sys.stderr)
         return 1
 
 

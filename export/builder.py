@@ -87,7 +87,7 @@ def build_plan(
     if engine not in FLAVOURS:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(FLAVOURS)}")
     library = nvidia.library(FLAVOURS[engine])
-    _require_gpu(library)
+    require_gpu(library)
     with files.reading(onnx_path):
         graph = onnx_path.read_bytes()
     _check_blocks(graph, onnx_path)
@@ -114,7 +114,12 @@ def build_plan(
     return header
 
 
-def _require_gpu(library: Library) -> None:
+def require_gpu(library: Library) -> None:
+    """Make sure that a library that builds only on a GPU has one.
+
+    Raises:
+        BackendMissing: it has none.
+    """
     if library.flavour != TENSORRT:
         return
     gpus = nvidia.gpus()

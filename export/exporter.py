@@ -115,14 +115,19 @@ def export_checkpoint(
     if flavour is None:
         return Exported(path, measured, None, note)
     stage(f"building {plan.name}")
-    header = builder.build_plan(
-        path,
-        card,
-        plan,
-        engine=flavour,
-        batch=batch,
-        progress=progress,
-    )
+    try:
+        header = builder.build_plan(
+            path,
+            card,
+            plan,
+            engine=flavour,
+            batch=batch,
+            progress=progress,
+        )
+    except P2Error as error:
+        if engine != "auto":
+            raise
+        return Exported(path, measured, None, f"no .plan: {error}")
     say(f"wrote {plan} ({plan.stat().st_size / 1e6:.1f} MB, {header})")
     return Exported(path, measured, plan, str(header))
 
@@ -141,7 +146,8 @@ def _choose_builder(engine: str) -> tuple[str | None, str]:
             "no .plan: no TensorRT is installed that can build here; pip install 'p2[rtx]' brings a builder"
             " that needs no GPU, pip install 'p2[gpu]' the one for the GPU of this machine"
         )
-    nvidia.library(FLAVOURS[engine])
+    library = nvidia.library(FLAVOURS[engine])
+    builder.require_gpu(library)
     return engine, ""
 
 

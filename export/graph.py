@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import json
 import logging
 import warnings
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 import onnx
 import torch
 
-from ..spec.card import Card
+from ..spec.card import CHECKSUM, Card
 from ..spec.errors import P2Error
 from ..version import __version__
 from .fold import Weights
@@ -45,25 +46,23 @@ def step_graph(card: Card, weights: Weights) -> onnx.ModelProto:
     _anonymise(model)
     if card.precision in ("int8", "int4"):
         quantize(model.graph, card.precision)
-    checksums = {
-        "p2.weights_sha256": f'"{weights_sha256(model.graph)}"',
-        "p2.nodes_sha256": f'"{nodes_sha256(model.graph)}"',
-    }
-    onnx.helper.set_model_props(model, card.to_metadata() | checksums)
+    nodes = {"p2.nodes_sha256": json.dumps(nodes_sha256(model.graph))}
+    onnx.helper.set_model_props(model, card.to_metadata() | nodes)
+    stamp(model)
     onnx.checker.check_model(model, full_check=True)
     return model
 
 
-def weights_sha256(graph: onnx.GraphProto) -> str:
-    """SHA-256 over the raw bytes of all initializers in file order.
+def stamp(model: onnx.ModelProto) -> None:
+    """Write the checksum of graph and card into the file: the ONNX format itself has none.
 
-    A runtime compares it on loading, so that damage inside the weights is noticed: the ONNX
-    format itself has no checksum.
+    SHA-256 over the encoded graph and then the metadata, as JSON with sorted keys; a runtime compares it
+    on loading, so that no damage goes unnoticed. Whoever edits a graph on purpose stamps it again.
     """
-    digest = hashlib.sha256()
-    for tensor in graph.initializer:
-        digest.update(tensor.raw_data)
-    return digest.hexdigest()
+    metadata = {entry.key: entry.value for entry in model.metadata_props if entry.key != CHECKSUM}
+    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
+    digest.update(json.dumps(metadata, sort_keys=True).encode())
+    onnx.helper.set_model_props(model, metadata | {CHECKSUM: json.dumps(digest.hexdigest())})
 
 
 def nodes_sha256(graph: onnx.GraphProto) -> str:
@@ -83,17 +82,26 @@ def _trace(step: Step, card: Card, dtype: torch.dtype) -> onnx.ModelProto:
     # A batch of 2 to trace with: 1 would be taken for a constant.
     token = torch.zeros(2, dtype=torch.int64)
     states = tuple(torch.zeros(2, card.hidden, dtype=dtype) for _ in card.state_names)
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            step,
-            (token, *states),
-            dynamo=True,
-            verbose=False,
-            opset_version=OPSET,
-            input_names=["token", *(f"{name}_in" for name in card.state_names)],
-            output_names=["logits", *(f"{name}_out" for name in card.state_names)],
-            dynamic_shapes=({0: batch}, tuple({0: batch} for _ in states)),
-        )
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                step,
+                (token, *states),
+                dynamo=True,
+                verbose=False,
+                opset_version=OPSET,
+                input_names=["token", *(f"{name}_in" for name in card.state_names)],
+                output_names=["logits", *(f"{name}_out" for name in card.state_names)],
+                dynamic_shapes=({0: batch}, tuple({0: batch} for _ in states)),
+            )
+    except Exception as error:
+        # The tracer wraps whatever happens inside it, Ctrl-C too, in errors of its own.
+        cause: BaseException | None = error
+        while cause is not None:
+            if isinstance(cause, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
+            cause = cause.__cause__ or cause.__context__
+        raise P2Error(f"PyTorch could not trace the step: {str(error).splitlines()[0]}") from error
     assert program is not None
     model: onnx.ModelProto = program.model_proto
     return model

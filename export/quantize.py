@@ -4,9 +4,8 @@ Symmetric, block-wise along the input axis: each run of 32 weights of one output
 scale. Standard operators (opset 21), so ONNX Runtime, TensorRT and TensorRT-RTX all read the same
 file. The folded table and the biases stay in float: a step reads one row of them.
 
-The blocks have to divide the rows: TensorRT works the block size out as rows / scales, and
-MatMulNBits needs a power of two from 16 up. So an input width that is no multiple of 16 gets one scale
-per output, which costs accuracy at 4 bits.
+An input width that is no multiple of 16 gets one scale per output (`spec.card.block_for`), which costs
+accuracy at 4 bits.
 """
 
 from __future__ import annotations
@@ -16,14 +15,9 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-BLOCKS = (32, 16)
+from ..spec.card import block_for
 
 _BITS = {"int8": 8, "int4": 4}
-
-
-def block_for(rows: int) -> int:
-    """The block size for a matrix with this many rows: the whole column if neither 32 nor 16 divides it."""
-    return next((block for block in BLOCKS if rows % block == 0), rows)
 
 
 def quantize_blocks(

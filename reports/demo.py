@@ -60,7 +60,8 @@ def run(console: Console, steps: int = STEPS, folder: Path = RUN) -> bool:
 
     corpus = corpora.load([])
     console.rule("1. train", align="left")
-    loop.train(TrainOptions(steps=steps, out=folder), corpus, display.for_stdout())
+    if loop.train(TrainOptions(steps=steps, out=folder), corpus, display.for_stdout()).interrupted:
+        raise KeyboardInterrupt
     console.rule("2. export", align="left")
     exported = _export(folder, console.print)
     console.rule("3. compare", align="left")

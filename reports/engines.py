@@ -13,7 +13,7 @@ def open_engine(name: str | Path, threads: int | None = None) -> Engine:
 
     Args:
         name: as given to ``--engine``; `runtime.locate.locate` says where it is looked for.
-        threads: processor threads, None to let the engine choose.
+        threads: processor threads, None to let the engine choose; a plan runs on the GPU and needs none.
 
     Raises:
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
@@ -27,6 +27,10 @@ def open_engine(name: str | Path, threads: int | None = None) -> Engine:
         from ..runtime.tensorrt import open_plan
 
         return open_plan(path, asked=str(name))
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
     return open_checkpoint(path)
 
 

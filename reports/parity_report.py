@@ -71,6 +71,11 @@ def run_parity(
     if not opened:
         raise BackendMissing(next(iter(skipped.values())))
     eager = _reference_for(checkpoint, opened[0][1])
+    if not named:
+        wanted = eager.card.checkpoint_sha256
+        others = [path for path, engine in opened if engine.card.checkpoint_sha256 != wanted]
+        skipped |= {str(path): f"{path} was exported from another checkpoint" for path in others}
+        opened = [(path, engine) for path, engine in opened if path not in others]
     reading_text = _read_text(text, eager, steps) if text else None
     reference = Reference(eager, steps, characters, seed, reading_text, stages.say)
     results = [_compare(reference, path, engine, stages) for path, engine in opened]
@@ -111,6 +116,7 @@ def table(results: list[Parity], skipped: dict[str, str]) -> Table:
         differs = (r.first_difference[f"{tau:g}"] for r in results)
         row(f"text differs from, tau {tau:g}", *("nowhere" if at is None else f"{at:,}" for at in differs))
     row("rows of a batch: largest error", *(f"{r.rows.max_abs:.1e}" for r in results))
+    row("written as its logits choose", *(f"{r.written:.2%}" for r in results))
     row("from a snapshot", *("the same" if r.restored else "other" for r in results))
     verdicts = ("[red]out of tolerance[/]" if r.failures else "[green]parity[/]" for r in results)
     shown.add_row("verdict", *verdicts, *(["not run"] * len(skipped)), end_section=True)

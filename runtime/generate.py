@@ -18,6 +18,8 @@ from .decoder import Decoder
 PIECE_SECONDS = 0.05
 PIECE_CHARACTERS = 1024
 
+MAX_SAMPLES = 1 << 16  # they are written side by side, each with a state of its own
+
 
 @dataclass(frozen=True)
 class Request:
@@ -29,7 +31,7 @@ class Request:
         seed: the same seed gives the same text, on every backend.
         num_samples: texts to write, each with its own noise, >= 1.
         sampling: how characters are chosen.
-        stop: a text ends before the first of these strings that it would contain.
+        stop: a text ends before the one of these strings that is complete first.
         on_unknown: ``error`` or ``skip`` prompt characters that the model does not know.
 
     Raises:
@@ -47,8 +49,8 @@ class Request:
     def __post_init__(self) -> None:
         if self.length < 0:
             raise UsageError(f"length must be 0 or more, not {self.length}")
-        if self.num_samples < 1:
-            raise UsageError(f"num-samples must be at least 1, not {self.num_samples}")
+        if not 1 <= self.num_samples <= MAX_SAMPLES:
+            raise UsageError(f"num-samples must be 1 to {MAX_SAMPLES:,}, not {self.num_samples}")
         if "" in self.stop:
             raise UsageError("a stop string must not be empty")
 
@@ -104,10 +106,11 @@ class Cutter:
         if self.stopped or not self._stops:
             return "" if self.stopped else piece
         text = self._held + piece
-        found = [at for at in (text.find(stop) for stop in self._stops) if at >= 0]
+        # The stop string that is complete first ends the text, so that the pieces do not matter.
+        found = [(at + len(stop), at) for stop in self._stops if (at := text.find(stop)) >= 0]
         if found:
             self.stopped, self._held = True, ""
-            return text[: min(found)]
+            return text[: min(found)[1]]
         keep = max(
             (n for stop in self._stops for n in range(1, len(stop)) if text.endswith(stop[:n])), default=0
         )

@@ -38,6 +38,13 @@ def locate(name: str, artifacts: Path = ARTIFACTS) -> tuple[Path, str]:
     if others:
         raise P2Error(f"{name} could be any of {', '.join(map(str, others))}: give the whole path")
     where = f" (nor under {artifacts}/)" if bare else ""
+    if given.suffix == ".plan" and any(path.with_suffix(".onnx").exists() for path in candidates):
+        onnx = given.with_suffix(".onnx")
+        raise P2Error(
+            f"there is no {name} here{where}: a plan is built where TensorRT is installed and runs on an"
+            f" NVIDIA GPU (`p2 doctor` says more); p2 generate --engine {onnx} runs the same model on this"
+            " machine"
+        )
     raise P2Error(f"there is no {name} here{where}: `p2 train` and then `p2 export` make one")
 
 

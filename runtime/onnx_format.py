@@ -358,6 +358,7 @@ class Model:
     graph: Graph
     opset: int
     metadata: dict[str, str]
+    graph_bytes: memoryview
 
     @classmethod
     def parse(cls, data: Bytes) -> Model:
@@ -366,10 +367,11 @@ class Model:
         Raises:
             Damaged: the bytes are no ONNX model.
         """
-        graph, opset, metadata = None, 0, {}
+        graph, opset, metadata, encoded = None, 0, {}, memoryview(b"")
         for number, value in fields(data):
             if number == 7:
-                graph = Graph.parse(_message(value))
+                encoded = _message(value)
+                graph = Graph.parse(encoded)
             elif number == 8:
                 entry = dict(fields(_message(value)))
                 if not len(_message(entry.get(1, memoryview(b"")))):
@@ -379,7 +381,7 @@ class Model:
                 metadata[_text(entry.get(1, memoryview(b"")))] = _text(entry.get(2, memoryview(b"")))
         if graph is None or not graph.nodes:
             raise Damaged("there is no graph in it")
-        return cls(graph, opset, metadata)
+        return cls(graph, opset, metadata, encoded)
 
 
 def encode_model(graph: Graph, opset: int, ir_version: int = 10) -> bytes:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from typing import Any, TextIO
 
+from ..spec.codec import Codec
 from ..spec.engine import Engine
 from .generate import Request, generate
 
 
 def print_stream(engine: Engine, request: Request, out: TextIO) -> None:
     """Write the prompt, then the text as it comes, in constant memory; one sample."""
+    Codec(engine.card.vocabulary).encode(request.prompt, request.on_unknown)  # refused before it is shown
     out.write(request.prompt)
     last = request.prompt[-1:]
     for (piece,) in generate(engine, request):
@@ -56,6 +58,7 @@ def print_json(engine: Engine, request: Request, out: TextIO) -> None:
         "prompt": request.prompt,
         "samples": [{"stream": i, "text": text} for i, text in enumerate(write_samples(engine, request))],
     }
-    json.dump(answer, out, ensure_ascii=False, indent=2)
+    # Escapes only: readable JSON on any terminal, whatever its encoding.
+    json.dump(answer, out, indent=2)
     out.write("\n")
     out.flush()

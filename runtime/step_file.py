@@ -11,7 +11,7 @@ import mmap
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..spec.card import Card
+from ..spec.card import CHECKSUM, Card
 from ..spec.errors import ContractError
 from ..spec.files import reading
 from .onnx_format import FLOAT, FLOAT16, INT64, TYPE_NAMES, Damaged, Graph, Model, Value
@@ -55,8 +55,8 @@ def open_step(path: Path) -> StepFile:
             f"{path} is damaged or not an ONNX file ({error}): export the checkpoint again with `p2 export`"
         ) from error
     card = Card.from_metadata(model.metadata, str(path))
+    _check_sum(path, model)
     float_type = _check_values(path, card, model.graph)
-    _check_weights(path, model)
     as_traced = model.metadata.get("p2.nodes_sha256") == f'"{model.graph.nodes_sha256}"'
     return StepFile(path, card, model.graph, model.opset, float_type, as_traced)
 
@@ -101,18 +101,18 @@ def _check_value(path: Path, kind: str, wanted: Value, found: Value) -> None:
         raise _broken(path, f"the {kind} {wanted.name} must be [{shown[0]}], and is [{shown[1]}]")
 
 
-def _check_weights(path: Path, model: Model) -> None:
+def _check_sum(path: Path, model: Model) -> None:
+    """Compare the checksum that `p2 export` wrote over graph and card."""
+    metadata = dict(model.metadata)
     try:
-        expected = json.loads(model.metadata["p2.weights_sha256"])
+        expected = json.loads(metadata.pop(CHECKSUM))
     except (KeyError, ValueError) as error:
-        raise _broken(path, "it carries no checksum of its weights") from error
-    digest = hashlib.sha256()
-    for tensor in model.graph.tensors.values():
-        digest.update(tensor.raw)
+        raise _broken(path, "it carries no checksum") from error
+    digest = hashlib.sha256(model.graph_bytes)
+    digest.update(json.dumps(metadata, sort_keys=True).encode())
     if digest.hexdigest() != expected:
         raise ContractError(
-            f"{path} is damaged: its weights do not have the checksum that it carries;"
-            " export the checkpoint again"
+            f"{path} is damaged: it does not have the checksum that it carries; export the checkpoint again"
         )
 
 

@@ -21,7 +21,10 @@ RESETS = ("after", "before")
 PRECISIONS = ("float32", "float16", "int8", "int4")
 ALIASES = {"fp32": "float32", "fp16": "float16", "half": "float16", "float": "float32"}
 
+CHECKSUM = "p2.sha256"  # key of the checksum over graph and card in an ONNX file's metadata
+
 MAX_LAYERS = 99  # state names carry two digits
+MAX_WIDTH = 1 << 16
 
 
 def canonical_precision(name: str) -> str:
@@ -151,7 +154,7 @@ class Card:
             ContractError: there is no card, or it is damaged.
         """
         fields = {name.removeprefix("p2."): text for name, text in metadata.items() if name.startswith("p2.")}
-        if not fields:
+        if "contract_version" not in fields:
             raise ContractError(
                 f"{where} carries no model card, so p2 did not make it: export a checkpoint with `p2 export`"
             )
@@ -168,6 +171,9 @@ def _problem(card: Card) -> str:
     for name in ("layers", "embedding", "hidden"):
         if getattr(card, name) < 1:
             return f"{name} must be at least 1, not {getattr(card, name)}"
+    for name in ("embedding", "hidden"):
+        if getattr(card, name) > MAX_WIDTH:
+            return f"{name} must be at most {MAX_WIDTH}, not {getattr(card, name)}"
     if card.layers > MAX_LAYERS:
         return f"layers must be at most {MAX_LAYERS}, not {card.layers}"
     if card.gru_reset not in RESETS:
@@ -186,9 +192,9 @@ def _problem(card: Card) -> str:
 def formula_parameters(card: Card) -> int:
     """Trainable numbers by the textbook formula: one bias vector per gate.
 
-    For one LSTM layer with its output layer this is the seed's question 1.2 (b),
-    4*N_in*N_h + 4*N_h*N_h + N_h*N_out + 4*N_h + N_out, plus the embedding V*E; deeper layers
-    take the hidden width as their input; G gates in place of 4 for the other cells.
+    One LSTM layer with its output layer has 4*N_in*N_h + 4*N_h*N_h + N_h*N_out + 4*N_h + N_out,
+    and the embedding V*E; deeper layers take the hidden width as their input; the other cells have
+    G gates in place of 4.
     """
     total = card.vocab * card.embedding + card.hidden * card.vocab + card.vocab
     for layer in range(card.layers):
@@ -243,11 +249,21 @@ def step_shapes(card: Card) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def block_for(rows: int) -> int:
+    """Quantised weights that share a scale, in a matrix with this many rows.
+
+    Blocks have to divide the rows: TensorRT works the block size out as rows / scales, and ONNX
+    Runtime's integer product needs a power of two from 16 up. Where neither 32 nor 16 divides the
+    rows, a whole column shares one scale.
+    """
+    return next((block for block in (32, 16) if rows % block == 0), rows)
+
+
 def bytes_per_step(card: Card) -> int:
     """Bytes of weights that one step at batch 1 must read (one row of the folded table).
 
-    Quantised matrices count their integers and one float32 scale per 32 weights; the table, the
-    biases and everything of a float artifact count at the float width.
+    Quantised matrices count their integers and one float32 scale per block (`block_for`); the
+    table, the biases and everything of a float artifact count at the float width.
     """
     width = 2 if card.precision == "float16" else 4
     bits = {"int8": 8, "int4": 4}.get(card.precision)
@@ -257,8 +273,7 @@ def bytes_per_step(card: Card) -> int:
             total += shape[1] * width
         elif bits and name.startswith("w_"):
             rows, columns = shape
-            blocks = -(-rows // 32)
-            total += rows * columns * bits // 8 + blocks * columns * 4
+            total += -(-rows * columns * bits // 8) + rows // block_for(rows) * columns * 4
         else:
             count = 1
             for size in shape:

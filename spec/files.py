@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import json
 import os
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from .errors import P2Error
+
+LEFTOVER_SECONDS = 3600.0
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -79,6 +83,7 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
         try:
             with os.fdopen(handle, "wb") as file:
@@ -92,6 +97,14 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], object]) -> None:
                 os.unlink(name)
             raise
         _sync_folder(path.parent)
+
+
+def _remove_leftovers(path: Path) -> None:
+    """What an earlier write of the same file left when it was killed; one that may still run is young."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
+                leftover.unlink()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -9,12 +9,11 @@ With logits ``l``, noise ``g`` (standard Gumbel) and tau = 1 / temperature:
    ``argmax(tau * l + g)``, a draw from softmax(tau * l), with the scaling done on the noise,
    outside the loop. At temperature 0 the noise vanishes and it is the plain argmax.
 
-Ties go to the lowest token.
+Ties go to the lowest token; characters that tie with the last one kept by a filter stay too.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,7 +29,7 @@ class Sampling:
     """Settings of the choice.
 
     Attributes:
-        temperature: divides the logits; 0 is greedy. (The seed's tau multiplies: tau = 1 / temperature.)
+        temperature: divides the logits; 0 is greedy, else 1e-6 to 1e6, which float32 holds both ways.
         top_k: keep the k most probable characters; 0 keeps all.
         top_p: keep the fewest characters that reach this probability, 0 < top_p <= 1; 1 keeps all.
         min_p: keep characters at least this share as probable as the best, 0 <= min_p < 1.
@@ -45,8 +44,10 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.temperature) and self.temperature >= 0):
-            raise UsageError(f"temperature must be 0 (greedy) or positive, not {self.temperature}")
+        if self.temperature != 0 and not 1e-6 <= self.temperature <= 1e6:
+            raise UsageError(
+                f"temperature must be 0 (greedy) or between 1e-6 and 1e6, not {self.temperature:g}"
+            )
         if self.top_k < 0:
             raise UsageError(f"top-k must be 0 (off) or positive, not {self.top_k}")
         if not 0 < self.top_p <= 1:
@@ -56,9 +57,9 @@ class Sampling:
 
     @classmethod
     def from_tau(cls, tau: float, top_k: int = 0, top_p: float = 1.0, min_p: float = 0.0) -> Sampling:
-        """Settings with the seed's tau, which multiplies the logits; tau 2.0 is temperature 0.5."""
-        if not (math.isfinite(tau) and tau > 0):
-            raise UsageError(f"tau must be positive, not {tau} (it multiplies the logits)")
+        """Settings with tau, which multiplies the logits; tau 2.0 is temperature 0.5."""
+        if not 1e-6 <= tau <= 1e6:
+            raise UsageError(f"tau must be between 1e-6 and 1e6, not {tau:g} (it multiplies the logits)")
         return cls(1.0 / tau, top_k, top_p, min_p)
 
     @property

@@ -8,3 +8,12 @@ Try ``p2 train`` (an LSTM on the documentation inside Python itself, a few minut
 disk, `eager` runs a checkpoint behind the engine protocol: the reference that every exported engine
 is compared with.
 """
+
+import os
+
+# PyTorch's recurrent layers have thousands of tiny parallel regions. The OpenMP library that it brings
+# on Linux spins between them; when another program wants a core as well, that makes training up to
+# twenty times slower. This little spinning costs nothing on a quiet machine (NOTES.md). It has to be
+# said before torch is loaded, and gives way to what the person has set.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -23,6 +23,10 @@ CHANGEABLE = ("steps", "device", "threads")
 """What ``--resume`` may change: how far to go and where to compute, never what is computed."""
 
 
+# Beyond these a run could only fail, and with something worse than a sentence.
+LARGEST = {"seq_len": 1 << 16, "batch_size": 1 << 16, "threads": 256}
+
+
 @dataclass(frozen=True)
 class TrainOptions:
     """Everything that decides a training run, besides its text.
@@ -86,6 +90,10 @@ class TrainOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{flag(name)} must be at least 1, not {value}")
+        for name, most in LARGEST.items():
+            value = getattr(self, name)
+            if value is not None and value > most:
+                raise UsageError(f"{flag(name)} must be at most {most:,}, not {value:,}")
         if not 0 <= self.dropout < 1:
             raise UsageError(f"--dropout must be at least 0 (off) and below 1, not {self.dropout}")
         if self.dropout and self.layers == 1:

@@ -64,7 +64,7 @@ class Record:
                 best_validation_loss=_optional_float(data["best_validation_loss"]),
                 kept_accuracies=[float(value) for value in data["kept_accuracies"]],
                 options=dict(data["options"]),
-                corpus=dict(data["corpus"]),
+                corpus=_corpus_entry(data["corpus"]),
                 software=dict(data["software"]),
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -80,6 +80,12 @@ class Record:
 def describe_corpus(corpus: Corpus) -> dict[str, Any]:
     """A corpus for the record: everything but the text."""
     return {"sources": list(corpus.sources), "sha256": corpus.sha256, "characters": len(corpus.text)}
+
+
+def _corpus_entry(data: Any) -> dict[str, Any]:
+    if not isinstance(data["sources"], list):
+        raise ValueError("the sources of its text are not a list")
+    return dict(data)
 
 
 def _optional_float(value: Any) -> float | None:

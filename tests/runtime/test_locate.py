@@ -67,3 +67,11 @@ def test_the_name_to_type_is_bare_where_that_is_enough(here):
     assert name_for(inside) == "charlm.onnx"
     assert name_for(elsewhere) == "out/charlm.onnx"
     assert name_for(here("out/other.onnx")) == "out/other.onnx"
+
+
+def test_a_plan_that_was_never_built_names_the_graph_that_runs(here):
+    here("artifacts/charlm/charlm.onnx")
+    with pytest.raises(
+        P2Error, match=r"no charlm\.plan here.*p2 generate --engine charlm\.onnx runs the same"
+    ):
+        locate("charlm.plan")

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 import pytest
 
+from p2.export.graph import stamp
 from p2.runtime import onnx_engine
 from p2.runtime.onnx_engine import OnnxEngine, open_onnx
 from p2.runtime.prefill import can_prefill
@@ -62,6 +63,7 @@ def test_a_graph_that_was_edited_is_run_as_it_stands(card_of, write_step):
             if name == "logits":
                 node.output[index] = "upright"
     model.graph.node.append(onnx.helper.make_node("Neg", ["upright"], ["logits"]))
+    stamp(model)
     path.write_bytes(model.SerializeToString())
     assert not open_step(path).as_traced
     after = open_onnx(path)

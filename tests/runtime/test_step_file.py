@@ -7,8 +7,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from p2.export.graph import stamp
 from p2.runtime.onnx_engine import open_onnx
 from p2.runtime.step_file import open_step
+from p2.spec.card import CHECKSUM
 from p2.spec.errors import ContractError, P2Error
 
 
@@ -16,10 +18,12 @@ from p2.spec.errors import ContractError, P2Error
 def edit(card_of, write_step):
     """Write a good step, changed by a function of its ModelProto."""
 
-    def edited(change):
+    def edited(change, restamp=True):
         path = write_step(card_of("gru", layers=1))
         model = onnx.load(path)
         change(model)
+        if restamp:
+            stamp(model)
         path.write_bytes(model.SerializeToString())
         return path
 
@@ -69,14 +73,6 @@ BREAKS = {
         r"the output logits must be \[batch, 3\], and is \[batch, 30\]",
     ),
     "no card": (lambda m: m.ClearField("metadata_props"), "carries no model card"),
-    "no checksum": (
-        lambda m: m.metadata_props.pop(_key(m, "p2.weights_sha256")),
-        "carries no checksum of its weights",
-    ),
-    "other weights": (
-        lambda m: setattr(m.graph.initializer[0], "raw_data", m.graph.initializer[0].raw_data[:-1] + b"\1"),
-        "damaged: its weights do not have the checksum",
-    ),
     "fewer weights": (
         lambda m: setattr(m.graph.initializer[0], "raw_data", m.graph.initializer[0].raw_data[:-4]),
         "do not have the size that their shape says",
@@ -93,6 +89,32 @@ def test_a_broken_contract_is_named(name, edit):
     change, words = BREAKS[name]
     with pytest.raises(ContractError, match=f"charlm.onnx.*{words}"):
         open_step(edit(change))
+
+
+DAMAGE = {
+    "other weights": lambda m: setattr(
+        m.graph.initializer[0], "raw_data", m.graph.initializer[0].raw_data[:-1] + b"\1"
+    ),
+    "other operator": lambda m: setattr(m.graph.node[-1], "op_type", "Sub"),
+    "other name": lambda m: setattr(m.graph.node[1], "name", "x"),
+    "other vocabulary": lambda m: setattr(
+        m.metadata_props[_key(m, "p2.vocabulary")],
+        "value",
+        m.metadata_props[_key(m, "p2.vocabulary")].value.replace("z", "{"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_any_damage_is_noticed(name, edit):
+    with pytest.raises(ContractError, match=r"charlm\.onnx is damaged: it does not have the checksum"):
+        open_step(edit(DAMAGE[name], restamp=False))
+
+
+def test_a_file_without_its_checksum_is_refused(edit):
+    path = edit(lambda m: m.metadata_props.pop(_key(m, CHECKSUM)), restamp=False)
+    with pytest.raises(ContractError, match="carries no checksum"):
+        open_step(path)
 
 
 def test_truncated_empty_and_foreign_files(card_of, write_step, tmp_path):

@@ -64,6 +64,19 @@ def test_bytes_per_step_by_hand():
     assert bytes_per_step(card.with_(precision="int4")) == weights // 2 + 4 * blocks + rest
 
 
+@pytest.mark.parametrize(("hidden", "scales"), [(48, 3 + 3), (40, 1 + 1)])
+def test_bytes_per_step_counts_the_scales_that_there_are(hidden, scales):
+    """48 rows: blocks of 16, and of 32 where there are 96; 40 and 80 rows: 80 divides by 16, 40 does not."""
+    card = Card("lstm", 2, 8, hidden, "abcde", precision="int8")
+    wide = 4 * hidden
+    if hidden == 40:
+        scales = 1 + 5
+    out_scales = {48: 3, 40: 1}[hidden]
+    integers = 3 * hidden * wide + 5 * hidden
+    expected = integers + 4 * (scales * wide + out_scales * 5) + 4 * (2 * wide + 5)
+    assert bytes_per_step(card) == expected
+
+
 def test_state_names_sort_alike_for_many_layers():
     card = Card("lstm", 12, 1, 1, "a")
     ins, outs = ([f"{name}{suffix}" for name in card.state_names] for suffix in ("_in", "_out"))
@@ -77,6 +90,7 @@ def test_state_names_sort_alike_for_many_layers():
     ("changes", "words"),
     [
         ({"hidden": 0}, "hidden must be at least 1, not 0"),
+        ({"hidden": 10_000_000}, "hidden must be at most 65536"),
         ({"layers": 0}, "layers must be at least 1"),
         ({"layers": 100}, "layers must be at most 99"),
         ({"embedding": -3}, "embedding must be at least 1"),
@@ -114,7 +128,7 @@ def test_metadata_without_a_card_says_so():
     with pytest.raises(ContractError, match="carries no model card"):
         Card.from_metadata({"author": "x"}, "model.onnx")
     with pytest.raises(ContractError, match="damaged"):
-        Card.from_metadata({"p2.cell": "{"}, "model.onnx")
+        Card.from_metadata({"p2.contract_version": "1", "p2.cell": "{"}, "model.onnx")
 
 
 def test_precision_names():

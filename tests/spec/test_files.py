@@ -81,3 +81,13 @@ def test_damaged_and_missing_json(tmp_path):
 def test_sha256(tmp_path):
     (tmp_path / "a").write_bytes(b"abc")  # FIPS 180-2's first example
     assert files.sha256_of(tmp_path / "a").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_what_a_killed_write_left_is_removed_by_a_later_one(tmp_path):
+    old, young = tmp_path / ".a.bin.xyz.part", tmp_path / ".a.bin.abc.part"
+    for leftover in (old, young):
+        leftover.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    files.write_bytes(tmp_path / "a.bin", b"whole")
+    assert not old.exists()
+    assert young.exists()  # another process may be writing it
