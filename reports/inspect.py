@@ -146,5 +146,5 @@ def _rows_of_kind(found: dict[str, Any]) -> dict[str, str]:
             "from ONNX": sidecar["onnx_sha256"],
         }
     training = found["training"]
-    sources = ", ".join(training["corpus"]["sources"])
+    sources = ", ".join(training["corpus"].get("sources", []))
     return {"trained": f"{training['step']:,} updates, {training['seconds']:.0f} s, on {sources}"}

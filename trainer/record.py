@@ -83,7 +83,7 @@ def describe_corpus(corpus: Corpus) -> dict[str, Any]:
 
 
 def _corpus_entry(data: Any) -> dict[str, Any]:
-    if not isinstance(data["sources"], list):
+    if not isinstance(data.get("sources", []), list):
         raise ValueError("the sources of its text are not a list")
     return dict(data)
 

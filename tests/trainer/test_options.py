@@ -67,7 +67,7 @@ def test_accuracies_are_sorted_and_counted_once() -> None:
         {},
         optional={
             "cell": st.sampled_from(["rnn", "lstm", "gru"]),
-            "hidden": st.integers(1, 10**6),
+            "hidden": st.integers(1, 2**16),
             "lr": st.floats(1e-9, 10),
             "keep_at_accuracy": st.lists(st.floats(0.01, 1)).map(tuple),
             "stateful": st.booleans(),
