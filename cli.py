@@ -287,6 +287,7 @@ def generate(
         raise UsageError("give --prompt or --prompt-file, not both")
     from .runtime import printing
     from .runtime.generate import Request
+    from .spec.files import read_text
     from .spec.sampling import Sampling
 
     if tau is not None:
@@ -296,7 +297,7 @@ def generate(
             0.0 if greedy else 1.0 if temperature is None else temperature, top_k, top_p, min_p
         )
     request = Request(
-        prompt=_read_prompt(prompt_file) if prompt_file else prompt,
+        prompt=read_text(prompt_file).removesuffix("\n") if prompt_file else prompt,
         length=length,
         seed=_random_seed() if seed is None else seed,
         num_samples=num_samples,
@@ -422,17 +423,6 @@ def _random_seed() -> int:
     import secrets
 
     return secrets.randbelow(2**32)
-
-
-def _read_prompt(path: Path) -> str:
-    from .spec.files import reading
-
-    with reading(path):
-        data = path.read_bytes()
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise P2Error(f"{path} is not UTF-8: byte {error.start} cannot be read") from error
 
 
 def main(argv: list[str] | None = None) -> int:

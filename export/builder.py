@@ -22,7 +22,7 @@ import onnx
 
 from ..spec import files, nvidia
 from ..spec.card import Card
-from ..spec.errors import BackendMissing, ContractError, P2Error, UsageError
+from ..spec.errors import BackendMissing, BuilderRefused, ContractError, UsageError
 from ..spec.nvidia import Library, Sink
 from ..spec.plan import (
     FLAVOURS,
@@ -148,7 +148,7 @@ def _check_blocks(graph: bytes, path: Path) -> None:
             continue
         rows = shapes[node.input[0]][options.get("axis", 1)]
         if rows % block:
-            raise P2Error(
+            raise BuilderRefused(
                 f"{path} cannot become a plan: {node.input[0]} has {rows} rows in blocks of {block}, and"
                 f" TensorRT takes whole blocks only; train with a hidden size that is a multiple of {block},"
                 " or export as float32 or float16"
@@ -216,8 +216,10 @@ class _Compiler:
             raise self._refused("compile the graph")
         return memory
 
-    def _refused(self, task: str, reason: str | None = None) -> P2Error:
-        return P2Error(f"{self._library} could not {task} ({self._path}): {reason or self._library.reason()}")
+    def _refused(self, task: str, reason: str | None = None) -> BuilderRefused:
+        return BuilderRefused(
+            f"{self._library} could not {task} ({self._path}): {reason or self._library.reason()}"
+        )
 
 
 def _monitor(library: Library, progress: Progress) -> Any:

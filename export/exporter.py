@@ -9,7 +9,7 @@ from pathlib import Path
 from ..spec import nvidia
 from ..spec.agreement import LIMITS, Agreement
 from ..spec.card import canonical_precision
-from ..spec.errors import P2Error, UsageError
+from ..spec.errors import BuilderRefused, P2Error, UsageError
 from ..spec.files import write_bytes, writing
 from ..spec.plan import FLAVOURS, sidecar_path
 
@@ -70,7 +70,8 @@ def export_checkpoint(
         precision: ``float32``, ``float16``, ``int8`` or ``int4``.
         out: the .onnx file; by default the run folder's name inside it
             (``artifacts/charlm/charlm.onnx``). The plan lies beside it.
-        engine: ``auto`` takes the TensorRT that is installed, ``none`` builds no plan.
+        engine: ``auto`` takes the TensorRT that is installed, and keeps the .onnx if that refuses the
+            graph; ``none`` builds no plan.
         batch: smallest, usual and largest batch the plan has to serve.
         say: receives a line about each thing done.
         stage: receives a few words about each thing that is begun and may take long.
@@ -124,7 +125,7 @@ def export_checkpoint(
             batch=batch,
             progress=progress,
         )
-    except P2Error as error:
+    except BuilderRefused as error:
         if engine != "auto":
             raise
         return Exported(path, measured, None, f"no .plan: {error}")

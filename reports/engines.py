@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..runtime.locate import locate
 from ..spec.engine import Engine
+from ..spec.errors import BackendMissing, UsageError
 
 
 def open_engine(name: str | Path, threads: int | None = None) -> Engine:
@@ -13,9 +14,10 @@ def open_engine(name: str | Path, threads: int | None = None) -> Engine:
 
     Args:
         name: as given to ``--engine``; `runtime.locate.locate` says where it is looked for.
-        threads: processor threads, None to let the engine choose; a plan runs on the GPU and needs none.
+        threads: processor threads, None to let the engine choose.
 
     Raises:
+        UsageError: threads for a plan, which runs on the GPU.
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
     """
     path, kind = locate(str(name))
@@ -26,22 +28,18 @@ def open_engine(name: str | Path, threads: int | None = None) -> Engine:
     if kind == "plan":
         from ..runtime.tensorrt import open_plan
 
+        if threads is not None:
+            raise UsageError("--threads is for engines on the processor; a plan runs on the GPU")
         return open_plan(path, asked=str(name))
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
-    return open_checkpoint(path)
+    return open_checkpoint(path, threads)
 
 
-def open_checkpoint(path: Path) -> Engine:
-    """The eager PyTorch engine of a checkpoint.
+def open_checkpoint(path: Path, threads: int | None = None) -> Engine:
+    """The eager PyTorch engine of a checkpoint; `threads` holds for all of PyTorch in this process.
 
     Raises:
         BackendMissing: PyTorch is not installed.
     """
-    from ..spec.errors import BackendMissing
-
     try:
         from ..trainer.eager import open_checkpoint as open_eager
     except ModuleNotFoundError as error:
@@ -49,4 +47,8 @@ def open_checkpoint(path: Path) -> Engine:
             f"running a checkpoint needs PyTorch ({error.name} is not installed): pip install 'p2[train]',"
             " or run an exported .onnx, which does not"
         ) from error
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
     return open_eager(path)

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.locate import locate
 from ..spec.agreement import LIMITS
-from ..spec.codec import Codec
+from ..spec.codec import Codec, Tokens
 from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, P2Error, UsageError
-from ..spec.files import reading, write_bytes, write_json
+from ..spec.files import read_text, write_bytes, write_json
 from ..version import __version__
 from .engines import open_checkpoint, open_engine
 from .machine import machine
@@ -76,7 +76,7 @@ def run_parity(
         others = [path for path, engine in opened if engine.card.checkpoint_sha256 != wanted]
         skipped |= {str(path): f"{path} was exported from another checkpoint" for path in others}
         opened = [(path, engine) for path, engine in opened if path not in others]
-    reading_text = _read_text(text, eager, steps) if text else None
+    reading_text = _read_tokens(text, eager, steps) if text else None
     reference = Reference(eager, steps, characters, seed, reading_text, stages.say)
     results = [_compare(reference, path, engine, stages) for path, engine in opened]
     target = json_path or checkpoint / "parity.json"
@@ -135,14 +135,8 @@ def _reference_for(checkpoint: Path, engine: Engine) -> Engine:
     return eager
 
 
-def _read_text(path: Path, engine: Engine, steps: int) -> Any:
-    with reading(path):
-        data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise P2Error(f"{path} is not UTF-8: byte {error.start} cannot be read") from error
-    tokens = Codec(engine.card.vocabulary).encode(text[: steps + 1])
+def _read_tokens(path: Path, engine: Engine, steps: int) -> Tokens:
+    tokens = Codec(engine.card.vocabulary).encode(read_text(path)[: steps + 1])
     if len(tokens) < 3:
         raise P2Error(f"{path} is too short to read: {len(tokens)} characters")
     return tokens

@@ -76,12 +76,13 @@ def _system() -> dict[str, str]:
         "p2": __version__,
         "Python": f"{platform.python_version()} ({sys.executable})",
         "platform": platform.platform(),
-        "CPU": _cpu_name(),
+        "CPU": cpu_name(),
         "cores": f"{usable} usable of {os.cpu_count()}",
     }
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor's own name; `platform.processor` is empty on most Linux systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
     except OSError:

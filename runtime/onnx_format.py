@@ -41,7 +41,7 @@ TYPE_NAMES = {
 }
 
 # AttributeProto.AttributeType
-_FLOAT_ATTRIBUTE, _INT_ATTRIBUTE, _GRAPH_ATTRIBUTE, _INTS_ATTRIBUTE = 1, 2, 5, 7
+_INT_ATTRIBUTE, _GRAPH_ATTRIBUTE = 2, 5
 
 
 class Damaged(ValueError):
@@ -245,7 +245,7 @@ def _dimension(data: memoryview) -> int | str:
     return ""
 
 
-Attribute = int | float | list[int] | bytes  # bytes: an encoded GraphProto
+Attribute = int | bytes  # bytes: an encoded GraphProto
 
 
 @dataclass
@@ -306,10 +306,6 @@ def _attribute(name: str, value: Attribute) -> bytes:
     head = encode(1, name)
     if isinstance(value, bytes):
         return head + encode(6, value) + encode(20, _GRAPH_ATTRIBUTE)
-    if isinstance(value, list):
-        return head + b"".join(encode(8, item) for item in value) + encode(20, _INTS_ATTRIBUTE)
-    if isinstance(value, float):
-        return head + _to_varint(2 << 3 | 5) + np.float32(value).tobytes() + encode(20, _FLOAT_ATTRIBUTE)
     return head + encode(3, value) + encode(20, _INT_ATTRIBUTE)
 
 

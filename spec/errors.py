@@ -23,5 +23,9 @@ class BackendMissing(P2Error):
     """A library or a device that the engine needs is not here. Exit code 1."""
 
 
+class BuilderRefused(P2Error):
+    """An engine builder does not take the graph. Exit code 1."""
+
+
 class ToleranceExceeded(P2Error):
     """Two backends that must agree do not. Exit code 1."""

@@ -132,6 +132,20 @@ def read_json(path: Path) -> Any:
         raise P2Error(f"{path} is damaged: not valid JSON ({error})") from error
 
 
+def read_text(path: Path) -> str:
+    """Read a UTF-8 text; a byte-order mark is dropped, CRLF and CR become LF.
+
+    Raises:
+        P2Error: missing, unreadable, or not UTF-8.
+    """
+    with reading(path):
+        data = path.read_bytes()
+    try:
+        return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
+        raise P2Error(f"{path} is not UTF-8: byte {error.start} cannot be read") from error
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hexadecimal."""
     with reading(path), path.open("rb") as file:

@@ -142,6 +142,7 @@ def test_text_is_the_same_without_torch(card_of, write_step):
         ("torch", ["train"], "pip install 'p2[train]'"),
         ("torch", ["export"], "pip install 'p2[train]'"),
         ("torch", ["generate", "--engine", "."], "pip install 'p2[train]'"),
+        ("torch", ["generate", "--engine", ".", "--threads", "2"], "pip install 'p2[train]'"),
         ("onnxruntime", ["generate", "--engine", "FILE"], "pip install 'p2[cpu]'"),
     ],
 )

@@ -10,7 +10,7 @@ from p2.export import exporter, verify
 from p2.export.exporter import export_checkpoint, parse_batch
 from p2.runtime.onnx_engine import open_onnx
 from p2.spec.agreement import LIMITS
-from p2.spec.errors import BackendMissing, P2Error, ToleranceExceeded, UsageError
+from p2.spec.errors import BackendMissing, BuilderRefused, P2Error, ToleranceExceeded, UsageError
 from p2.spec.nvidia import installed
 from p2.spec.plan import TENSORRT_RTX, read_header, read_sidecar
 
@@ -129,3 +129,23 @@ def test_exporter_lists_the_builders_that_exist():
     from p2.spec.plan import FLAVOURS
 
     assert set(exporter.ENGINES) == {"auto", "none", *FLAVOURS}
+
+
+@needs_rtx
+@pytest.mark.rtx
+def test_a_refusal_leaves_the_graph_but_a_full_disk_is_a_failure(tiny_run, tmp_path, monkeypatch):
+    from p2.export import builder
+
+    def refuse(*_, **__):
+        raise error
+
+    monkeypatch.setattr(builder, "build_plan", refuse)
+    error = BuilderRefused("odd volumes are not for me")
+    made = export_checkpoint(tiny_run, out=tmp_path / "m.onnx")
+    assert made.plan is None
+    assert "odd volumes" in made.plan_note
+    with pytest.raises(BuilderRefused):
+        export_checkpoint(tiny_run, out=tmp_path / "m.onnx", engine="tensorrt-rtx")
+    error = P2Error("cannot write m.plan: the disk is full")
+    with pytest.raises(P2Error, match="disk is full"):
+        export_checkpoint(tiny_run, out=tmp_path / "m.onnx")

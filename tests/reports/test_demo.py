@@ -43,10 +43,27 @@ def test_the_demo_shows_everything_and_keeps_its_figures(tmp_path, monkeypatch):
     assert "<svg" in (folder / "demo.svg").read_text()
 
 
-def test_engines_take_turns(card_of, write_step):
-    speeds = measure([open_onnx(write_step(card_of()))] * 2, rounds=3, seconds=0.01)
+def test_engines_take_turns(card_of, write_step, monkeypatch):
+    engines = [open_onnx(write_step(card_of())) for _ in range(2)]
+    turns = []
+    for name, engine in zip("ab", engines, strict=True):
+        monkeypatch.setattr(engine, "decode", _noting(turns, name, engine.decode))
+    monkeypatch.setattr("time.sleep", lambda _: turns.append("rest"))
+    speeds = measure(engines, rounds=3, seconds=0.01)
     assert len(speeds) == 2
-    assert all(s.slowest <= s.characters_per_second <= s.fastest for s in speeds)
+    order = "".join(turn for turn in turns if turn != "rest")
+    while len(shorter := order.replace("aa", "a").replace("bb", "b")) < len(order):
+        order = shorter
+    assert order == "ab" * 4  # finding the counts, then three rounds
+    assert turns.count("rest") == 6
+
+
+def _noting(turns, name, decode):
+    def noted(*arguments):
+        turns.append(name)
+        return decode(*arguments)
+
+    return noted
 
 
 @pytest.mark.skipif(bool(gpus().devices), reason="there is a GPU here: make gpu-check runs the real thing")
