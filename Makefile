@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-EXTRAS := train,cpu,rtx,test
+EXTRAS := train,cpu,rtx,bench,test
 
 .PHONY: demo test lint format gpu-check clean
 

@@ -12,6 +12,7 @@ from typing import Annotated
 
 import typer
 
+from . import cli_bench
 from .reports.terminal import console, give_up_stdout, needing, prepare_streams
 from .spec.errors import P2Error, ToleranceExceeded, UsageError
 from .version import __version__
@@ -229,12 +230,26 @@ def generate(
     prompt_file: Annotated[
         Path | None, typer.Option(help="Read the prompt from a file (its last line break is dropped).")
     ] = None,
+    prompts: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Continue every line of a UTF-8 file (- is standard input), an empty one from a random"
+            " character; writes --jsonl.",
+        ),
+    ] = None,
     length: Annotated[int, typer.Option(help="Characters to write.")] = 500,
     seed: Annotated[
         int | None,
         typer.Option(help="The same seed writes the same text on every float engine; random if not given."),
     ] = None,
-    num_samples: Annotated[int, typer.Option(help="Texts to write, each with its own noise.")] = 1,
+    num_samples: Annotated[
+        int, typer.Option(help="Texts to write for each prompt, each with its own noise.")
+    ] = 1,
+    first_stream: Annotated[
+        int,
+        typer.Option(help="Noise stream of the first text; text T of a job, alone, has --first-stream T."),
+    ] = 0,
     temperature: Annotated[
         float | None,
         typer.Option(
@@ -270,47 +285,50 @@ def generate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Write one JSON object with settings and samples.")
     ] = False,
+    jsonl: Annotated[
+        bool,
+        typer.Option(
+            "--jsonl",
+            help="Write a line of JSON as soon as a text is done: prompt_index, sample, stream, seed,"
+            " prompt, text, stopped.",
+        ),
+    ] = False,
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; chosen by the model's size if not given.")
     ] = None,
 ) -> None:
     """Write text with an engine."""
-    if sum((temperature is not None, tau is not None, greedy)) > 1:
-        raise UsageError(
-            "give one of --temperature, --tau, --greedy: tau is 1 / temperature, greedy is temperature 0"
-        )
     if threads is not None and not 1 <= threads <= 256:
         raise UsageError(f"threads must be 1 to 256, not {threads}")
-    if on_unknown not in ("error", "skip"):
-        raise UsageError(f"--on-unknown takes error or skip, not {on_unknown!r}")
     if prompt and prompt_file:
         raise UsageError("give --prompt or --prompt-file, not both")
+    if prompts is not None and (prompt or prompt_file or as_json):
+        raise UsageError("--prompts writes JSON Lines: leave --prompt, --prompt-file and --json out")
+    if jsonl and as_json:
+        raise UsageError("give --json or --jsonl, not both")
+    from .runtime import generate as generator
     from .runtime import printing
-    from .runtime.generate import Request
     from .spec.files import read_text
-    from .spec.sampling import Sampling
 
-    if tau is not None:
-        sampling = Sampling.from_tau(tau, top_k, top_p, min_p)
-    else:
-        sampling = Sampling(
-            0.0 if greedy else 1.0 if temperature is None else temperature, top_k, top_p, min_p
-        )
-    request = Request(
+    request = generator.Request(
         prompt=read_text(prompt_file).removesuffix("\n") if prompt_file else prompt,
         length=length,
         seed=_random_seed() if seed is None else seed,
         num_samples=num_samples,
-        sampling=sampling,
+        first_stream=first_stream,
+        sampling=generator.sampling_of(temperature, tau, greedy, top_k, top_p, min_p),
         stop=tuple(stop or ()),
         on_unknown=on_unknown,
     )
     from .reports.engines import open_engine
 
     opened = open_engine(engine, threads)
-    if seed is None and not as_json and not sampling.greedy:
+    lines = jsonl or prompts is not None
+    if seed is None and not (as_json or lines or request.sampling.greedy):
         print(f"seed {request.seed}", file=sys.stderr)
-    if as_json:
+    if lines:
+        printing.print_lines(opened, request, sys.stdout, prompts)
+    elif as_json:
         printing.print_json(opened, request, sys.stdout)
     elif stream and num_samples == 1:
         printing.print_stream(opened, request, sys.stdout)
@@ -405,6 +423,9 @@ def demo() -> None:
         passed = demonstration.run(console())
     if not passed:
         raise ToleranceExceeded("an engine is out of tolerance")
+
+
+app.add_typer(cli_bench.app, name="bench")
 
 
 @app.command("gpu-check")

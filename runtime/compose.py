@@ -7,23 +7,22 @@ iteration than a Loop: it needs no condition, and takes its slice of the noise b
   filters (top-k, top-p, min-p) compiled in only when they are used;
 - feed: advance over known tokens, with or without the logits of every position.
 
-Before that the step is fitted to the processor: `fit_to_cpu`.
+A step whose nodes are still the ones that p2 exported is written anew for the processor (`cells`);
+any other graph that keeps the contract is wrapped as it is, fitted to the processor where that
+changes nothing (`fit_to_cpu`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from .onnx_format import FLOAT, FLOAT16, INT8, INT64, Graph, Node, Tensor, Value, encode_model
+from . import cells
+from .onnx_format import FLOAT, FLOAT16, INT8, INT64, UINT8, Graph, Node, Tensor, Value
+from .products import COLUMN_BLOCK, COLUMNS, FLOATS, Scope, Weights, block_product, pack_blocks
 from .step_file import StepFile
-
-# MatMulNBits: multiply integers, with the activations rounded to 8 bits per block.
-INTEGER_ARITHMETIC = 4
-COLUMN_BLOCK = 32  # MatMulNBits knows blocks only
-BITS = {"int8": 8, "int4": 4}
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,11 @@ class Body:
         states: names of the states.
         hidden: width of each.
         vocab: vocabulary size.
-        opset: ONNX operator set version.
+        before: operators that run once, before the loop.
+        rounded: states that travel in 8 bits as well: ``<state>_in_q8`` to ``<state>_out_q8``, beginning
+            as ``<state>_start_q8``, which `before` makes.
+        noise: what the loop slices as ``noise_now``.
+        noisy: whether the step adds the noise itself and has ``noisy_logits`` for a result.
     """
 
     nodes: list[Node]
@@ -44,15 +47,59 @@ class Body:
     states: tuple[str, ...]
     hidden: int
     vocab: int
-    opset: int
+    before: list[Node] = field(default_factory=list)
+    rounded: tuple[str, ...] = ()
+    noise: str = "noise"
+    noisy: bool = False
+
+
+def decode_body(step: StepFile, filters: bool) -> Body:
+    """The step as the decode loop runs it best."""
+    if not step.as_traced:
+        return fit_to_cpu(step)
+    weights = Weights(step)
+    # Gemm adds the noise on its way, if it has the bias in it and nothing wants the bare logits.
+    noisy = weights.kind("w_out") == FLOATS and not filters
+    body = _written(step, weights, "noisy_logits" if noisy else "logits", "noise_now" if noisy else None)
+    if not noisy:
+        return body
+    add = Node.make("Add", ["noise", weights.floats("b_out")], ["noise_and_bias"])
+    return replace(body, before=[*body.before, add], noise="noise_and_bias", noisy=True)
+
+
+def feed_body(step: StepFile, logits: bool) -> Body:
+    """The step as the loop over known tokens runs it best."""
+    if not step.as_traced:
+        return fit_to_cpu(step)
+    return _written(step, Weights(step), "logits" if logits else None, None)
+
+
+def _written(step: StepFile, weights: Weights, output: str | None, bias: str | None) -> Body:
+    card = step.card
+    in_8_bits = weights.kind("w_00") == COLUMNS
+    rounded = tuple(s for s in card.state_names if s.startswith("h_")) if in_8_bits else ()
+    scope, before = Scope(weights), Scope(weights)
+    scope.rounded.update(f"{state}_in" for state in rounded)
+    cells.step(scope, card, output, bias)
+    for state in rounded:
+        before.round(f"{state}_start")
+        scope.round(f"{state}_out")
+    return Body(
+        scope.nodes,
+        weights.tensors,
+        card.state_names,
+        card.hidden,
+        card.vocab,
+        before.nodes,
+        rounded,
+    )
 
 
 def fit_to_cpu(step: StepFile) -> Body:
-    """The step as a CPU runs it best, numerically the same or closer to float32.
+    """A step that p2 did not write, as a CPU runs it best, numerically the same or closer to float32.
 
-    float16 weights are widened once, now, instead of around every operator in every step (x86
-    processors have no float16 arithmetic in ONNX Runtime; literally run, the step is 4 times
-    slower). DequantizeLinear and MatMul become one product on integers.
+    float16 weights are widened once, now, instead of around every operator in every step.
+    DequantizeLinear and MatMul become one product on integers.
     """
     tensors = dict(step.graph.tensors)
     nodes = [
@@ -62,7 +109,7 @@ def fit_to_cpu(step: StepFile) -> Body:
         _widen(nodes, tensors)
     nodes = _fuse_integer_products(nodes, tensors)
     card = step.card
-    return Body(nodes, tensors, card.state_names, card.hidden, card.vocab, step.opset)
+    return Body(nodes, tensors, card.state_names, card.hidden, card.vocab)
 
 
 def _widen(nodes: list[Node], tensors: dict[str, Tensor]) -> None:
@@ -98,43 +145,10 @@ def _fuse(product: Node, source: Node, tensors: dict[str, Tensor]) -> Node:
     tensors[q.name] = Tensor.of(q.name, pack_blocks(np.asarray(q.array(), np.int8), bits, block))
     tensors[scales.name] = Tensor.of(scales.name, np.ascontiguousarray(by_block.T).reshape(-1))
     names = [product.inputs[0], q.name, scales.name]
-    return integer_product(names, product.outputs, rows, columns, bits, block)
+    return block_product(names, product.outputs[0], rows, columns, bits, block)
 
 
-def integer_product(
-    inputs: list[str], outputs: list[str], rows: int, columns: int, bits: int, block: int
-) -> Node:
-    """A product on integers: `inputs` name x ``[..., rows]``, the packed weights and their scales."""
-    return Node.make(
-        "MatMulNBits",
-        inputs,
-        outputs,
-        domain="com.microsoft",
-        K=rows,
-        N=columns,
-        bits=bits,
-        block_size=block,
-        accuracy_level=INTEGER_ARITHMETIC,
-    )
-
-
-def pack_blocks(q: npt.NDArray[np.int8], bits: int, block: int) -> npt.NDArray[np.uint8]:
-    """Signed integers ``[inputs, outputs]`` in the layout of MatMulNBits.
-
-    That is uint8 ``[outputs, blocks, block * bits / 8]`` with 2**(bits-1) added, two 4-bit values to a
-    byte, the first in the low half.
-    """
-    rows, columns = q.shape
-    blocks = -(-rows // block)
-    zero = 1 << (bits - 1)
-    padded: npt.NDArray[np.uint8] = np.full((columns, blocks * block), zero, dtype=np.uint8)
-    padded[:, :rows] = (q.T.astype(np.int16) + zero).astype(np.uint8)
-    if bits == 4:
-        padded = np.bitwise_or(padded[:, 0::2], padded[:, 1::2] << 4)
-    return padded.reshape(columns, blocks, block * bits // 8)
-
-
-def decode_graph(body: Body, filters: bool) -> bytes:
+def decode_graph(body: Body, filters: bool) -> Graph:
     """The decode loop.
 
     Inputs: ``first`` int64 [batch]; ``<state>_start`` float32 [batch, hidden]; ``noise`` float32
@@ -157,13 +171,13 @@ def decode_graph(body: Body, filters: bool) -> bytes:
             Value("top_p", FLOAT, ()),
             Value("min_p", FLOAT, ()),
         ]
+    if not body.noisy:
+        nodes.append(Node.make("Add", [logits, "noise_now"], ["noisy_logits"]))
     nodes += [
-        Node.make("Add", [logits, "noise_now"], ["noisy_logits"]),
         Node.make("ArgMax", ["noisy_logits"], ["next"], axis=1, keepdims=0),
         Node.make("Identity", ["next"], ["written"]),
     ]
-    states = _state_values(body, "_in")
-    new_states = _state_values(body, "_out")
+    states, new_states = _carried(body, "_in"), _carried(body, "_out")
     token = Value("token", INT64, ("batch",))
     inner = Graph(
         nodes,
@@ -173,13 +187,13 @@ def decode_graph(body: Body, filters: bool) -> bytes:
     )
     loop = Node.make(
         "Scan",
-        ["first", *(f"{s}_start" for s in body.states), "noise"],
-        ["last", *(f"{s}_end" for s in body.states), "tokens"],
+        ["first", *(value.name for value in _carried(body, "_start")), body.noise],
+        ["last", *(value.name for value in _carried(body, "_end")), "tokens"],
         body=inner.encoded("decode_step"),
         num_scan_inputs=1,
     )
-    outer = Graph(
-        [loop],
+    return Graph(
+        [*body.before, loop],
         body.tensors | (_filter_constants() if filters else {}),
         [
             Value("first", INT64, ("batch",)),
@@ -189,37 +203,44 @@ def decode_graph(body: Body, filters: bool) -> bytes:
         ],
         [*_state_values(body, "_end"), Value("tokens", INT64, ("count", "batch"))],
     )
-    return encode_model(outer, body.opset)
 
 
-def feed_graph(body: Body, logits: bool) -> bytes:
+def feed_graph(body: Body, logits: bool) -> Graph:
     """The loop over known tokens.
 
     Inputs: ``tokens`` int64 [length, batch]; ``<state>_start``. Outputs: ``<state>_end``, and with
     `logits` also ``all_logits`` float32 [length, batch, vocab].
     """
-    outputs = _state_values(body, "_out")
-    results = _state_values(body, "_end")
+    outputs = _carried(body, "_out")
+    results = _carried(body, "_end")
     if logits:
         outputs.append(Value("logits", FLOAT, ("batch", body.vocab)))
         results.append(Value("all_logits", FLOAT, ("length", "batch", body.vocab)))
     nodes = _needed(body.nodes, {value.name for value in outputs})
-    inner = Graph(nodes, {}, [*_state_values(body, "_in"), Value("token", INT64, ("batch",))], outputs)
+    inner = Graph(nodes, {}, [*_carried(body, "_in"), Value("token", INT64, ("batch",))], outputs)
     loop = Node.make(
         "Scan",
-        [*(f"{s}_start" for s in body.states), "tokens"],
+        [*(value.name for value in _carried(body, "_start")), "tokens"],
         [value.name for value in results],
         body=inner.encoded("feed_step"),
         num_scan_inputs=1,
     )
-    used = {name for node in nodes for name in node.inputs}
-    outer = Graph(
-        [loop],
+    used = {name for node in [*nodes, *body.before] for name in node.inputs}
+    return Graph(
+        [*body.before, loop],
         {name: tensor for name, tensor in body.tensors.items() if name in used},
         [Value("tokens", INT64, ("length", "batch")), *_state_values(body, "_start")],
-        results,
+        [value for value in results if value.type == FLOAT],
     )
-    return encode_model(outer, body.opset)
+
+
+def _carried(body: Body, suffix: str) -> list[Value]:
+    """Everything that goes round the loop besides the token."""
+    wide = ("batch", body.hidden)
+    return [
+        *_state_values(body, suffix),
+        *(Value(f"{state}{suffix}_q8", UINT8, wide) for state in body.rounded),
+    ]
 
 
 def _state_values(body: Body, suffix: str) -> list[Value]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..spec.codec import Tokens
-from ..spec.engine import Engine
-from ..spec.noise import first_tokens, gumbel
+from ..spec.engine import Engine, State
+from ..spec.noise import Noise, NoiseSource
 from ..spec.sampling import Sampling, scale_noise
 
 # Noise for at most this many numbers at a time, so that memory does not grow with the length.
@@ -39,6 +39,16 @@ class Decoder:
         self.position = 0
         self._state = engine.zero_state(len(self.streams))
         self._last: Tokens | None = None
+        self._source: NoiseSource | None = None
+
+    def begin(self, texts: Sequence[Tokens]) -> None:
+        """Read a text of its own for every stream, before anything else.
+
+        Args:
+            texts: one for each stream, int64 ``[length]``, of any lengths >= 1.
+        """
+        self._state = read_texts(self.engine, [text[:-1] for text in texts])
+        self._last = np.array([text[-1] for text in texts], np.int64)
 
     def prompt(self, tokens: Tokens) -> None:
         """Read known text, int64 ``[batch, length]``, length >= 1, before writing."""
@@ -54,7 +64,7 @@ class Decoder:
         """
         pieces = []
         if self._last is None and count > 0:
-            self._last = first_tokens(self.seed, self.streams, self.engine.card.vocab)
+            self._last = self._here().first_tokens()
             pieces.append(self._last[:, None])
             self.position += 1
             count -= 1
@@ -68,6 +78,15 @@ class Decoder:
             count -= now
             pieces.append(tokens)
         return np.concatenate(pieces, axis=1) if pieces else np.zeros((len(self.streams), 0), np.int64)
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Go on with these rows only, in this order."""
+        index = np.asarray(rows, np.int64)
+        state = self.engine.snapshot(self._state)
+        self._state = self.engine.restore({name: values[index] for name, values in state.items()})
+        self._last = None if self._last is None else self._last[index]
+        self.streams = tuple(self.streams[row] for row in rows)
+        self._source = None
 
     def snapshot(self) -> dict[str, Any]:
         """Everything needed to go on from here, on this or another backend."""
@@ -83,8 +102,41 @@ class Decoder:
         self._last = None if snapshot["last"] is None else snapshot["last"].copy()
         self.position = snapshot["position"]
 
-    def _noise(self, count: int) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-        vocab = self.engine.card.vocab
+    def _noise(self, count: int) -> Noise:
         if self.sampling.greedy:
-            return np.zeros((count, len(self.streams), vocab), np.float32)
-        return scale_noise(gumbel(self.seed, self.streams, self.position, count, vocab), self.sampling)
+            return np.zeros((count, len(self.streams), self.engine.card.vocab), np.float32)
+        return scale_noise(self._here().gumbel(count), self.sampling)
+
+    def _here(self) -> NoiseSource:
+        """The noise from this position on."""
+        if self._source is None or self._source.position != self.position:
+            self._source = NoiseSource(self.seed, self.streams, self.engine.card.vocab, self.position)
+        return self._source
+
+
+def read_texts(engine: Engine, texts: Sequence[Tokens]) -> State:
+    """The state that each text leaves behind, one row for each.
+
+    An engine reads rectangles. So all rows advance together to the end of the shortest text, those
+    that end there stay behind, and the others go on; a text that occurs several times is read once.
+
+    Args:
+        engine: any backend.
+        texts: at least one, each int64 ``[length]``, length >= 0.
+    """
+    place: dict[bytes, int] = {}
+    index = [place.setdefault(text.tobytes(), len(place)) for text in texts]
+    distinct = [np.frombuffer(text, np.int64) for text in place]
+    lengths = np.array([len(text) for text in distinct])
+    state, rows, read = engine.zero_state(len(distinct)), np.arange(len(distinct)), 0
+    ends = engine.snapshot(state)
+    for length in np.unique(lengths):
+        engine.feed(state, np.stack([distinct[row][read:length] for row in rows]))
+        read, reached = length, engine.snapshot(state)
+        ending = lengths[rows] == length
+        for name, values in reached.items():
+            ends[name][rows[ending]] = values[ending]
+        rows = rows[~ending]
+        if len(rows):
+            state = engine.restore({name: values[~ending] for name, values in reached.items()})
+    return engine.restore({name: values[index] for name, values in ends.items()})

@@ -6,13 +6,13 @@ import os
 import platform
 import sys
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec import nvidia
 from ..spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT_RTX, Flavour
 from ..version import __version__
 from .installed import PACKAGES, Package, onnxruntimes, packages
+from .processor import cpu_name
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,16 +79,6 @@ def _system() -> dict[str, str]:
         "CPU": cpu_name(),
         "cores": f"{usable} usable of {os.cpu_count()}",
     }
-
-
-def cpu_name() -> str:
-    """The processor's own name; `platform.processor` is empty on most Linux systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, "") or platform.processor() or platform.machine()
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from ..spec.codec import Codec
+from ..spec.codec import Codec, Tokens
 from ..spec.engine import Engine
 from ..spec.errors import UsageError
 from ..spec.sampling import Sampling
@@ -18,7 +16,8 @@ from .decoder import Decoder
 PIECE_SECONDS = 0.05
 PIECE_CHARACTERS = 1024
 
-MAX_SAMPLES = 1 << 16  # they are written side by side, each with a state of its own
+MAX_SAMPLES = 1_000_000
+MAX_STREAM = 1 << 63  # the noise's key takes a stream modulo 2**64: below this none comes twice
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,9 @@ class Request:
         prompt: text to continue; empty starts from a random character.
         length: characters to write after the prompt, >= 0.
         seed: the same seed gives the same text, on every backend.
-        num_samples: texts to write, each with its own noise, >= 1.
+        num_samples: texts to write for each prompt, each with its own noise, 1 to `MAX_SAMPLES`.
+        first_stream: stream of the noise for the first text, 0 to `MAX_STREAM`; each further text
+            takes the next one.
         sampling: how characters are chosen.
         stop: a text ends before the one of these strings that is complete first.
         on_unknown: ``error`` or ``skip`` prompt characters that the model does not know.
@@ -42,6 +43,7 @@ class Request:
     length: int = 500
     seed: int = 0
     num_samples: int = 1
+    first_stream: int = 0
     sampling: Sampling = field(default_factory=Sampling)
     stop: tuple[str, ...] = ()
     on_unknown: str = "error"
@@ -51,43 +53,74 @@ class Request:
             raise UsageError(f"length must be 0 or more, not {self.length}")
         if not 1 <= self.num_samples <= MAX_SAMPLES:
             raise UsageError(f"num-samples must be 1 to {MAX_SAMPLES:,}, not {self.num_samples}")
+        if not 0 <= self.first_stream <= MAX_STREAM:
+            raise UsageError(f"first-stream must be 0 to {MAX_STREAM:,}, not {self.first_stream}")
         if "" in self.stop:
             raise UsageError("a stop string must not be empty")
+        if self.on_unknown not in ("error", "skip"):
+            raise UsageError(f"on-unknown takes error or skip, not {self.on_unknown!r}")
 
 
-def generate(engine: Engine, request: Request) -> Iterator[list[str]]:
-    """Write text and hand it out piece by piece.
+def sampling_of(
+    temperature: float | None, tau: float | None, greedy: bool, top_k: int, top_p: float, min_p: float
+) -> Sampling:
+    """The settings that a person's options mean; temperature 1 if none of the first three is given.
+
+    Raises:
+        UsageError: more than one of the first three is given, or a value is out of range.
+    """
+    if sum((temperature is not None, tau is not None, greedy)) > 1:
+        raise UsageError(
+            "give one of --temperature, --tau, --greedy: tau is 1 / temperature, greedy is temperature 0"
+        )
+    if tau is not None:
+        return Sampling.from_tau(tau, top_k, top_p, min_p)
+    return Sampling(0.0 if greedy else 1.0 if temperature is None else temperature, top_k, top_p, min_p)
+
+
+def generate(engine: Engine, request: Request) -> Iterator[str]:
+    """Write the first text of a request and hand it out piece by piece.
 
     Args:
         engine: any backend.
-        request: what to write.
+        request: what to write; `runtime.streams.write_texts` writes more than one text.
 
     Yields:
-        the new characters of each sample; an empty string for one that has nothing new or has
-        reached a stop string.
+        the new characters; an empty string while none can be shown.
 
     Raises:
         UnknownCharacter: the prompt holds a character that the model does not know.
     """
     codec = Codec(engine.card.vocabulary)
     prompt = codec.encode(request.prompt, request.on_unknown)
-    decoder = Decoder(engine, request.sampling, request.seed, range(request.num_samples))
+    decoder = Decoder(engine, request.sampling, request.seed, [request.first_stream])
     if len(prompt):
-        decoder.prompt(np.tile(prompt, (request.num_samples, 1)))
-    cutters = [Cutter(request.stop) for _ in range(request.num_samples)]
-    left, size = request.length, 1
-    while left > 0 and not all(cutter.stopped for cutter in cutters):
-        size = min(size, left)
+        decoder.begin([prompt])
+    cutter, pace, left = Cutter(request.stop), Pace(), request.length
+    while left > 0 and not cutter.stopped:
+        tokens = pace.write(decoder, left)
+        left -= tokens.shape[1]
+        yield cutter.push(codec.decode(tokens[0]))
+    yield cutter.finish()
+
+
+class Pace:
+    """Writes pieces of about `PIECE_SECONDS`, however fast the engine is; the first is one character."""
+
+    def __init__(self) -> None:
+        self._size = 1
+
+    def write(self, decoder: Decoder, most: int) -> Tokens:
+        """The next piece of every stream, int64 ``[batch, length]``, 1 <= length <= `most`."""
+        size = min(self._size, most)
         started = time.perf_counter()
         tokens = decoder.write(size)
         took = time.perf_counter() - started
-        left -= size
-        yield [cutter.push(codec.decode(row)) for cutter, row in zip(cutters, tokens, strict=True)]
-        if took < PIECE_SECONDS / 2:
-            size = min(2 * size, PIECE_CHARACTERS)
-        elif took > 2 * PIECE_SECONDS:
-            size = max(1, size // 2)
-    yield [cutter.finish() for cutter in cutters]
+        if took > 2 * PIECE_SECONDS:
+            self._size = max(1, size // 2)
+        elif took < PIECE_SECONDS / 2 and size == self._size:
+            self._size = min(2 * size, PIECE_CHARACTERS)
+        return tokens
 
 
 class Cutter:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +11,29 @@ import numpy.typing as npt
 
 from ..spec.card import bytes_per_step
 from ..spec.engine import Snapshot
-from ..spec.errors import BackendMissing, ContractError
+from ..spec.errors import ContractError
 from ..spec.sampling import Sampling
-from .compose import decode_graph, feed_graph, fit_to_cpu
+from . import tuning
+from .compose import decode_body, decode_graph, feed_body, feed_graph
 from .prefill import can_prefill, prefill_graph
+from .processor import cpu_name, processors
+from .session import import_onnxruntime, open_session
 from .step_file import StepFile, open_step
+from .tuning import Plan
 
 if TYPE_CHECKING:
     import onnxruntime as ort
 
 State = dict[str, npt.NDArray[np.float32]]
 
-# Below this many bytes of weights per step, waking a second thread costs more than it brings.
-ONE_THREAD_BYTES = 1 << 20
+# Steps that read fewer bytes are over before a second thread has woken up.
+ONE_THREAD_BYTES = 1 << 17
+# Steps that read more bytes wait for memory, which one thread cannot keep busy.
+ALL_THREADS_BYTES = 32 << 20
+
+# A plan is measured for this long with each setting, and not at all where a step is longer.
+MEASURED_SECONDS = 0.02
+MEASURED_RUNS = 3
 
 # Gate inputs held at a time while reading a text layer by layer: 32 MiB of float32.
 PREFILL_NUMBERS = 1 << 23
@@ -36,19 +46,45 @@ class OnnxEngine:
 
     Args:
         step: a checked step graph.
-        threads: threads for each operator; None chooses by the size of the step.
+        threads: threads for each operator; None measures what is best, once, and remembers it
+            beside the model (`tuning`).
+
+    Raises:
+        BackendMissing: ONNX Runtime is not installed.
     """
 
     def __init__(self, step: StepFile, threads: int | None = None) -> None:
         self.card = step.card
         self.name = f"ONNX Runtime {step.card.precision} (CPU)"
         self.path = step.path
-        self.threads = threads or default_threads(step)
-        self._ort = _import_onnxruntime()
-        self._body = fit_to_cpu(step)
-        self._prefill = can_prefill(step, self._body)
-        self._sessions: dict[str, ort.InferenceSession] = {}
+        self._step = step
+        self._prefill = can_prefill(step)
         self._states = step.card.state_names
+        self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
+        self._version = import_onnxruntime().__version__
+        self._given = threads
+        self._memory = tuning.Memory(
+            step.path,
+            step.card,
+            f"{cpu_name()} x {processors()}, onnxruntime {self._version}",
+        )
+        self.threads = self.plan(1).threads
+
+    def plan(self, batch: int) -> Plan:
+        """How a batch of this size is run."""
+        size = tuning.size_class(batch)
+        if self._given is not None:
+            return Plan(self._given, size)
+        weights = bytes_per_step(self.card)
+        if weights < ONE_THREAD_BYTES or (processors() == 1 and batch == 1):
+            return Plan(1, size)
+        if weights >= ALL_THREADS_BYTES and batch == 1:
+            return Plan(processors(), 1)
+        plan = self._memory.get(size)
+        if plan is None:
+            plan = self._measure(size)
+            self._memory.put(size, plan)
+        return plan
 
     def zero_state(self, batch: int) -> State:
         """Zeros for `batch` streams."""
@@ -64,9 +100,10 @@ class OnnxEngine:
         # Layer by layer, a piece of text keeps all its gates: pieces bound the memory.
         piece = max(1, PREFILL_NUMBERS // (batch * self.card.gates * self.card.hidden))
         pieces = []
+        threads = self.plan(batch).threads
         for start in range(0, length, piece):
             feeds = {"tokens": np.ascontiguousarray(tokens[:, start : start + piece].T)}
-            results = self._run("feed+logits" if logits else "feed", state, feeds)
+            results = self._run("feed+logits" if logits else "feed", threads, state, feeds)
             if logits:
                 pieces.append(results[-1].transpose(1, 0, 2))
         return np.concatenate(pieces, axis=1) if logits else None
@@ -89,9 +126,19 @@ class OnnxEngine:
             # Rounding can carry a cumulated probability past 1: "all" must be out of its reach.
             feeds["top_p"] = np.array(sampling.top_p if sampling.top_p < 1 else np.inf, np.float32)
             feeds["min_p"] = np.array(sampling.min_p, np.float32)
-        results = self._run("decode+filters" if sampling.filters else "decode", state, feeds)
-        tokens: npt.NDArray[np.int64] = results[-1]
-        return np.ascontiguousarray(tokens.T)
+        kind = "decode+filters" if sampling.filters else "decode"
+        plan = self.plan(len(last))
+        if len(last) <= plan.group:
+            return np.ascontiguousarray(self._run(kind, plan.threads, state, feeds)[-1].T)
+        pieces = []
+        for start in range(0, len(last), plan.group):
+            rows = slice(start, start + plan.group)
+            part = {name: array[rows] for name, array in state.items()}
+            own = feeds | {"first": last[rows], "noise": np.ascontiguousarray(noise[:, rows])}
+            pieces.append((part, self._run(kind, plan.threads, part, own)[-1].T))
+        for name in state:
+            state[name] = np.concatenate([part[name] for part, _ in pieces])
+        return np.concatenate([tokens for _, tokens in pieces])
 
     def snapshot(self, state: State) -> Snapshot:
         """A copy of the state."""
@@ -105,36 +152,61 @@ class OnnxEngine:
         """Drop the sessions and the weights."""
         self._sessions.clear()
 
-    def _run(self, kind: str, state: State, feeds: dict[str, npt.NDArray[Any]]) -> list[npt.NDArray[Any]]:
-        session = self._sessions.get(kind) or self._open_session(kind)
+    def _run(
+        self, kind: str, threads: int, state: State, feeds: dict[str, npt.NDArray[Any]]
+    ) -> list[npt.NDArray[Any]]:
+        session = self._sessions.get((kind, threads)) or self._open_session(kind, threads)
         feeds |= {f"{name}_start": array for name, array in state.items()}
         results: list[npt.NDArray[Any]] = session.run(None, feeds)
         for name, array in zip(self._states, results, strict=False):
             state[name] = array
         return results
 
-    def _open_session(self, kind: str) -> ort.InferenceSession:
+    def _open_session(self, kind: str, threads: int) -> ort.InferenceSession:
         """Build the loop of this kind at its first use: most runs need one or two of the four."""
         loop, _, extra = kind.partition("+")
+        wanted = bool(extra)
         if loop == "decode":
-            graph = decode_graph(self._body, filters=bool(extra))
+            graph = decode_graph(decode_body(self._step, filters=wanted), filters=wanted)
         elif self._prefill:
-            graph = prefill_graph(self.card, self._body, logits=bool(extra))
+            graph = prefill_graph(self._step, logits=wanted)
         else:
-            graph = feed_graph(self._body, logits=bool(extra))
-        options = self._ort.SessionOptions()
-        options.intra_op_num_threads = self.threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors reach the person as exceptions, warnings are not theirs
+            graph = feed_graph(feed_body(self._step, logits=wanted), logits=wanted)
         try:
-            session = self._ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            session = open_session(graph, self._step.opset, threads)
         except Exception as error:  # onnxruntime raises classes of its own, one for each status
             reason = str(error).splitlines()[0]
             raise ContractError(
-                f"{self.path}: ONNX Runtime {self._ort.__version__} refuses the graph: {reason}"
+                f"{self.path}: ONNX Runtime {self._version} refuses the graph: {reason}"
             ) from error
-        self._sessions[kind] = session
+        self._sessions[kind, threads] = session
         return session
+
+    def _measure(self, size: int) -> Plan:
+        """Find the best plan for a batch of this size; sessions that lose are closed again."""
+        all_threads = bytes_per_step(self.card) >= ALL_THREADS_BYTES
+        kept = set(self._sessions)
+        counts = [processors()] if all_threads else tuning.thread_counts(processors())
+        plan = tuning.choose([Plan(count, size) for count in counts], self._seconds)
+        plan = tuning.choose([Plan(plan.threads, group) for group in tuning.groups(size)], self._seconds)
+        for key in set(self._sessions) - kept:
+            if key[1] != plan.threads:
+                del self._sessions[key]
+        return plan
+
+    def _seconds(self, plan: Plan) -> float:
+        """The time of one character of one stream in a batch of ``plan.group``."""
+        steps, best = 1, float("inf")
+        last = np.zeros(plan.group, np.int64)
+        for _ in range(MEASURED_RUNS + 1):  # the first one warms up, and says how many steps to take
+            noise = np.zeros((steps, plan.group, self.card.vocab), np.float32)
+            state = self.zero_state(plan.group)
+            started = time.perf_counter()
+            self._run("decode", plan.threads, state, {"first": last, "noise": noise})
+            took = (time.perf_counter() - started) / steps
+            best = min(best, took)
+            steps = max(1, int(MEASURED_SECONDS / took))
+        return best / plan.group
 
 
 def open_onnx(path: Path, threads: int | None = None) -> OnnxEngine:
@@ -144,20 +216,3 @@ def open_onnx(path: Path, threads: int | None = None) -> OnnxEngine:
         P2Error: it cannot be read, breaks the contract, or ONNX Runtime is not installed.
     """
     return OnnxEngine(open_step(path), threads)
-
-
-def default_threads(step: StepFile) -> int:
-    """One thread for small steps, else one for each processor that this process may use."""
-    if bytes_per_step(step.card) < ONE_THREAD_BYTES:
-        return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _import_onnxruntime() -> Any:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise BackendMissing(
-            "running a .onnx engine needs ONNX Runtime: pip install 'p2[cpu]' (or 'p2[gpu]')"
-        ) from error
-    return onnxruntime

@@ -193,10 +193,13 @@ class Tensor:
         signed = ((nibbles ^ 8).astype(np.int8) - np.int8(8))[: int(np.prod(self.shape))]
         return signed.reshape(self.shape)
 
-    def encoded(self) -> bytes:
-        """The TensorProto's bytes."""
+    def encoded(self, outside: bool = False) -> bytes:
+        """The TensorProto's bytes; `outside` leaves the elements out: they are handed over apart."""
         dims = b"".join(encode(1, size) for size in self.shape)
-        return dims + encode(2, self.type) + encode(8, self.name) + encode(9, self.raw)
+        head = dims + encode(2, self.type) + encode(8, self.name)
+        if not outside:
+            return head + encode(9, self.raw)
+        return head + encode(13, encode(1, "location") + encode(2, "memory")) + encode(14, 1)
 
 
 @dataclass(frozen=True)
@@ -337,11 +340,11 @@ class Graph:
         graph.nodes_sha256 = digest.hexdigest()
         return graph
 
-    def encoded(self, name: str) -> bytes:
-        """The GraphProto's bytes."""
+    def encoded(self, name: str, outside: frozenset[str] = frozenset()) -> bytes:
+        """The GraphProto's bytes, without the elements of the tensors named in `outside`."""
         parts = [encode(1, node.encoded()) for node in self.nodes]
         parts.append(encode(2, name))
-        parts += [encode(5, tensor.encoded()) for tensor in self.tensors.values()]
+        parts += [encode(5, tensor.encoded(key in outside)) for key, tensor in self.tensors.items()]
         parts += [encode(11, value.encoded()) for value in self.inputs]
         parts += [encode(12, value.encoded()) for value in self.outputs]
         return b"".join(parts)
@@ -380,13 +383,22 @@ class Model:
         return cls(graph, opset, metadata, encoded)
 
 
-def encode_model(graph: Graph, opset: int, ir_version: int = 10) -> bytes:
-    """A ModelProto's bytes; com.microsoft operators (ONNX Runtime's own) are allowed in it."""
+def encode_model(
+    graph: Graph, opset: int, ir_version: int = 10, outside: frozenset[str] = frozenset()
+) -> bytes:
+    """A ModelProto's bytes; com.microsoft operators (ONNX Runtime's own) are allowed in it.
+
+    Args:
+        graph: what it holds.
+        opset: ONNX operator set version.
+        ir_version: version of the format.
+        outside: tensors whose elements are left out, to be handed over apart.
+    """
     return b"".join(
         (
             encode(1, ir_version),
             encode(2, "p2"),
-            encode(7, graph.encoded("p2")),
+            encode(7, graph.encoded("p2", outside)),
             encode(8, encode(2, opset)),
             encode(8, encode(1, "com.microsoft") + encode(2, 1)),
         )

@@ -1,21 +1,28 @@
-"""Show generated text: streamed, whole, or as JSON."""
+"""Show generated text: streamed, whole, as one JSON object, or as JSON Lines.
+
+Every way takes constant memory: texts are written out in order, as soon as they are done.
+"""
 
 from __future__ import annotations
 
 import json
+import textwrap
 from typing import Any, TextIO
 
 from ..spec.codec import Codec
 from ..spec.engine import Engine
 from .generate import Request, generate
+from .progress import Progress
+from .prompts import Prompts
+from .streams import write_texts
 
 
 def print_stream(engine: Engine, request: Request, out: TextIO) -> None:
-    """Write the prompt, then the text as it comes, in constant memory; one sample."""
+    """Write the prompt, then the text as it comes; one sample."""
     Codec(engine.card.vocabulary).encode(request.prompt, request.on_unknown)  # refused before it is shown
     out.write(request.prompt)
     last = request.prompt[-1:]
-    for (piece,) in generate(engine, request):
+    for piece in generate(engine, request):
         if piece:
             out.write(piece)
             out.flush()
@@ -27,25 +34,27 @@ def print_stream(engine: Engine, request: Request, out: TextIO) -> None:
 
 def write_samples(engine: Engine, request: Request) -> list[str]:
     """All samples, whole, without the prompt."""
-    pieces: list[list[str]] = [[] for _ in range(request.num_samples)]
-    for row in generate(engine, request):
-        for sample, piece in zip(pieces, row, strict=True):
-            sample.append(piece)
-    return ["".join(sample) for sample in pieces]
+    return [text.text for text in write_texts(engine, request)]
 
 
 def print_whole(engine: Engine, request: Request, out: TextIO) -> None:
     """Write every sample whole, under a numbered rule if there is more than one."""
-    for index, text in enumerate(write_samples(engine, request)):
-        if request.num_samples > 1:
-            out.write(f"{'' if index == 0 else chr(10)}--- sample {index + 1} of {request.num_samples} ---\n")
-        whole = request.prompt + text
-        out.write(whole if whole.endswith("\n") else whole + "\n")
-    out.flush()
+    with Progress(request.num_samples * request.length, out) as progress:
+        for text in write_texts(engine, request, advance=progress.advance):
+            if request.num_samples > 1:
+                gap = "\n" if text.sample else ""
+                out.write(f"{gap}--- sample {text.sample + 1} of {request.num_samples} ---\n")
+            whole = text.prompt + text.text
+            out.write(whole if whole.endswith("\n") else whole + "\n")
+            out.flush()
 
 
 def print_json(engine: Engine, request: Request, out: TextIO) -> None:
-    """Write one JSON object with the settings and all samples."""
+    """Write one JSON object with the settings and all samples.
+
+    Escapes only: readable JSON on any terminal, whatever its encoding.
+    """
+    Codec(engine.card.vocabulary).encode(request.prompt, request.on_unknown)  # refused before half is written
     sampling = request.sampling
     answer: dict[str, Any] = {
         "engine": engine.name,
@@ -56,9 +65,49 @@ def print_json(engine: Engine, request: Request, out: TextIO) -> None:
         "top_p": sampling.top_p,
         "min_p": sampling.min_p,
         "prompt": request.prompt,
-        "samples": [{"stream": i, "text": text} for i, text in enumerate(write_samples(engine, request))],
+        "samples": [],
     }
-    # Escapes only: readable JSON on any terminal, whatever its encoding.
-    json.dump(answer, out, indent=2)
-    out.write("\n")
+    with Progress(request.num_samples * request.length, out) as progress:
+        out.write(json.dumps(answer, indent=2).removesuffix("]\n}"))
+        for text in write_texts(engine, request, advance=progress.advance):
+            sample = json.dumps({"stream": text.stream, "text": text.text}, indent=2)
+            out.write(("," if text.sample else "") + "\n" + textwrap.indent(sample, " " * 4))
+        out.write("\n  ]\n}\n")
     out.flush()
+
+
+def print_lines(engine: Engine, request: Request, out: TextIO, source: str | None = None) -> None:
+    """Write JSON Lines: one object for each text, in the order of the prompts, then of the samples.
+
+    The keys: ``prompt_index`` and ``sample``, both from 0; ``stream`` and ``seed``, which write the
+    same text again; ``prompt``; ``text``, what follows the prompt; ``stopped``, whether a stop string
+    ended it. Escapes only, as in `print_json`.
+
+    Args:
+        engine: any backend.
+        request: what to write.
+        out: where to.
+        source: a file with a prompt on each line, in place of the request's own; ``-`` is stdin.
+
+    Raises:
+        UnknownCharacter: a prompt holds a character that the model does not know.
+        P2Error: the prompts cannot be read.
+    """
+    count: int | None = 1
+    prompts = None if source is None else Prompts(source)
+    if prompts is not None:
+        count = prompts.check(Codec(engine.card.vocabulary), request.on_unknown)
+    total = None if count is None else count * request.num_samples * request.length
+    with Progress(total, out) as progress:
+        for text in write_texts(engine, request, prompts, progress.advance):
+            line = {
+                "prompt_index": text.prompt_index,
+                "sample": text.sample,
+                "stream": text.stream,
+                "seed": request.seed,
+                "prompt": text.prompt,
+                "text": text.text,
+                "stopped": text.stopped,
+            }
+            out.write(json.dumps(line) + "\n")
+            out.flush()

@@ -40,10 +40,11 @@ FORBIDDEN = {
 }
 # Every package that only an extra brings.
 OPTIONAL = (
-    "torch onnx onnxscript onnxruntime safetensors charset_normalizer matplotlib tensorrt tensorrt_rtx cuda"
+    "torch onnx onnxscript onnxruntime openvino safetensors charset_normalizer matplotlib"
+    " tensorrt tensorrt_rtx cuda"
 )
 # Libraries that are imported inside functions only, because they are slow or may be missing.
-LAZY = {"onnxruntime", "tensorrt", "tensorrt_rtx", "cuda", "matplotlib"}
+LAZY = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "matplotlib"}
 
 
 def modules() -> list[Path]:
@@ -84,7 +85,8 @@ def test_imports_keep_the_floor_plan(path):
 
 def test_files_can_be_read_in_one_sitting():
     sizes = {
-        path.relative_to(ROOT): len(path.read_text().splitlines()) for path in [*modules(), ROOT / "cli.py"]
+        path.relative_to(ROOT): len(path.read_text().splitlines())
+        for path in [*modules(), *ROOT.glob("*.py")]
     }
     assert {path: size for path, size in sizes.items() if size > 500} == {}
 

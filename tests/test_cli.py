@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from p2 import __version__
 from p2.cli import main
 from p2.export.exporter import export_checkpoint
+from p2.runtime.onnx_engine import OnnxEngine
 from p2.spec.nvidia import gpus, installed
 from p2.spec.plan import TENSORRT_RTX
 
@@ -105,6 +108,84 @@ def test_a_prompt_from_a_file(engine, here, capsys):
     assert capsys.readouterr().out.startswith("the fox\njumps")
 
 
+def json_lines(capsys, *options: str) -> list[dict[str, object]]:
+    assert main(["generate", "--seed", "5", "--length", "60", *options]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == ""
+    return [json.loads(line) for line in captured.out.splitlines()]
+
+
+def test_prompts_from_a_file_are_lines_of_json_in_order(engine, here, capsys):
+    (here / "prompts.txt").write_bytes(b"the fox\r\n\na\n")
+    lines = json_lines(capsys, "--prompts", "prompts.txt", "--num-samples", "2")
+    assert [(n["prompt_index"], n["sample"], n["stream"], n["prompt"]) for n in lines] == [
+        (0, 0, 0, "the fox"),
+        (0, 1, 1, "the fox"),
+        (1, 0, 2, ""),
+        (1, 1, 3, ""),
+        (2, 0, 4, "a"),
+        (2, 1, 5, "a"),
+    ]
+    assert list(lines[0]) == ["prompt_index", "sample", "stream", "seed", "prompt", "text", "stopped"]
+    assert {(n["seed"], n["stopped"], len(n["text"])) for n in lines} == {(5, False, 60)}
+    assert len({n["text"] for n in lines}) == 6
+
+
+def test_prompts_from_standard_input_are_those_of_a_file(engine, here, capsys, monkeypatch):
+    (here / "prompts.txt").write_text("the fox\n\na")
+    from_file = json_lines(capsys, "--prompts", "prompts.txt")
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=io.BytesIO(b"the fox\n\na")))
+    assert json_lines(capsys, "--prompts", "-") == from_file
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_one_text_of_a_job_can_be_had_alone(precision, here, card_of, write_step, capsys):
+    write_step(card_of("lstm", hidden=40, precision=precision))
+    job = json_lines(capsys, "--num-samples", "256", "--jsonl")
+    assert [line["stream"] for line in job] == list(range(256))
+    (alone,) = json_lines(capsys, "--num-samples", "1", "--first-stream", "17", "--jsonl")
+    assert alone == job[17] | {"sample": 0}
+    main(["generate", "--seed", "5", "--length", "60", "--first-stream", "255"])
+    assert capsys.readouterr().out.rstrip("\n") == job[255]["text"].rstrip("\n")
+
+
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_a_job_can_be_cut_into_pieces(precision, here, card_of, write_step, capsys):
+    write_step(card_of("gru", hidden=40, precision=precision))
+    prompts = ["the fox", "", "a", "jumps over", "a", ""]
+    (here / "prompts.txt").write_text("\n".join(prompts))
+    job = json_lines(capsys, "--prompts", "prompts.txt", "--num-samples", "3")
+    (here / "rest.txt").write_text("\n".join(prompts[2:]))
+    rest = json_lines(capsys, "--prompts", "rest.txt", "--num-samples", "3", "--first-stream", "6")
+    assert [line["text"] for line in rest] == [line["text"] for line in job[6:]]
+
+
+def test_a_bad_prompt_in_a_file_is_refused_before_any_work(engine, here, capsys):
+    (here / "prompts.txt").write_text("a\n" * 200 + "Q\n")
+    said = fails(capsys, "generate", "--prompts", "prompts.txt", code=2)
+    assert "line 201 of the prompts: the model does not know the character 'Q'" in said
+    argv = ["generate", "--prompts", "prompts.txt", "--on-unknown", "skip", "--length", "3"]
+    assert main(argv) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[200])["prompt"] == "Q"
+
+
+def test_an_interrupted_job_has_written_what_was_done(engine, here, capsys, monkeypatch):
+    (here / "prompts.txt").write_text("a\n" * 100)
+    decode, calls = OnnxEngine.decode, []
+
+    def interrupted(self, state, last, noise, sampling):
+        calls.append(len(last))
+        if calls[-1] == 36:  # the second group: 100 prompts are 64 and 36
+            raise KeyboardInterrupt
+        return decode(self, state, last, noise, sampling)
+
+    monkeypatch.setattr(OnnxEngine, "decode", interrupted)
+    assert main(["generate", "--prompts", "prompts.txt", "--length", "5", "--seed", "1"]) == 130
+    captured = capsys.readouterr()
+    assert [json.loads(line)["stream"] for line in captured.out.splitlines()] == list(range(64))
+    assert "Traceback" not in captured.err
+
+
 BAD_CALLS = [
     (["generate", "--length", "-5"], 2, "length must be 0 or more, not -5"),
     (["generate", "--temperature", "1", "--tau", "1"], 2, "give one of --temperature, --tau, --greedy"),
@@ -115,9 +196,18 @@ BAD_CALLS = [
     (["generate", "--top-p", "0"], 2, "top-p must be above 0"),
     (["generate", "--top-k", "-1"], 2, "top-k must be 0 (off) or positive"),
     (["generate", "--min-p", "1"], 2, "min-p must be at least 0"),
-    (["generate", "--num-samples", "0"], 2, "num-samples must be 1 to 65,536"),
+    (["generate", "--num-samples", "0"], 2, "num-samples must be 1 to 1,000,000"),
+    (["generate", "--first-stream", "-1"], 2, "first-stream must be 0 to"),
     (["generate", "--threads", "0"], 2, "threads must be 1 to 256"),
-    (["generate", "--on-unknown", "guess"], 2, "--on-unknown takes error or skip"),
+    (["generate", "--on-unknown", "guess"], 2, "on-unknown takes error or skip, not 'guess'"),
+    (["generate", "--prompts", "text.txt", "--prompt", "x"], 2, "--prompts writes JSON Lines: leave"),
+    (["generate", "--prompts", "text.txt", "--prompt-file", "x"], 2, "--prompts writes JSON Lines: leave"),
+    (["generate", "--prompts", "text.txt", "--json"], 2, "--prompts writes JSON Lines: leave"),
+    (["generate", "--json", "--jsonl"], 2, "give --json or --jsonl, not both"),
+    (["generate", "--prompts", "absent.txt"], 1, "cannot read absent.txt: no such file"),
+    (["generate", "--prompts", "."], 1, "cannot read .: it is a folder"),
+    (["generate", "--prompts", "odd.txt"], 2, "line 2 of the prompts: the model does not know"),
+    (["generate", "--prompts", "latin.txt"], 1, "latin.txt is not UTF-8: line 1, byte 2 cannot be read"),
     (["generate", "--prompt", "x", "--prompt-file", "y"], 2, "give --prompt or --prompt-file"),
     (["generate", "--prompt-file", "absent.txt"], 1, "cannot read absent.txt: no such file"),
     (["generate", "--prompt", "the Ω"], 2, "'Ω' (U+03A9 GREEK CAPITAL LETTER OMEGA) at position 4"),
@@ -141,6 +231,8 @@ BAD_CALLS = [
 )
 def test_bad_calls_are_answered(argv, code, words, engine, here, capsys):
     (here / "text.txt").write_text("x")
+    (here / "odd.txt").write_text("fox\nQ\n")
+    (here / "latin.txt").write_bytes(b"ca\xe9\n")
     assert words in fails(capsys, *argv, code=code)
 
 

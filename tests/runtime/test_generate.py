@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import json
-
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2.runtime import printing
 from p2.runtime.decoder import Decoder
-from p2.runtime.generate import Cutter, Request, generate
+from p2.runtime.generate import MAX_SAMPLES, PIECE_CHARACTERS, Cutter, Pace, Request, generate, sampling_of
 from p2.runtime.onnx_engine import open_onnx
 from p2.spec.codec import Codec, UnknownCharacter
 from p2.spec.errors import UsageError
@@ -24,7 +22,7 @@ def engine(card_of, write_step):
 
 
 def text_of(engine, **settings) -> str:
-    return "".join(piece for (piece,) in generate(engine, Request(**settings)))
+    return "".join(generate(engine, Request(**settings)))
 
 
 @pytest.mark.parametrize("length", [0, 1, 2, 333])
@@ -97,27 +95,64 @@ def test_cutter_shows_everything_before_the_first_stop_however_it_comes(text, st
 
 @pytest.mark.parametrize(
     ("settings", "words"),
-    [({"length": -1}, "length"), ({"num_samples": 0}, "num-samples"), ({"stop": ("",)}, "stop string")],
+    [
+        ({"length": -1}, "length must be 0 or more"),
+        ({"num_samples": 0}, "num-samples must be 1 to 1,000,000"),
+        ({"num_samples": MAX_SAMPLES + 1}, "num-samples must be 1 to 1,000,000"),
+        ({"first_stream": -1}, "first-stream must be 0 to 9,223,372,036,854,775,808"),
+        ({"first_stream": 2**63 + 1}, "first-stream must be 0 to"),
+        ({"stop": ("",)}, "stop string"),
+        ({"on_unknown": "guess"}, "on-unknown takes error or skip"),
+    ],
 )
 def test_impossible_requests_are_named(settings, words):
     with pytest.raises(UsageError, match=words):
         Request(**settings)
 
 
-def test_streamed_whole_and_json_are_the_same_text(engine):
-    request = Request(prompt="the ", length=120, seed=2)
-    streamed, whole, as_json = io.StringIO(), io.StringIO(), io.StringIO()
-    printing.print_stream(engine, request, streamed)
-    printing.print_whole(engine, request, whole)
-    printing.print_json(engine, request, as_json)
-    answer = json.loads(as_json.getvalue())
-    assert streamed.getvalue() == whole.getvalue()
-    assert streamed.getvalue().rstrip("\n") == ("the " + answer["samples"][0]["text"]).rstrip("\n")
-    assert (answer["seed"], answer["temperature"]) == (2, 1.0)
+def test_options_mean_one_sampling():
+    assert sampling_of(None, None, False, 0, 1.0, 0.0) == Sampling(1.0)
+    assert sampling_of(0.25, None, False, 3, 0.5, 0.1) == Sampling(0.25, 3, 0.5, 0.1)
+    assert sampling_of(None, 4.0, False, 0, 1.0, 0.0) == Sampling(0.25)
+    assert sampling_of(None, None, True, 0, 1.0, 0.0).greedy
+    with pytest.raises(UsageError, match="give one of --temperature, --tau, --greedy"):
+        sampling_of(1.0, 1.0, False, 0, 1.0, 0.0)
 
 
-def test_several_samples_are_told_apart(engine):
-    out = io.StringIO()
-    printing.print_whole(engine, Request(length=5, num_samples=2), out)
-    assert "--- sample 1 of 2 ---" in out.getvalue()
-    assert "--- sample 2 of 2 ---" in out.getvalue()
+class TimedDecoder:
+    """Takes a chosen time for each character, on a clock of its own."""
+
+    def __init__(self, monkeypatch, seconds: float) -> None:
+        self.now, self.seconds, self.sizes = 0.0, seconds, []
+        monkeypatch.setattr("time.perf_counter", lambda: self.now)
+
+    def write(self, count: int):
+        self.sizes.append(count)
+        self.now += self.seconds * count
+        return np.zeros((1, count), np.int64)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "sizes"),
+    [
+        (1e-9, [1, 2, 4, 8, 16, 32, 64, 128, 256, 512, PIECE_CHARACTERS, PIECE_CHARACTERS]),
+        (0.01, [1, 2, 4, 4]),
+        (0.3, [1, 1, 1]),
+    ],
+)
+def test_pieces_grow_until_they_take_their_time(seconds, sizes, monkeypatch):
+    decoder, pace = TimedDecoder(monkeypatch, seconds), Pace()
+    for _ in sizes:
+        pace.write(decoder, 10_000)
+    assert decoder.sizes == sizes
+
+
+def test_pieces_shrink_when_the_engine_slows_down_and_never_pass_the_limit(monkeypatch):
+    decoder, pace = TimedDecoder(monkeypatch, 1e-9), Pace()
+    for _ in range(6):
+        pace.write(decoder, 10_000)
+    pace.write(decoder, 3)  # a short piece says nothing about the next one
+    decoder.seconds = 0.1
+    for _ in range(3):
+        pace.write(decoder, 10_000)
+    assert decoder.sizes == [1, 2, 4, 8, 16, 32, 3, 64, 32, 16]

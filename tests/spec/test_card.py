@@ -58,22 +58,20 @@ def test_bytes_per_step_by_hand():
     floats = 256 + 64 * 256 + 128 * 256 + 256 + 64 * 5 + 5  # table row, two products, bias, output
     assert bytes_per_step(card) == 4 * floats
     assert bytes_per_step(card.with_(precision="float16")) == 2 * floats
-    weights, blocks = (64 + 128) * 256 + 64 * 5, (2 + 4) * 256 + 2 * 5
-    rest = 4 * (256 + 256 + 5)
-    assert bytes_per_step(card.with_(precision="int8")) == weights + 4 * blocks + rest
-    assert bytes_per_step(card.with_(precision="int4")) == weights // 2 + 4 * blocks + rest
+    weights, rest = (64 + 128) * 256, 4 * (256 + 256 + 5)
+    output = 64 * 5 + 4 * 5  # in 8 bits, a scale for each of its 5 outputs, in both
+    assert bytes_per_step(card.with_(precision="int8")) == weights + 4 * 2 * 256 + output + rest
+    # 64 rows are one block, and so are 128.
+    assert bytes_per_step(card.with_(precision="int4")) == weights // 2 + 4 * 2 * 256 + output + rest
 
 
-@pytest.mark.parametrize(("hidden", "scales"), [(48, 3 + 3), (40, 1 + 1)])
+@pytest.mark.parametrize(("hidden", "scales"), [(48, 3 + 3), (40, 1 + 5), (256, 2 + 4)])
 def test_bytes_per_step_counts_the_scales_that_there_are(hidden, scales):
-    """48 rows: blocks of 16, and of 32 where there are 96; 40 and 80 rows: 80 divides by 16, 40 does not."""
-    card = Card("lstm", 2, 8, hidden, "abcde", precision="int8")
+    """48 rows: blocks of 16, 96: of 32; 40: a column, 80: blocks of 16; 256 and 512: blocks of 128."""
+    card = Card("lstm", 2, 8, hidden, "abcde", precision="int4")
     wide = 4 * hidden
-    if hidden == 40:
-        scales = 1 + 5
-    out_scales = {48: 3, 40: 1}[hidden]
-    integers = 3 * hidden * wide + 5 * hidden
-    expected = integers + 4 * (scales * wide + out_scales * 5) + 4 * (2 * wide + 5)
+    integers = 3 * hidden * wide // 2 + 5 * hidden
+    expected = integers + 4 * (scales * wide + 5) + 4 * (2 * wide + 5)
     assert bytes_per_step(card) == expected
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.spec.noise import first_tokens, gumbel, words
+from p2.spec.noise import NoiseSource, first_tokens, gumbel, words
 
 
 def philox_4x64_10(counter: tuple[int, ...], key: tuple[int, int]) -> list[int]:
@@ -32,6 +35,42 @@ def test_words_are_philox_blocks_by_address():
             for word in philox_4x64_10((position * 3 + block + 1, 0, 0, 0), (12345, 6)):
                 expected += [word & 0xFFFFFFFF, word >> 32]
         assert found[row].tolist() == expected[:width]
+
+
+def test_gumbel_is_the_formula_over_the_words_of_the_paper():
+    found = gumbel(7, [2, 9], position=5, count=1, vocab=4)[0]
+    for row, stream in enumerate((2, 9)):
+        first, second, _, _ = philox_4x64_10((6, 0, 0, 0), (7, stream))
+        drawn = [first & 0xFFFFFFFF, first >> 32, second & 0xFFFFFFFF, second >> 32]
+        expected = [-math.log(-math.log((word + 0.5) / 2**32)) for word in drawn]
+        assert found[row].tolist() == np.float32(expected).tolist()
+
+
+@pytest.mark.parametrize(("count", "batch", "vocab"), [(3, 2, 5), (200, 3, 96), (70, 17, 30), (1, 1, 40_000)])
+def test_gumbel_is_the_formula_at_every_place_of_a_large_block(count, batch, vocab):
+    found = gumbel(3, range(batch), position=11, count=count, vocab=vocab)
+    drawn = np.stack([words(3, stream, 11, count, vocab) for stream in range(batch)], axis=1)
+    expected = -np.log(-np.log((drawn.astype(np.float64) + 0.5) / 2.0**32))
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
+@given(
+    vocab=st.integers(1, 40),
+    position=st.integers(0, 2**62),
+    counts=st.lists(st.integers(0, 9), min_size=1, max_size=5),
+)
+def test_a_source_that_reads_on_reads_what_the_addresses_say(vocab, position, counts):
+    source = NoiseSource(4, [8, 3], vocab, position)
+    for count in counts:
+        np.testing.assert_array_equal(source.gumbel(count), gumbel(4, [8, 3], position, count, vocab))
+        position += count
+        assert source.position == position
+
+
+def test_first_tokens_take_one_position():
+    source = NoiseSource(2, range(5), 30)
+    np.testing.assert_array_equal(source.first_tokens(), first_tokens(2, range(5), 30))
+    np.testing.assert_array_equal(source.gumbel(3), gumbel(2, range(5), 1, 3, 30))
 
 
 @given(

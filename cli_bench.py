@@ -1,0 +1,126 @@
+"""The `p2 bench` commands: measure, and put two reports side by side."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from .reports.terminal import console, needing
+
+RUN = "run"
+
+
+class Bench(TyperGroup):
+    """A group whose command may be left out: ``p2 bench MODEL`` is ``p2 bench run MODEL``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the command in front that was left out."""
+        named = bool(args) and args[0] in self.commands
+        return super().parse_args(ctx, args if named else [RUN, *args])
+
+
+app = typer.Typer(cls=Bench, rich_markup_mode=None)
+
+
+@app.callback()
+def _root() -> None:
+    """Measure p2 beside everything else that runs such models; compare two reports."""
+
+
+@app.command(RUN)
+def run(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="Checkpoints or run folders; with none, and no --shape, artifacts/charlm, or if it is not"
+            " there a small model that is trained first.",
+            show_default=False,
+        ),
+    ] = None,
+    shape: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CELL,LAYERS,EMBEDDING,HIDDEN",
+            help="A model with random weights, such as lstm,2,256,512; can be given more than once.",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Two or three minutes: fewer rounds, batches and characters.")
+    ] = False,
+    contenders: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KEY,KEY,...",
+            help="Only these, and p2-float32, that they are compared with; module:Class names a plug-in."
+            " [default: all]",
+        ),
+    ] = None,
+    precisions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="P,P,...", help="Only contenders of these: float32, float16, int8, int4. [default: all]"
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(help="Processor threads of every contender; each chooses its own if not given."),
+    ] = None,
+    batches: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Texts side by side. [default: powers of two from 1 to 256; with --quick 1,8,64]",
+        ),
+    ] = None,
+    text: Annotated[
+        Path | None,
+        typer.Option(
+            help="A UTF-8 text that the model was not trained on, for the quality; if not given, what the"
+            " training held out."
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The report; .html and .md go beside it. [default: artifacts/bench/report.json]"),
+    ] = None,
+) -> None:
+    """Measure p2 and its peers on the same weights; `p2 bench compare A B` puts reports side by side."""
+    with needing("train"):
+        from .reports.bench import options, run
+
+        asked = options.parse(
+            models or [],
+            shape or [],
+            quick=quick,
+            contenders=contenders,
+            precisions=precisions,
+            threads=threads,
+            batches=batches,
+            text=text,
+            out=out or options.OUT,
+        )
+        files = run.run(asked, console())
+    print(f"report: {', '.join(map(str, files))}")
+
+
+@app.command()
+def compare(
+    before: Annotated[Path, typer.Argument(metavar="A", help="A report, .json.", show_default=False)],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Write Markdown instead of a table for the terminal.")
+    ] = False,
+) -> None:
+    """What changed between two reports, and what only the noise of the machine did."""
+    from .reports.bench import compare as comparison
+    from .reports.bench.reading import load
+
+    a, b = load(before), load(after)
+    if markdown:
+        print(comparison.to_markdown(a, b), end="")
+    else:
+        comparison.show(a, b, console())

@@ -1,0 +1,55 @@
+"""All contenders, in the report's order."""
+
+from __future__ import annotations
+
+from ....spec.card import PRECISIONS
+from ....spec.errors import UsageError
+from ..contender import Contender, Model
+from .cuda import CudaEager, CudaGraph, OrtCuda, P2TensorRT
+from .openvino_contender import OpenVino, OpenVinoOperator
+from .operator_graph import ensure
+from .ort_operator import OrtOperator
+from .p2_onnx import P2Onnx
+from .torch_cell import TorchCell, TorchCompile
+from .torch_modules import TorchEager
+
+
+def contenders() -> list[Contender]:
+    """One of each: p2 first, then its peers, then those that need a GPU."""
+    return [
+        *(P2Onnx(precision) for precision in PRECISIONS),
+        TorchEager(),
+        TorchCell(),
+        TorchCompile(),
+        OrtOperator(),
+        OpenVino(),
+        OpenVinoOperator(),
+        *(P2TensorRT(precision) for precision in PRECISIONS),
+        CudaEager(),
+        CudaGraph(),
+        OrtCuda(),
+    ]
+
+
+def by_key(key: str) -> Contender:
+    """The contender of that key.
+
+    Raises:
+        UsageError: there is none; the message names those that there are.
+    """
+    known = {contender.key: contender for contender in contenders()}
+    if key not in known:
+        raise UsageError(f"unknown contender {key!r}: choose from {', '.join(known)}")
+    return known[key]
+
+
+def prepare(model: Model) -> None:
+    """Make the files that peers load, as their users would have done before.
+
+    A contender whose file is not there makes it when it is loaded, which then counts as its load time
+    and, since that takes PyTorch, as its memory.
+
+    Raises:
+        P2Error: as `operator_graph.ensure`.
+    """
+    ensure(model)

@@ -1,0 +1,393 @@
+"""The report's plots, as SVG to be put into a page.
+
+A contender has the same colour and marker in every plot. The colours are those of Okabe and Ito
+(2008) and of Tol (2021), told apart with every common colour blindness. Text stays text, in the
+font of the page. A plot that has no data is None.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from .document import Document, Entry, Measured
+from .figures import family, leading, microseconds, number, ours, printable, rate, shape
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_OURS = {
+    "float32": ("#0072B2", "o"),
+    "float16": ("#56B4E9", "s"),
+    "int8": ("#009E73", "D"),
+    "int4": ("#D55E00", "^"),
+}
+_OTHERS = (
+    ("#4D4D4D", "v"),
+    ("#E69F00", "P"),
+    ("#CC79A7", "X"),
+    ("#999933", "<"),
+    ("#882255", ">"),
+    ("#332288", "h"),
+    ("#88CCEE", "*"),
+    ("#AA4499", "p"),
+)
+
+_WIDTH, _HEIGHT, _LEGEND_ROW = 5.6, 3.6, 0.18  # inches; the page scales
+_LABEL = 26  # characters in a line beside a bar
+_RULES = {
+    "svg.fonttype": "none",
+    "text.parse_math": False,
+    "font.size": 10,
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#8a9099",
+    "axes.labelcolor": "#333840",
+    "xtick.color": "#555b63",
+    "ytick.color": "#555b63",
+    "xtick.minor.bottom": False,
+    "ytick.minor.left": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e3e6ea",
+    "grid.linewidth": 0.8,
+    "legend.frameon": False,
+    "legend.fontsize": 9,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A picture with its words.
+
+    Attributes:
+        title: what it shows, in a few words.
+        caption: how to read it.
+        svg: an ``<svg>`` element without size, XML header or anything outside itself.
+    """
+
+    title: str
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a contender is drawn."""
+
+    colour: str
+    marker: str
+    dashed: bool
+
+
+def styles(document: Document) -> dict[str, Style]:
+    """A style for each contender's key, in the order in which the document names them."""
+    found: dict[str, Style] = {}
+    others = 0
+    for measured in document["models"]:
+        for entry in measured["entries"]:
+            if entry["key"] in found:
+                continue
+            own = entry["group"] == "p2"
+            if own and entry["device"] == "cpu" and entry["precision"] in _OURS:
+                colour, marker = _OURS[entry["precision"]]
+            else:
+                colour, marker = _OTHERS[others % len(_OTHERS)]
+                others += 1
+            found[entry["key"]] = Style(colour, marker, dashed=not own)
+    return found
+
+
+def latency_by_size(document: Document) -> Plot | None:
+    """Microseconds per character of one text over the hidden size, for the family with most sizes."""
+    counts = Counter(family(measured) for measured in document["models"])
+    if not counts:
+        return None
+    name = counts.most_common(1)[0][0]
+    models = sorted(
+        (measured for measured in document["models"] if family(measured) == name),
+        key=lambda measured: measured["card"]["hidden"],
+    )
+    lines: dict[str, tuple[str, list[tuple[float, float]]]] = {}
+    for measured in models:
+        for entry in measured["entries"]:
+            if us := microseconds(entry):
+                point = (float(measured["card"]["hidden"]), us)
+                lines.setdefault(entry["key"], (entry["title"], []))[1].append(point)
+    widths = sorted({x for _, points in lines.values() for x, _ in points})
+    if len(widths) < 2:
+        return None
+    with _drawing("latency", _HEIGHT) as (figure, axes):
+        _lines(axes, lines, styles(document))
+        axes.set(xscale="log", yscale="log", xlabel="hidden size", ylabel="µs per character")
+        _ticks(axes, xticks=widths)
+        _legend(figure, axes)
+        return Plot(
+            f"Latency by size ({name})",
+            "One text, random numbers and choice included; median of the rounds. Lower is better;"
+            " both axes are logarithmic.",
+            _svg(figure, f"latency {name}"),
+        )
+
+
+def bars(measured: Measured, looks: Mapping[str, Style], place: str = "section") -> Plot | None:
+    """Characters per second of one text, fastest first.
+
+    Args:
+        measured: the model.
+        looks: from `styles`.
+        place: keeps the identifiers of two copies in one page apart.
+    """
+    entries = sorted((e for e in measured["entries"] if rate(e)), key=lambda e: rate(e) or 0.0)
+    if not entries:
+        return None
+    with _drawing("bars", 0.9 + 0.42 * len(entries)) as (figure, axes):
+        speeds = [rate(e) or 0.0 for e in entries]
+        spans = [e["characters_per_second"] for e in entries]
+        errors = [
+            [max(0.0, v - s["p5"]) if s else 0.0 for v, s in zip(speeds, spans, strict=True)],
+            [max(0.0, s["p95"] - v) if s else 0.0 for v, s in zip(speeds, spans, strict=True)],
+        ]
+        colours = [looks[e["key"]].colour for e in entries]
+        rows = range(len(entries))
+        axes.barh(
+            rows, speeds, xerr=errors, color=colours, height=0.68, error_kw={"lw": 1, "ecolor": "#333840"}
+        )
+        top = max(s["p95"] if s else 0.0 for s in spans)
+        for row, speed, span in zip(rows, speeds, spans, strict=True):
+            end = max(speed, span["p95"] if span else 0.0)
+            axes.text(end + 0.015 * top, row, number(speed), va="center", fontsize=9, color="#333840")
+        axes.set_yticks(rows, ["\n".join(textwrap.wrap(printable(e["title"]), _LABEL)) for e in entries])
+        axes.set(xlabel="characters per second", xlim=(0, 1.16 * max(top, *speeds)))
+        axes.xaxis.set_major_formatter(_formatter())
+        axes.xaxis.set_major_locator(_few())
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        return Plot(
+            "Characters per second, one text",
+            "Median of the rounds; the thin line spans their 5th to 95th percentile.",
+            _svg(figure, f"bars {place} {measured['name']}"),
+        )
+
+
+def batch_curve(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
+    """Microseconds per character over the number of texts written side by side."""
+    lines = {
+        e["key"]: (e["title"], [(float(p["batch"]), p["us_per_character"]) for p in _by_batch(e)])
+        for e in measured["entries"]
+        if e["batches"]
+    }
+    sizes = sorted({x for _, points in lines.values() for x, _ in points})
+    if len(sizes) < 2:
+        return None
+    with _drawing("batch", _HEIGHT) as (figure, axes):
+        _lines(axes, lines, looks)
+        axes.set(xscale="log", yscale="log", xlabel="texts side by side", ylabel="µs per character")
+        _ticks(axes, xticks=sizes)
+        _legend(figure, axes)
+        return Plot(
+            "Many texts side by side",
+            "Time per character, the characters of all texts counted. Lower is better.",
+            _svg(figure, f"batch {measured['name']}"),
+        )
+
+
+def roofline(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
+    """Achieved flop/s over arithmetic intensity, with the machine's two roofs (Williams et al., 2009).
+
+    A character costs 2 * weights flops; a step of `batch` characters reads the weights once.
+    """
+    lines: dict[str, tuple[str, list[tuple[float, float]]]] = {}
+    flops = 2.0 * measured["weights"]
+    for entry in ours(measured):
+        if entry["bytes_per_step"] and entry["batches"]:
+            points = [
+                (flops * p["batch"] / entry["bytes_per_step"], flops * p["characters_per_second"] / 1e9)
+                for p in _by_batch(entry)
+            ]
+            lines[entry["key"]] = (entry["title"], points)
+    if not lines:
+        return None
+    bandwidth = measured["rates"]["bandwidth_bytes_per_second"] / 1e9
+    product = measured["rates"]["matmul_flops_per_second"] / 1e9
+    intensities = [x for _, points in lines.values() for x, _ in points]
+    low, high = min(intensities) / 2, max(*intensities, product / bandwidth) * 2
+    ridge = product / bandwidth
+    with _drawing("roofline", _HEIGHT) as (figure, axes):
+        roof: dict[str, Any] = {"color": "#333840", "lw": 1.6, "zorder": 1}
+        axes.plot([min(low, ridge), ridge, high], [bandwidth * min(low, ridge), product, product], **roof)
+        _lines(axes, lines, looks)
+        axes.set(xscale="log", yscale="log", xlabel="flops per byte of weights read", ylabel="Gflop/s")
+        _ticks(axes)
+        axes.text(
+            high, product * 1.06, f"float32 matrix product, {number(product)} Gflop/s",
+            ha="right", va="bottom", fontsize=8.5, color="#333840",
+        )  # fmt: skip
+        axes.plot([], [], label=f"roof: {number(bandwidth)} GB/s, then the product", **roof)
+        _legend(figure, axes)
+        return Plot(
+            "Roofline",
+            "Each line runs from one text to the largest batch. On the slope the memory's speed is the"
+            " limit, under the flat roof the arithmetic; points above the slope read their weights from"
+            " a cache, points above the flat roof are faster than that product, as integers can be.",
+            _svg(figure, f"roofline {measured['name']}"),
+        )
+
+
+def quality(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
+    """Bits per character on held-out text over characters per second, p2's precisions."""
+    points = [
+        (speed, e["quality"]["bits_per_character"], e)
+        for e in ours(measured)
+        if e["quality"] and (speed := rate(e))
+    ]
+    if len(points) < 2:
+        return None
+    with _drawing("quality", _HEIGHT) as (figure, axes):
+        for speed, bits, entry in points:
+            look = looks[entry["key"]]
+            axes.plot([speed], [bits], look.marker, color=look.colour, ms=9, label=printable(entry["title"]))
+        bits_all = [bits for _, bits, _ in points]
+        bounds = _bounds(points)
+        for title, bound in bounds:
+            axes.axhline(bound, color="#8a9099", lw=1, ls=(0, (4, 3)), zorder=0)
+            axes.annotate(
+                f"limit for {title}", (1, bound), xycoords=("axes fraction", "data"), xytext=(-2, 3),
+                textcoords="offset points", ha="right", fontsize=8.5, color="#555b63",
+            )  # fmt: skip
+        levels = bits_all + [bound for _, bound in bounds]
+        margin = 0.12 * (max(levels) - min(levels)) or 0.01
+        axes.set(xlabel="characters per second, one text", ylabel="bits per character, held-out text")
+        axes.set_ylim(min(levels) - margin, max(levels) + 2 * margin)
+        axes.set_xlim(0, 1.12 * max(speed for speed, _, _ in points))
+        axes.xaxis.set_major_formatter(_formatter())
+        axes.xaxis.set_major_locator(_few())
+        axes.ticklabel_format(axis="y", useOffset=False)
+        _legend(figure, axes)
+        return Plot(
+            "Quality against speed",
+            "Lower and further right is better. A precision passes if it stays under its limit above"
+            " float32, on text that the model was not trained on.",
+            _svg(figure, f"quality {measured['name']}"),
+        )
+
+
+def of_model(measured: Measured, looks: Mapping[str, Style]) -> list[Plot]:
+    """Every plot of one model that has data."""
+    plots = (draw(measured, looks) for draw in (bars, batch_curve, roofline, quality))
+    return [plot for plot in plots if plot]
+
+
+def of_run(document: Document) -> list[Plot]:
+    """The plots at the head of the report: latency by size, and the leading model's bars."""
+    head = leading(document)
+    top = bars(head, styles(document), "head") if head else None
+    plots = []
+    if head and top:
+        plots.append(Plot(f"{top.title} ({shape(head)})", top.caption, top.svg))
+    latency = latency_by_size(document)
+    return [*plots, latency] if latency else plots
+
+
+def _by_batch(entry: Entry) -> list[Any]:
+    return sorted(entry["batches"], key=lambda point: point["batch"])
+
+
+def _bounds(points: Sequence[tuple[float, float, Entry]]) -> list[tuple[str, float]]:
+    """The most bits per character that each rounded precision may have."""
+    bounds: dict[float, list[str]] = {}
+    for _, bits, entry in points:
+        judged = entry["quality"]
+        if judged and judged["limit"] is not None:
+            bound = bits - judged["difference"] + judged["limit"]
+            bounds.setdefault(round(bound, 9), []).append(entry["precision"])
+    return [(", ".join(names), bound) for bound, names in bounds.items()]
+
+
+def _lines(
+    axes: Axes, lines: Mapping[str, tuple[str, list[tuple[float, float]]]], looks: Mapping[str, Style]
+) -> None:
+    for key, (title, points) in lines.items():
+        look = looks[key]
+        axes.plot(
+            [x for x, _ in points], [y for _, y in points],
+            color=look.colour, marker=look.marker, ms=5.5, lw=1.4 if look.dashed else 2.2,
+            ls="--" if look.dashed else "-", zorder=2 if look.dashed else 3, label=printable(title),
+        )  # fmt: skip
+
+
+@contextmanager
+def _drawing(name: str, height: float) -> Iterator[tuple[Figure, Axes]]:
+    """A figure of one plot in the report's style; nothing outside the block is changed."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(_RULES):
+        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+        yield figure, figure.add_subplot(label=name)
+
+
+def _legend(figure: Figure, axes: Axes) -> None:
+    """Under the plot, where it covers no data; the figure grows by what it needs."""
+    handles, labels = axes.get_legend_handles_labels()
+    longest = max(len(label) for label in labels)
+    columns = min(len(handles), 3 if longest <= 22 else 2 if longest <= 34 else 1)
+    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * math.ceil(len(handles) / columns))
+    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
+
+
+def _ticks(axes: Axes, xticks: Sequence[float] | None = None) -> None:
+    """Plain numbers on logarithmic axes."""
+    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+    for axis in (axes.xaxis, axes.yaxis):
+        low, high = axis.get_view_interval()
+        axis.set_major_locator(LogLocator(subs=(1,) if high / low > 200 else (1, 2, 5)))
+        axis.set_minor_locator(NullLocator())
+        axis.set_minor_formatter(NullFormatter())
+        axis.set_major_formatter(_formatter())
+    if xticks is not None:
+        axes.set_xticks(xticks)
+
+
+def _formatter() -> Any:
+    from matplotlib.ticker import FuncFormatter
+
+    return FuncFormatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 1 else f"{value:g}")
+
+
+def _few() -> Any:
+    from matplotlib.ticker import MaxNLocator
+
+    return MaxNLocator(5)
+
+
+def _svg(figure: Figure, salt: str) -> str:
+    """The figure as one ``<svg>`` element that can stand beside others in a page.
+
+    Identifiers are hashed with a salt, since a page has one name space; header, metadata and size go.
+    """
+    import matplotlib
+
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    with matplotlib.rc_context({**_RULES, "svg.hashsalt": printable(salt)}):
+        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.S)
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
+    head, end, rest = text.partition(">")
+    head = re.sub(r' (?:width|height|version)="[^"]*"', "", head)
+    return f'{head} role="img"{end}{rest}'.strip()

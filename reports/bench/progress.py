@@ -1,0 +1,66 @@
+"""How far the benchmark is: a bar on a terminal, a line for each phase in a pipe; always on stderr."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+
+class Progress:
+    """Shows the phase, how much of it is done, and what is running now."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+        from rich.progress import Progress as Bar
+        from rich.table import Column
+
+        console = Console(file=sys.stderr, highlight=False)
+        self._bar: Bar | None = None
+        if console.is_terminal:
+            self._bar = Bar(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=None, table_column=Column(ratio=1)),
+                MofNCompleteColumn(table_column=Column(no_wrap=True)),
+                TextColumn("{task.fields[now]}", markup=False),
+                TimeElapsedColumn(),
+                console=console,
+                expand=True,
+                transient=True,
+            )
+            self._task = self._bar.add_task("starting", total=None, now="")
+
+    def __enter__(self) -> Progress:
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+
+    def say(self, text: str) -> None:
+        """A line that stays."""
+        if self._bar:
+            self._bar.console.print(text, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def phase(self, title: str, steps: int | None = None) -> None:
+        """A new phase begins, of so many steps."""
+        if self._bar:
+            self._bar.reset(self._task, description=title, total=steps, now="")
+        else:
+            self.say(title)
+
+    def now(self, what: str) -> None:
+        """A step begins; only a terminal shows it."""
+        if self._bar:
+            self._bar.update(self._task, now=what)
+
+    def done(self, steps: int = 1) -> None:
+        """Steps are done."""
+        if self._bar:
+            self._bar.advance(self._task, steps)

@@ -1,0 +1,369 @@
+"""One model and its contenders, measured side by side.
+
+Each contender has a process of its own. They take turns, round after round, with a rest before each
+turn, so that a machine that slows down slows all of them and no turn pays for threads that still spin.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+
+import numpy as np
+import numpy.typing as npt
+
+from ...runtime.generate import PIECE_CHARACTERS
+from ...spec.card import bytes_per_step
+from ...spec.codec import Codec, Tokens
+from ...spec.noise import first_tokens, gumbel
+from ..machine import memory_available
+from . import entries
+from .document import Entry, PromptSpeed, Text
+from .memory import groups, needed_bytes, too_large
+from .models import Prepared
+from .options import Plan
+from .plugins import Entrant, is_reference
+from .progress import Progress
+from .quality import assess
+from .remote import Failed, Remote
+
+REST_SECONDS = 0.2
+SEED = 0
+
+LEAST_CHARACTERS = 16  # of one turn, however slow the contender is
+LEAST_STEPS = 4  # of one turn with many texts
+BATCH_LIMIT_SECONDS = 3.0  # a peer leaves the batches when its shortest turn takes longer
+MOST_CHARACTERS = 1 << 16
+
+# Latency is told for calls of so many characters; of one, where a character takes longer than this.
+LATENCY_CHUNK = 16
+LATENCY_CHUNK_SECONDS = 1e-3
+LATENCY_CALLS = (4, 50)  # in one turn, fewest and most
+
+LEAST_PROMPT = 64
+LOGITS_NUMBERS = 1 << 26  # held-out text is read as far as its predictions are no more than this
+TEXT_REFERENCES = ("torch-cell", "torch-eager")
+
+
+class Racer:
+    """A contender on its way through the measurements.
+
+    Attributes:
+        entrant: who.
+        contender: the same, without its address.
+        entry: the figures so far.
+        remote: its process; None before, after, and when it is out.
+        character_s: seconds of one character of one text, estimated, to plan turns with.
+        step_s: seconds of one step with the newest number of texts, likewise.
+        chunk: characters of a call that the latency is told for.
+        speeds: characters per second of each turn.
+        calls_s: seconds per character of each short call.
+        firsts_s: seconds from the start of a process to its first character.
+        text: int64 ``[length]``, written with the common noise.
+    """
+
+    def __init__(self, entrant: Entrant) -> None:
+        self.entrant, self.contender = entrant, entrant.contender
+        self.entry = entries.blank(self.contender)
+        self.remote: Remote | None = None
+        self.character_s = self.step_s = 0.0
+        self.chunk = 1
+        self.speeds: list[float] = []
+        self.calls_s: list[float] = []
+        self.firsts_s: list[float] = []
+        self.text: Tokens | None = None
+
+    @property
+    def process(self) -> Remote:
+        """The process, which must be there."""
+        assert self.remote is not None
+        return self.remote
+
+
+class Race:
+    """Measures every contender with one model.
+
+    Attributes:
+        notes: sentences about what could not be measured or was done differently.
+
+    Args:
+        prepared: the model.
+        plan: how long and how often.
+        threads: of every contender; None lets each choose.
+        progress: shows what is going on.
+        open_remote: starts a contender's process.
+        pause: waits so many seconds.
+        clock: seconds, for the time to the first character.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        plan: Plan,
+        threads: int | None,
+        progress: Progress,
+        open_remote: Callable[[str], Remote] = Remote,
+        pause: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        self.notes: list[str] = []
+        self._prepared, self._model = prepared, prepared.model
+        self._plan, self._threads = plan, threads
+        self._progress = progress
+        self._open, self._pause, self._clock = open_remote, pause, clock
+        self._reference: npt.NDArray[np.float32] | None = None
+
+    def run(self, entrants: Sequence[Entrant], available: int | None = None) -> list[Entry]:
+        """Measure all that can run here.
+
+        Args:
+            entrants: p2's float32 first.
+            available: bytes of memory; None asks the system.
+
+        Returns:
+            an entry for each, in their order.
+        """
+        racers = [Racer(entrant) for entrant in entrants]
+        for racer in racers:
+            racer.entry["skipped"] = racer.contender.missing(self._model.card)
+        able = [racer for racer in racers if racer.entry["skipped"] is None]
+        need = needed_bytes(self._model.card)
+        available = memory_available() if available is None else available
+        parts = groups(able, need, available)
+        if able and not parts:
+            for racer in able:
+                racer.entry["skipped"] = too_large(need, available)
+        if len(parts) > 1:
+            told = "; ".join(", ".join(racer.contender.key for racer in part) for part in parts)
+            self._note(f"memory does not hold all contenders at once, so they ran in groups: {told}")
+        for part in parts:
+            with ExitStack() as processes:
+                self._race(part, processes)
+            for racer in part:
+                racer.remote = None
+        self._compare_texts(able)
+        self._first_characters([racer for racer in able if racer.firsts_s])
+        return [racer.entry for racer in racers]
+
+    def _race(self, racers: Sequence[Racer], processes: ExitStack) -> None:
+        self._progress.phase(f"{self._model.name}: loading", len(racers))
+        for racer in racers:
+            self._progress.now(racer.contender.title)
+            with self._surviving(racer, "loading"):
+                self._load(racer, processes)
+            self._progress.done()
+        self._each(racers, "writing for the first time", self._calibrate)
+        self._rounds(racers, "writing one text", self._plan.rounds, self._turn)
+        self._each(racers, "asking for its memory", self._memory)
+        self._each(racers, "reading a prompt", self._prompt)
+        for batch in self._plan.batches:
+            self._batch(racers, batch)
+        self._each(racers, "writing with common noise", self._text)
+        if self._prepared.held_out is not None:
+            mine = [racer for racer in racers if racer.contender.group == "p2"]
+            self._each(mine, "reading held-out text", self._quality)
+
+    def _each(self, racers: Sequence[Racer], phase: str, action: Callable[[Racer], None]) -> None:
+        """Something that everyone does once."""
+        self._rounds(racers, phase, 1, lambda racer, _: action(racer))
+
+    def _rounds(
+        self, racers: Sequence[Racer], phase: str, rounds: int, turn: Callable[[Racer, int], None]
+    ) -> None:
+        """Everyone who is still there in turn, round after round."""
+        self._progress.phase(f"{self._model.name}: {phase}", rounds * len(racers))
+        for index in range(rounds):
+            for racer in racers:
+                if racer.remote is not None:
+                    self._progress.now(racer.contender.title)
+                    self._pause(REST_SECONDS)
+                    with self._surviving(racer, phase):
+                        turn(racer, index)
+                self._progress.done()
+
+    @contextlib.contextmanager
+    def _surviving(self, racer: Racer, phase: str) -> Iterator[None]:
+        """Turn a failure into the contender's own affair.
+
+        Who has lost its process, or cannot even write one text, is out; who merely cannot do one
+        of the later things keeps its figures.
+        """
+        try:
+            yield
+        except Failed as error:
+            if racer.speeds and not error.gone:
+                self._note(f"{racer.contender.key}, {phase}: {error}")
+                return
+            if racer.remote is not None:
+                racer.remote.kill()
+            reason = f"{phase}: {error}"
+            racer.remote, racer.text, racer.firsts_s = None, None, []
+            racer.entry = entries.blank(racer.contender, reason)
+            self._progress.say(f"{self._model.name}: {racer.contender.key} is out, {reason}")
+
+    def _note(self, text: str) -> None:
+        self.notes.append(f"{self._model.name}: {text}")
+        self._progress.say(self.notes[-1])
+
+    def _load(self, racer: Racer, processes: ExitStack) -> None:
+        """Start a process, load, write a character: the time to the first one comes with it."""
+        started = self._clock()
+        racer.remote = processes.enter_context(self._open(racer.entrant.address))
+        racer.entry["load_s"], racer.entry["threads"] = racer.remote.load(self._model, self._threads)
+        racer.remote.write(1, SEED, warm=0, chunk=1, chunks=1)
+        racer.firsts_s.append(self._clock() - started)
+        rounded = self._model.card.with_(precision=racer.contender.precision)
+        racer.entry["bytes_per_step"] = bytes_per_step(rounded)
+
+    def _calibrate(self, racer: Racer) -> None:
+        for chunk in (LEAST_CHARACTERS, 16 * LEAST_CHARACTERS):
+            (seconds,) = racer.process.write(1, SEED, warm=1, chunk=chunk, chunks=1)
+            racer.character_s = seconds / chunk
+            if racer.character_s > LATENCY_CHUNK_SECONDS:
+                break  # the longer call would only cost time
+        racer.chunk = 1 if racer.character_s > LATENCY_CHUNK_SECONDS else LATENCY_CHUNK
+
+    def _turn(self, racer: Racer, index: int) -> None:
+        """Long calls for the speed, then short ones for the latency."""
+        chunk, chunks = pieces(self._plan.turn_seconds, racer.character_s, LEAST_CHARACTERS)
+        racer.speeds.append(self._speed(racer, 1, index, chunk, chunks, racer.character_s))
+        racer.character_s = 1 / statistics.median(racer.speeds)
+        calls = int(self._plan.latency_seconds / (racer.chunk * racer.character_s))
+        calls = min(max(calls, LATENCY_CALLS[0]), LATENCY_CALLS[1])
+        seconds = racer.process.write(
+            1,
+            index,
+            warm=racer.chunk,
+            chunk=racer.chunk,
+            chunks=calls,
+            expected=(calls + 1) * racer.chunk * racer.character_s,
+        )
+        racer.calls_s += [value / racer.chunk for value in seconds]
+        racer.entry["characters_per_second"] = entries.spread(racer.speeds)
+        racer.entry["latency"] = entries.latency(racer.calls_s, racer.chunk)
+
+    def _speed(self, racer: Racer, batch: int, seed: int, chunk: int, chunks: int, step_s: float) -> float:
+        """Characters per second of a turn, all texts counted, after an eighth of it untimed."""
+        warm = max(1, min(PIECE_CHARACTERS, chunk * chunks // 8))
+        expected = (warm + chunk * chunks) * step_s
+        seconds = racer.process.write(batch, seed, warm=warm, chunk=chunk, chunks=chunks, expected=expected)
+        return batch * chunk * chunks / sum(seconds)
+
+    def _memory(self, racer: Racer) -> None:
+        racer.entry["peak_memory_bytes"] = racer.process.peak_memory()
+
+    def _prompt(self, racer: Racer) -> None:
+        """Read random characters: what they are makes no difference to the speed."""
+        plan, vocab = self._plan, self._model.card.vocab
+        tokens = np.random.default_rng(SEED).integers(0, vocab, (1, plan.prompt_length), np.int64)
+        probe = tokens[:, :LEAST_PROMPT]
+        for _ in range(2):  # the first may build what reading needs
+            each = racer.process.read(probe, probe.size * racer.character_s) / probe.size
+        length = min(plan.prompt_length, max(probe.size, int(plan.prompt_seconds / each)))
+        seconds: list[float] = []
+        while len(seconds) < plan.prompt_rounds and sum(seconds) < plan.prompt_seconds:
+            self._pause(REST_SECONDS)
+            seconds.append(racer.process.read(tokens[:, :length], length * each))
+        speed = length / statistics.median(seconds)
+        racer.entry["prompt"] = PromptSpeed(length=length, characters_per_second=speed)
+
+    def _batch(self, racers: Sequence[Racer], batch: int) -> None:
+        """`batch` texts side by side, everyone in turn."""
+        speeds: dict[str, list[float]] = {racer.entrant.address: [] for racer in racers}
+
+        def turn(racer: Racer, index: int) -> None:
+            seen = speeds[racer.entrant.address]
+            # More texts never make a step shorter, so the one before bounds it from below.
+            if not seen and not _too_slow(racer):
+                (seconds,) = racer.process.write(batch, SEED, warm=1, chunk=2, chunks=1)
+                racer.step_s = max(racer.step_s, seconds / 2)
+            if _too_slow(racer):
+                return
+            chunk, chunks = pieces(self._plan.batch_seconds, racer.step_s, LEAST_STEPS)
+            seen.append(self._speed(racer, batch, index, chunk, chunks, racer.step_s))
+            racer.step_s = batch / statistics.median(seen)
+
+        self._rounds(racers, f"writing in batches of {batch}", self._plan.batch_rounds, turn)
+        for racer in racers:
+            seen = speeds[racer.entrant.address]
+            if seen and racer.remote is not None:
+                racer.entry["batches"].append(entries.point(batch, statistics.median(seen)))
+
+    def _text(self, racer: Racer) -> None:
+        vocab = self._model.card.vocab
+        count = int(self._plan.text_seconds / racer.character_s)
+        count = min(self._plan.text_length, max(LEAST_CHARACTERS, count))
+        first, noise = first_tokens(SEED, [0], vocab), gumbel(SEED, [0], 1, count, vocab)
+        racer.text = racer.process.follow(first, noise, count * racer.character_s)[0]
+
+    def _compare_texts(self, racers: Sequence[Racer]) -> None:
+        """Compare what was written with common noise with the cell as it is written in PyTorch."""
+        codec = Codec(self._model.card.vocabulary)
+        texts = {racer.contender.key: racer.text for racer in racers if racer.text is not None}
+        reference = next((texts[key] for key in TEXT_REFERENCES if key in texts), None)
+        for racer in racers:
+            if racer.text is None:
+                continue
+            written, identical = racer.text, None
+            if reference is not None and racer.contender.precision == "float32":
+                both = min(len(written), len(reference))
+                written = written[:both]
+                identical = bool(np.array_equal(written, reference[:both]))
+            data = codec.decode(written).encode("utf-8", "surrogatepass")
+            racer.entry["text"] = Text(
+                characters=len(written), identical=identical, sha256=hashlib.sha256(data).hexdigest()
+            )
+
+    def _quality(self, racer: Racer) -> None:
+        assert self._prepared.held_out is not None
+        most = min(self._plan.quality_characters, LOGITS_NUMBERS // self._model.card.vocab)
+        tokens = self._prepared.held_out[None, : most + 1]
+        logits = racer.process.logits(tokens[:, :-1], tokens.size * racer.character_s)
+        if not np.isfinite(logits).all():
+            raise Failed("its predictions are not finite numbers", gone=False)
+        if is_reference(racer.contender):
+            self._reference = logits
+        if self._reference is not None:
+            precision = racer.contender.precision
+            racer.entry["quality"] = assess(self._reference, logits, tokens[:, 1:], precision)
+
+    def _first_characters(self, racers: Sequence[Racer]) -> None:
+        """More new processes up to their first character, one at a time, with all others gone."""
+        more = self._plan.first_characters - 1
+        if more:
+            self._progress.phase(f"{self._model.name}: first characters", more * len(racers))
+        for racer in racers:
+            self._progress.now(racer.contender.title)
+            try:
+                for _ in range(more):
+                    self._pause(REST_SECONDS)
+                    racer.firsts_s.append(self._first_character(racer.entrant.address))
+                    self._progress.done()
+            except Failed as error:
+                self._note(f"{racer.contender.key}, first character: {error}")
+            racer.entry["first_character_s"] = statistics.median(racer.firsts_s)
+
+    def _first_character(self, address: str) -> float:
+        started = self._clock()
+        with self._open(address) as remote:
+            remote.load(self._model, self._threads)
+            remote.write(1, SEED, warm=0, chunk=1, chunks=1)
+            return self._clock() - started
+
+
+def pieces(seconds: float, step_s: float, least: int) -> tuple[int, int]:
+    """Steps of a call and number of calls that together take about so many seconds.
+
+    Calls are as long as those of `p2 generate`, which is what people run.
+    """
+    count = max(least, min(MOST_CHARACTERS, int(seconds / step_s)))
+    chunk = min(count, PIECE_CHARACTERS)
+    return chunk, max(1, round(count / chunk))
+
+
+def _too_slow(racer: Racer) -> bool:
+    return racer.contender.group != "p2" and LEAST_STEPS * racer.step_s > BATCH_LIMIT_SECONDS

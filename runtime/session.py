@@ -1,0 +1,70 @@
+"""Open a graph in ONNX Runtime without copying its weights into a message first."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..spec.errors import BackendMissing
+from . import huge_pages
+from .onnx_format import Graph, Tensor, encode_model
+from .processor import saturates
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+# Larger tensors are handed over as they lie in memory. This also passes protobuf's limit of 2 GiB.
+OUTSIDE = 1 << 16
+
+
+def import_onnxruntime() -> Any:
+    """The onnxruntime module.
+
+    Raises:
+        BackendMissing: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendMissing(
+            "running a .onnx engine needs ONNX Runtime: pip install 'p2[cpu]' (or 'p2[gpu]')"
+        ) from error
+    return onnxruntime
+
+
+def open_session(graph: Graph, opset: int, threads: int) -> ort.InferenceSession:
+    """A session on ONNX Runtime's CPU provider.
+
+    Args:
+        graph: what to run.
+        opset: ONNX operator set version of its operators.
+        threads: threads for each operator.
+
+    Raises:
+        Exception: one of onnxruntime's own classes, if it refuses the graph.
+    """
+    runtime = import_onnxruntime()
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors reach the person as exceptions, warnings are not theirs
+    if saturates():
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    large = {name: tensor for name, tensor in graph.tensors.items() if len(tensor.raw) >= OUTSIDE}
+    arrays = {name: _aligned(tensor) for name, tensor in large.items()}
+    values = [runtime.OrtValue.ortvalue_from_numpy(array) for array in arrays.values()]
+    if values:
+        options.add_external_initializers(list(arrays), values)
+    data = encode_model(graph, opset, outside=frozenset(large))
+    session = runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    if sum(array.nbytes for array in arrays.values()) >= huge_pages.WORTHWHILE:
+        huge_pages.collapse()
+    return session
+
+
+def _aligned(tensor: Tensor) -> npt.NDArray[np.generic]:
+    """The elements, in memory that starts where such numbers may start."""
+    array = tensor.array()
+    return array if array.flags.aligned else array.copy()

@@ -1,0 +1,108 @@
+"""How many threads, and how many streams side by side: measured here, remembered beside the model.
+
+Waking a second thread costs more than it brings to a small step, and kernels have batch sizes that
+they are bad at. Both depend on processor, model and version, so p2 measures, for a fraction of a
+second, when a model is first used with a batch of about that size, and writes the answer to
+``<model>.tuning.json``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..spec.card import Card
+from ..spec.files import write_json
+
+VERSION = 1
+LARGEST = 256  # batches beyond are split like this one
+
+# A setting that is not the plainest has to be faster by this share; less is noise.
+MARGIN = 0.05
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to run a batch.
+
+    Attributes:
+        threads: processor threads for each operator.
+        group: streams that advance side by side; a larger batch is split.
+    """
+
+    threads: int
+    group: int
+
+
+def size_class(batch: int) -> int:
+    """The batch size that is measured for a batch: the next power of two, at most `LARGEST`."""
+    return min(LARGEST, 1 << (batch - 1).bit_length())
+
+
+def thread_counts(limit: int) -> list[int]:
+    """What is tried: powers of two below `limit`, and `limit`."""
+    return [1 << n for n in range((limit - 1).bit_length())] + [limit]
+
+
+def groups(batch: int) -> list[int]:
+    """What is tried, the plainest first: the whole batch, its halves, its quarters."""
+    return [size for size in (batch, batch // 2, batch // 4) if size]
+
+
+def choose(options: list[Plan], seconds: Callable[[Plan], float]) -> Plan:
+    """The first option that no other beats by more than `MARGIN`.
+
+    Args:
+        options: the plainest first.
+        seconds: measures the time of one character with an option.
+    """
+    times = [seconds(option) for option in options]
+    limit = min(times) * (1 + MARGIN)
+    return next(option for option, time in zip(options, times, strict=True) if time <= limit)
+
+
+class Memory:
+    """The plans found so far, in the file beside the model.
+
+    A file that cannot be read or written is no error: the plans are measured again next time.
+
+    Args:
+        model: path of the .onnx file.
+        card: what it holds; plans hold for every model of this shape.
+        where: what else a plan depends on: processor, versions.
+    """
+
+    def __init__(self, model: Path, card: Card, where: str) -> None:
+        self.path = model.with_suffix(".tuning.json")
+        shape = (card.cell, card.gru_reset, card.layers, card.hidden, card.vocab, card.precision)
+        self._key = ", ".join(map(str, (*shape, where)))
+        self._plans = self._read().get(self._key, {})
+
+    def get(self, size: int) -> Plan | None:
+        """What was found for a batch of this size class."""
+        try:
+            plan = self._plans[str(size)]
+            found = Plan(int(plan["threads"]), int(plan["group"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+        return found if found.threads >= 1 and found.group >= 1 else None
+
+    def put(self, size: int, plan: Plan) -> None:
+        """Remember a plan; others may have written to the file in the meantime."""
+        plans = self._read()
+        self._plans = plans.get(self._key, {}) | {str(size): {"threads": plan.threads, "group": plan.group}}
+        try:
+            write_json(self.path, {"p2.tuning": VERSION, "plans": plans | {self._key: self._plans}})
+        except OSError:
+            return
+
+    def _read(self) -> dict[str, dict[str, dict[str, int]]]:
+        try:
+            data = json.loads(self.path.read_text(encoding="utf-8"))
+            plans = data["plans"] if data["p2.tuning"] == VERSION else {}
+        except (OSError, ValueError, KeyError, TypeError):
+            return {}
+        good = isinstance(plans, dict) and all(isinstance(entry, dict) for entry in plans.values())
+        return plans if good else {}
