@@ -54,7 +54,8 @@ def quantize_blocks(
 def _round(
     grouped: npt.NDArray[np.float32], scales: npt.NDArray[np.float32], top: int
 ) -> npt.NDArray[np.float32]:
-    return np.clip(np.rint(grouped / scales[:, None]), -top - 1, top)
+    rounded: npt.NDArray[np.float32] = np.clip(np.rint(grouped / scales[:, None]), -top - 1, top)
+    return rounded
 
 
 def quantize(graph: onnx.GraphProto, precision: str) -> None:

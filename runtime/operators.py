@@ -9,6 +9,8 @@ Gates stand in the contract's order i, f, o, g and r, z, n; ONNX wants i, o, f, 
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -45,7 +47,7 @@ def layer(scope: Scope, card: Card, number: int, below: str, out: str) -> None:
         scope.make("Unsqueeze", [f"{state}_{name}_start", one], [f"o_{state}_{name}"])
         inputs.append(f"o_{state}_{name}")
     ends = [f"o_{state}_{name}_end" for state in states]
-    attributes = {"hidden_size": card.hidden}
+    attributes: dict[str, Any] = {"hidden_size": card.hidden}
     if card.cell == "gru":
         attributes["linear_before_reset"] = int(card.gru_reset == "after")
     scope.make(card.cell.upper(), inputs, [f"o_y_{name}", *ends], **attributes)

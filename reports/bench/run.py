@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ...runtime.processor import processors
 from ...spec.card import Card
 from ...spec.errors import P2Error, UsageError
 from ...spec.files import make_folder, read_text, write_bytes, write_json
 from ...trainer.options import TrainOptions
 from ...version import __version__
-from ..machine import machine, memory_available, processors
+from ..machine import machine, memory_available
 from . import entries, html, markdown, models, race, rates, startup, targets, training
 from .document import SCHEMA, Document, Entry, Measured, Rates
 from .memory import fits, preparing_bytes, too_large
