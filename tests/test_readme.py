@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from p2.cli import main
+from p2.reports.bench import rates, startup
 from p2.spec.nvidia import gpus, installed
 from p2.spec.plan import FLAVOURS
 
@@ -26,7 +27,9 @@ def commands() -> list[str]:
 
 
 def shortened(argv: list[str]) -> list[str]:
-    """The same training with a tiny model: of an option given twice the last counts."""
+    """The same with a tiny model, or few contenders: of an option given twice the last counts."""
+    if argv[:1] == ["bench"] and "compare" not in argv:
+        return [*argv, "--quick", "--contenders", "p2-int8", "--batches", "1"]
     if argv[0] != "train":
         return argv
     if "--resume" in argv:
@@ -38,6 +41,9 @@ def shortened(argv: list[str]) -> list[str]:
 
 def test_every_p2_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    # What the machine can do, and how fast a process starts, is tested elsewhere and takes seconds.
+    monkeypatch.setattr(rates, "measure", lambda threads: {"bandwidth, 1 thread": 1e9, "matmul numpy": 1e9})
+    monkeypatch.setattr(startup, "measure", lambda runs, folder: {})
     Path("book.txt").write_text("The quick brown fox jumps over the lazy dog. The end.\n" * 60)
     run = [shlex.split(command)[1:] for command in commands() if command.startswith("p2 ")]
     assert len(run) > 20
