@@ -49,6 +49,7 @@ STREAMS_BEST = 2.0
 BATCH_TOLERANCE = 0.05
 
 PROMPT_LENGTH = 10_000
+PROMPT_LEAST = 256  # a model that reads slowly is judged by as much, and the note says so
 PROMPT_OVER_WRITING = 2.0
 
 HELP_SECONDS = 0.2
@@ -223,10 +224,11 @@ def _prompt(measured: Measured, name: str, entry: Entry | None) -> Target:
         return _unknown(what, goal, _why(measured, "float32" if name == "float32" else None))
     gain = entry["prompt"]["characters_per_second"] / speed
     length = entry["prompt"]["length"]
+    notes = [] if name == "float32" else [_choice(measured, entry)]
     if length < PROMPT_LENGTH:
-        return _target(what, goal, ratio(gain), None, f"the prompt had {length:,} characters only")
-    note = "" if name == "float32" else _choice(measured, entry)
-    return _target(what, goal, ratio(gain), gain >= PROMPT_OVER_WRITING, note)
+        notes.append(f"the prompt had {length:,} characters only")
+    reached = gain >= PROMPT_OVER_WRITING if length >= PROMPT_LEAST else None
+    return _target(what, goal, ratio(gain), reached, "; ".join(notes))
 
 
 def _texts(measured: Measured) -> Target:
