@@ -20,7 +20,7 @@ VERSION = 1
 LARGEST = 256  # batches beyond are split like this one
 
 # A setting that is not the plainest has to be faster by this share; less is noise.
-MARGIN = 0.05
+MARGIN = 0.1
 
 
 @dataclass(frozen=True)
