@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from .reports.terminal import console, needing
+from .spec.errors import UsageError
 
 RUN = "run"
 
@@ -124,3 +125,28 @@ def compare(
         print(comparison.to_markdown(a, b), end="")
     else:
         comparison.show(a, b, console())
+
+
+@app.command()
+def profile(
+    engine: Annotated[
+        str, typer.Argument(metavar="ENGINE", help="A .onnx file, found as `p2 generate` finds it.")
+    ] = "charlm.onnx",
+    batch: Annotated[int, typer.Option(help="Texts side by side.")] = 1,
+    threads: Annotated[
+        int | None, typer.Option(help="Processor threads; what the engine measures as best if not given.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+) -> None:
+    """Show where a step's time goes in ONNX Runtime, operator by operator."""
+    import json
+
+    from .reports.bench import profile as profiling
+
+    if threads is not None and not 1 <= threads <= 256:
+        raise UsageError(f"--threads must be 1 to 256, not {threads}")
+    result = profiling.profile(engine, batch, threads)
+    if as_json:
+        print(json.dumps(result.to_dict(), indent=2))
+    else:
+        profiling.show(result, console())

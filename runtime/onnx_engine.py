@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import statistics
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ..spec.card import bytes_per_step
+from ..spec.card import bytes_per_step, step_shapes
 from ..spec.engine import Snapshot
 from ..spec.errors import ContractError
 from ..spec.sampling import Sampling
@@ -27,14 +27,15 @@ if TYPE_CHECKING:
 
 State = dict[str, npt.NDArray[np.float32]]
 
-# Steps that read fewer bytes are over before a second thread has woken up.
+# With less to read and to multiply, a step is over before a second thread has woken up.
 ONE_THREAD_BYTES = 1 << 17
-# Steps that read more bytes wait for memory, which one thread cannot keep busy.
-ALL_THREADS_BYTES = 32 << 20
+ONE_THREAD_PRODUCTS = 1 << 20
+# With more to read or to multiply, one thread is not worth trying: a step takes 100 microseconds and more.
+SHARED_BYTES = 8 << 20
+SHARED_PRODUCTS = 1 << 23
 
-# A setting is measured this often, for so long, or for one step where that is longer.
-MEASURED_SECONDS = 0.02
-MEASURED_RUNS = 5
+# One turn of a setting takes about this long, or one step where that is longer.
+MEASURED_SECONDS = 0.01
 
 # Gate inputs held at a time while reading a text layer by layer: 32 MiB of float32.
 PREFILL_NUMBERS = 1 << 23
@@ -64,6 +65,8 @@ class OnnxEngine:
         self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
         self._version = import_onnxruntime().__version__
         self._given = threads
+        shapes = step_shapes(step.card).items()
+        self._products = sum(math.prod(shape) for name, shape in shapes if name.startswith("w_"))
         self._memory = tuning.Memory(
             step.path,
             step.card,
@@ -76,11 +79,9 @@ class OnnxEngine:
         size = tuning.size_class(batch)
         if self._given is not None:
             return Plan(self._given, size)
-        weights = bytes_per_step(self.card)
-        if weights < ONE_THREAD_BYTES or (processors() == 1 and batch == 1):
+        small = bytes_per_step(self.card) < ONE_THREAD_BYTES
+        if small and self._products * size < ONE_THREAD_PRODUCTS:
             return Plan(1, size)
-        if weights >= ALL_THREADS_BYTES and batch == 1:
-            return Plan(processors(), 1)
         plan = self._memory.get(size)
         if plan is None:
             plan = self._measure(size)
@@ -185,9 +186,9 @@ class OnnxEngine:
 
     def _measure(self, size: int) -> Plan:
         """Find the best plan for a batch of this size; sessions that lose are closed again."""
-        all_threads = bytes_per_step(self.card) >= ALL_THREADS_BYTES
         kept = set(self._sessions)
-        counts = [processors()] if all_threads else tuning.thread_counts(processors())
+        heavy = bytes_per_step(self.card) >= SHARED_BYTES or self._products * size >= SHARED_PRODUCTS
+        counts = tuning.thread_counts(processors(), least=2 if heavy else 1)
         plan = tuning.choose([Plan(count, size) for count in counts], self._seconds)
         plan = tuning.choose([Plan(plan.threads, group) for group in tuning.groups(size)], self._seconds)
         for key in set(self._sessions) - kept:
@@ -196,18 +197,17 @@ class OnnxEngine:
         return plan
 
     def _seconds(self, plan: Plan) -> float:
-        """The time of one character of one stream in a batch of ``plan.group``."""
-        steps, times = 1, []
+        """The time of one character of one stream in a batch of ``plan.group``, in one turn."""
         last = np.zeros(plan.group, np.int64)
-        for _ in range(MEASURED_RUNS + 1):  # the first one warms up, and says how many steps to take
+        state, steps, taken, seconds = self.zero_state(plan.group), 1, 0, 0.0
+        while seconds < MEASURED_SECONDS:
             noise = np.zeros((steps, plan.group, self.card.vocab), np.float32)
-            state = self.zero_state(plan.group)
             started = time.perf_counter()
             self._run("decode", plan.threads, state, {"first": last, "noise": noise})
-            times.append((time.perf_counter() - started) / steps)
-            steps = max(1, int(MEASURED_SECONDS / times[-1]))
-        # Not the best run: what two threads reach when nothing disturbs them is not what they keep up.
-        return statistics.median(times[1:]) / plan.group
+            seconds += time.perf_counter() - started
+            taken += steps
+            steps = max(1, int(taken / seconds * MEASURED_SECONDS) - taken)
+        return seconds / taken / plan.group
 
 
 def open_onnx(path: Path, threads: int | None = None) -> OnnxEngine:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,13 +35,14 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
-def open_session(graph: Graph, opset: int, threads: int) -> ort.InferenceSession:
+def open_session(graph: Graph, opset: int, threads: int, profile: Path | None = None) -> ort.InferenceSession:
     """A session on ONNX Runtime's CPU provider.
 
     Args:
         graph: what to run.
         opset: ONNX operator set version of its operators.
         threads: threads for each operator.
+        profile: where to write ONNX Runtime's trace of every operator; the name is completed by it.
 
     Raises:
         Exception: one of onnxruntime's own classes, if it refuses the graph.
@@ -50,6 +52,9 @@ def open_session(graph: Graph, opset: int, threads: int) -> ort.InferenceSession
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors reach the person as exceptions, warnings are not theirs
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
     if saturates():
         options.add_session_config_entry("session.x64quantprecision", "1")
     large = {name: tensor for name, tensor in graph.tensors.items() if len(tensor.raw) >= OUTSIDE}

@@ -20,7 +20,11 @@ VERSION = 1
 LARGEST = 256  # batches beyond are split like this one
 
 # A setting that is not the plainest has to be faster by this share; less is noise.
-MARGIN = 0.1
+MARGIN = 0.15
+
+# Options take turns, so that a disturbance hits all of them, and the lower quartile of their turns
+# counts: a machine is often disturbed for longer than a measurement takes, and never the other way round.
+TURNS = 8
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,9 @@ def size_class(batch: int) -> int:
     return min(LARGEST, 1 << (batch - 1).bit_length())
 
 
-def thread_counts(limit: int) -> list[int]:
-    """What is tried: powers of two below `limit`, and `limit`."""
-    return [1 << n for n in range((limit - 1).bit_length())] + [limit]
+def thread_counts(limit: int, least: int = 1) -> list[int]:
+    """What is tried: powers of two from `least` up and below `limit`, and `limit`."""
+    return [count for n in range((limit - 1).bit_length()) if (count := 1 << n) >= least] + [limit]
 
 
 def groups(batch: int) -> list[int]:
@@ -55,10 +59,15 @@ def choose(options: list[Plan], seconds: Callable[[Plan], float]) -> Plan:
     """The first option that no other beats by more than `MARGIN`.
 
     Args:
-        options: the plainest first.
-        seconds: measures the time of one character with an option.
+        options: the plainest first; a single one is taken unmeasured.
+        seconds: measures the time of one character with an option, once.
     """
-    times = [seconds(option) for option in options]
+    if len(options) == 1:
+        return options[0]
+    for option in options:
+        seconds(option)  # the first turn builds what it needs
+    turns = [[seconds(option) for option in options] for _ in range(TURNS)]
+    times = [sorted(own)[TURNS // 4] for own in zip(*turns, strict=True)]
     limit = min(times) * (1 + MARGIN)
     return next(option for option, time in zip(options, times, strict=True) if time <= limit)
 

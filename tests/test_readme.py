@@ -28,7 +28,7 @@ def commands() -> list[str]:
 
 def shortened(argv: list[str]) -> list[str]:
     """The same with a tiny model, or few contenders: of an option given twice the last counts."""
-    if argv[:1] == ["bench"] and "compare" not in argv:
+    if argv[0] == "bench" and argv[1] not in ("compare", "profile"):
         return [*argv, "--quick", "--contenders", "p2-int8", "--batches", "1"]
     if argv[0] != "train":
         return argv

@@ -1,9 +1,10 @@
 """`p2 bench`: p2 beside everything else a person could use, on the same weights, in one run.
 
 - `contender`: the small protocol that every competitor implements; `contenders/` holds them;
-- `models`: the models measured, from checkpoints or made for a shape;
-- `rates`: what the machine itself can do: memory bandwidth, matrix products;
-- `worker`, `run`: a process per contender, taking turns;
-- `document`: the JSON that comes out, with its schema;
-- `targets`, `plots`, `html`, `markdown`, `compare`: what is made of it.
+- `options`, `plugins`, `models`: what was asked for: settings, contenders, weights;
+- `rates`, `startup`, `training`, `quality`: what is measured besides the contenders' speed;
+- `wire`, `worker`, `remote`, `race`, `run`: a process per contender, taking turns;
+- `document`, `entries`, `reading`: the JSON that comes out, with its schema;
+- `figures`, `targets`, `plots`, `html`, `html_parts`, `style`, `markdown`, `compare`: what is made of it;
+- `profile`: where a step's time goes, operator by operator.
 """

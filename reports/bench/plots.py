@@ -300,6 +300,16 @@ def of_run(document: Document) -> list[Plot]:
     return [*plots, latency] if latency else plots
 
 
+def picture(document: Document) -> str | None:
+    """The leading plot as a file of its own: latency by size, or with one model its bars."""
+    plots = of_run(document)
+    if not plots:
+        return None
+    head, end, rest = plots[-1].svg.partition(">")
+    paper = '<rect width="100%" height="100%" fill="#fff"/>'
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{end}{paper}{rest}\n'
+
+
 def _by_batch(entry: Entry) -> list[Any]:
     return sorted(entry["batches"], key=lambda point: point["batch"])
 

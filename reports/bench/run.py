@@ -17,7 +17,7 @@ from ...spec.files import make_folder, read_text, write_bytes, write_json
 from ...trainer.options import TrainOptions
 from ...version import __version__
 from ..machine import machine, memory_available
-from . import entries, html, markdown, models, race, rates, startup, targets, training
+from . import entries, html, markdown, models, plots, race, rates, startup, targets, training
 from .document import SCHEMA, Document, Entry, Measured, Rates
 from .memory import fits, preparing_bytes, too_large
 from .models import Prepared
@@ -63,7 +63,7 @@ def run(options: BenchOptions, console: Console) -> list[Path]:
     entrants = choose(options.contenders, options.precisions)
     if options.text is not None:
         read_text(options.text)  # refused before anything is measured
-    files = [options.out, *(options.out.with_suffix(suffix) for suffix in (".html", ".md"))]
+    files = [options.out, *(options.out.with_suffix(suffix) for suffix in (".html", ".md", ".svg"))]
     with Progress() as progress:
         sources = list_sources(options, entrants, progress)
         make_folder(options.out.parent)
@@ -235,7 +235,10 @@ def _note(settings: dict[str, Any], progress: Progress, text: str) -> None:
 
 
 def _write(document: Document, files: Sequence[Path]) -> None:
-    page, table = html.page(document), markdown.table(document)  # before any file is touched
+    # All of it before any file is touched.
+    page, table, picture = html.page(document), markdown.table(document), plots.picture(document)
     write_json(files[0], document)
     write_bytes(files[1], page.encode("utf-8", "surrogatepass"))
     write_bytes(files[2], table.encode("utf-8", "surrogatepass"))
+    if picture:
+        write_bytes(files[3], picture.encode())

@@ -23,6 +23,15 @@ def test_the_choice_is_near_the_best_and_as_plain_as_that_allows(times):
     assert all(time > min(times) * (1 + MARGIN) for time in times[: chosen.threads - 1])
 
 
+def test_disturbances_of_more_than_half_of_the_turns_do_not_decide():
+    turns = {1: iter([9, *[2.0] * 8]), 2: iter([9, *[5.0] * 5, *[1.0] * 3])}
+    assert choose([Plan(1, 1), Plan(2, 1)], lambda plan: next(turns[plan.threads])) == Plan(2, 1)
+
+
+def test_a_single_option_is_not_measured():
+    assert choose([Plan(3, 2)], lambda plan: pytest.fail("measured")) == Plan(3, 2)
+
+
 @pytest.mark.parametrize(("batch", "size"), [(1, 1), (2, 2), (3, 4), (64, 64), (65, 128), (5000, LARGEST)])
 def test_a_batch_is_measured_as_the_next_power_of_two(batch, size):
     assert size_class(batch) == size
@@ -33,6 +42,9 @@ def test_what_is_tried():
     assert thread_counts(2) == [1, 2]
     assert thread_counts(6) == [1, 2, 4, 6]
     assert thread_counts(8) == [1, 2, 4, 8]
+    assert thread_counts(8, least=2) == [2, 4, 8]
+    assert thread_counts(2, least=2) == [2]
+    assert thread_counts(1, least=2) == [1]
     assert groups(1) == [1]
     assert groups(2) == [2, 1]
     assert groups(64) == [64, 32, 16]
@@ -86,6 +98,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, card_of):
 def measurable(monkeypatch):
     """Let small steps be measured too, on a machine with two processors."""
     monkeypatch.setattr(onnx_engine, "ONE_THREAD_BYTES", 0)
+    monkeypatch.setattr(onnx_engine, "ONE_THREAD_PRODUCTS", 0)
     monkeypatch.setattr(onnx_engine, "processors", lambda: 2)
 
 
@@ -117,6 +130,16 @@ def test_small_steps_take_one_thread_without_measuring(monkeypatch, card_of, wri
     path = write_step(card_of())
     assert open_onnx(path).threads == 1
     assert not path.with_suffix(".tuning.json").exists()
+
+
+@pytest.mark.parametrize(("limit", "batch"), [("SHARED_BYTES", 1), ("SHARED_PRODUCTS", 4)])
+def test_heavy_steps_do_not_try_one_thread(limit, batch, measurable, monkeypatch, card_of, write_step):
+    path = write_step(card_of())
+    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, plan: 1.0 if plan.threads == 2 else 1 / 0)
+    monkeypatch.setattr(onnx_engine, "SHARED_BYTES", 1 << 60)
+    monkeypatch.setattr(onnx_engine, "SHARED_PRODUCTS", 1 << 60)
+    monkeypatch.setattr(onnx_engine, limit, 1)
+    assert open_onnx(path).plan(batch) == Plan(2, batch)
 
 
 def test_a_real_measurement_gives_a_plan(measurable, card_of, write_step):

@@ -86,7 +86,7 @@ def test_a_trained_and_a_random_model_for_real(here, capsys, tiny_run, plugins):
     assert "report: bench/small.json, bench/small.html, bench/small.md" in out
     assert "rnn,1,8,16: writing one text" in err
     document = reading.load(Path("bench/small.json"))
-    assert [path.suffix for path in sorted(Path("bench").iterdir())] == [".html", ".json", ".md"]
+    assert [path.suffix for path in sorted(Path("bench").iterdir())] == [".html", ".json", ".md", ".svg"]
     assert document["quick"]
     assert document["settings"]["rounds"] == 2
     assert document["settings"]["start_up"] == START_UP
