@@ -93,3 +93,38 @@ def test_its_figures_are_those_of_the_evidence():
         )
         assert row in README
     assert report["machine"]["processor"] in README
+
+
+def microseconds(entry: dict) -> str:
+    time = 1e6 / entry["characters_per_second"]["median"]
+    return f"{time:,.0f}" if time >= 100 else f"{time:.1f}"
+
+
+def bench_rows(document: dict) -> list[str]:
+    """The README's table of microseconds per character, from a benchmark's report."""
+    rows = []
+    for measured in document["models"]:
+        card = measured["card"]
+        by_key = {e["key"]: e for e in measured["entries"] if e["characters_per_second"]}
+        peers = [
+            e
+            for e in by_key.values()
+            if e["group"] == "peer" and e["device"] == "cpu" and e["key"] != "torch-eager"
+        ]
+        best = max(peers, key=lambda e: e["characters_per_second"]["median"])
+        own = [microseconds(by_key[f"p2-{p}"]) for p in ("float32", "int8", "int4")]
+        name = f"{card['cell'].upper()} {card['layers']} x {card['hidden']}"
+        rows.append(
+            f"| {name} | {microseconds(by_key['torch-eager'])} | {microseconds(best)}"
+            f" ({best['title'].split(',')[0]}) | {' | '.join(own)} |"
+        )
+    return rows
+
+
+def test_its_benchmark_is_the_committed_report():
+    document = json.loads((ROOT / "artifacts/bench/epyc-2-cores.json").read_text())
+    for row in bench_rows(document):
+        assert row in README
+    verdicts = [t["reached"] for m in [*document["models"], document] for t in m["targets"]]
+    reached, judged = verdicts.count(True), len(verdicts) - verdicts.count(None)
+    assert f"{reached} of {judged} targets" in README
