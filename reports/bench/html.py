@@ -52,7 +52,7 @@ _GLOSSARY = {
     "Quality gate": "A precision passes if it costs no more bits per character than its limit.",
     "Same text": "With the same random numbers, whether every character is the reference's. Precisions that"
     " round the weights write their own text.",
-    "int8, int4": "Weights rounded to 8 or 4 bits, in blocks that share a scale.",
+    "int8, int4": "Weights rounded to 8 bits with a scale for each output, or to 4 with one for each block.",
 }
 _METHOD = (
     "Every contender ran the same weights in a process of its own, and they took turns, so that a machine"
