@@ -91,7 +91,9 @@ def profile(name: str, batch: int, threads: int | None) -> Profile:
     threads = threads or OnnxEngine(step).plan(batch).threads
     graph = decode_graph(decode_body(step, filters=False), filters=False)
     card = step.card
-    feeds = {f"{state}_start": np.zeros((batch, card.hidden), np.float32) for state in card.state_names}
+    feeds: dict[str, np.ndarray[Any, Any]] = {
+        f"{state}_start": np.zeros((batch, card.hidden), np.float32) for state in card.state_names
+    }
     feeds["first"] = np.zeros(batch, np.int64)
     plain = open_session(graph, step.opset, threads)
     count = 1
