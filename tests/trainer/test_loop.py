@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -109,7 +110,7 @@ def test_a_signal_saves_and_the_run_goes_on_the_same(
 ) -> None:
     loop.train(options(steps=6, dropout=0.3, out=tmp_path / "whole"), corpus, Silent())
     handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
-    stopping = Notes(3, lambda: signal.raise_signal(number))
+    stopping = Notes(3, lambda: os.kill(os.getpid(), number))
     result = loop.train(options(steps=6, dropout=0.3, out=tmp_path / "a b"), corpus, stopping)
     assert result.interrupted
     assert result.record.step == 3
@@ -121,8 +122,8 @@ def test_a_signal_saves_and_the_run_goes_on_the_same(
 
 def test_a_second_signal_acts_as_usual(options: Options, corpus: Corpus) -> None:
     def twice() -> None:
-        signal.raise_signal(signal.SIGINT)
-        signal.raise_signal(signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
 
     # A process that a shell started in the background may have been told to ignore it.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

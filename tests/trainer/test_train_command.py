@@ -86,7 +86,7 @@ def test_stopped_and_resumed(p2: Callable, text_file: Path, monkeypatch: pytest.
 
     def interrupted(self: Learner, step: int) -> object:
         if step == 1:
-            signal.raise_signal(signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
         return update(self, step)
 
     with monkeypatch.context() as patch:
