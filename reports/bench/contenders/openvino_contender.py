@@ -9,6 +9,7 @@ is copied between steps.
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,6 @@ class OpenVinoRunning(HostLoop):
     """
 
     def __init__(self, card: Card, path: Path, threads: int | None) -> None:
-        self._core = _import_openvino().Core()
         self._path = path
         self._config: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
@@ -101,7 +101,7 @@ class OpenVinoRunning(HostLoop):
     def close(self) -> None:
         """See `Running.close`."""
         super().close()
-        self._compiled = self._core = None
+        self._compiled = None
 
     def _shapes(self, batch: int) -> Shapes:
         """The inputs of one step, the tokens first."""
@@ -111,9 +111,9 @@ class OpenVinoRunning(HostLoop):
 
     def _compile(self, shapes: Shapes) -> Any:
         try:
-            graph = self._core.read_model(self._path)
+            graph = _core().read_model(self._path)
             graph.reshape(shapes)
-            return self._core.compile_model(graph, "CPU", self._config)
+            return _core().compile_model(graph, "CPU", self._config)
         except RuntimeError as error:
             reason = str(error).strip().splitlines()[-1]
             raise BackendMissing(f"OpenVINO does not take {self._path.name}: {reason}") from error
@@ -160,6 +160,17 @@ def _import_openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's own object, one for the process.
+
+    The CPU plugin of each gives the main thread another stack for signal handlers, and its predecessor's back
+    at the end. Closed in the order of opening, the last gives back one that is already freed: the next
+    signal, Ctrl-C too, would end the process.
+    """
+    return _import_openvino().Core()
 
 
 class _Bound(Stepper):

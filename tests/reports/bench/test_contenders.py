@@ -437,6 +437,37 @@ def test_a_precision_that_was_not_exported_is_named(model_of, card_of):
         by_key("p2-int4").load(model_of(card_of()), None)
 
 
+SIGNAL_AFTER_CLOSING = """
+import gc, signal, sys
+from pathlib import Path
+from p2.reports.bench.contenders.openvino_contender import OpenVinoRunning
+from p2.runtime.step_file import open_step
+
+path = Path(sys.argv[1])
+heard = []
+signal.signal(signal.SIGUSR1, lambda number, frame: heard.append(number))
+one, other = (OpenVinoRunning(open_step(path).card, path, 1) for _ in range(2))
+one.close()
+del one
+gc.collect()
+other.close()
+del other
+gc.collect()
+signal.raise_signal(signal.SIGUSR1)
+assert heard
+"""
+
+
+def test_a_signal_after_openvino_is_heard(write_step, card_of):
+    """Closed in the order of opening, two plugins left no stack for a handler: a signal ended the process."""
+    if by_key("openvino").missing(card_of()) is not None:
+        pytest.skip("OpenVINO is not installed")
+    # faulthandler has the main thread use a stack for handlers, as pytest does.
+    command = [sys.executable, "-X", "faulthandler", "-c", SIGNAL_AFTER_CLOSING, write_step(card_of())]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_threads_are_as_asked(load, card_of):
     import torch
 
