@@ -294,8 +294,15 @@ def generate(
         ),
     ] = False,
     threads: Annotated[
-        int | None, typer.Option(help="Processor threads; chosen by the model's size if not given.")
+        int | None, typer.Option(help="Processor threads; measured once and remembered if not given.")
     ] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="What runs a .onnx file: native (p2's own decoder, compiled), onnxruntime, or auto,"
+            " native where it can."
+        ),
+    ] = "auto",
 ) -> None:
     """Write text with an engine."""
     if threads is not None and not 1 <= threads <= 256:
@@ -322,7 +329,7 @@ def generate(
     )
     from .reports.engines import open_engine
 
-    opened = open_engine(engine, threads)
+    opened = open_engine(engine, threads, backend)
     lines = jsonl or prompts is not None
     if seed is None and not (as_json or lines or request.sampling.greedy):
         print(f"seed {request.seed}", file=sys.stderr)

@@ -114,7 +114,7 @@ def _export(folder: Path, say: Callable[[str], None]) -> dict[str, Path]:
 def _compare(
     folder: Path, exported: dict[str, Path], text: str, say: Callable[[str], None]
 ) -> list[Contender]:
-    from ..runtime.onnx_engine import open_onnx
+    from ..runtime.backends import open_step_engine
     from ..spec.codec import Codec
     from ..trainer.eager import open_checkpoint
     from .parity import Reference
@@ -123,7 +123,7 @@ def _compare(
     eager = open_checkpoint(folder)
     held_out = Codec(eager.card.vocabulary).encode(text[-TEXT_STEPS - 1 :])
     reference = Reference(eager, TEXT_STEPS, CHARACTERS, 0, held_out, say)
-    engines: list[Engine] = [open_onnx(path) for path in exported.values()]
+    engines: list[Engine] = [open_step_engine(path) for path in exported.values()]
     results = []
     for engine, path in zip(engines, exported.values(), strict=True):
         say(f"{path.name} reads and writes the same")

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ..runtime.backends import AUTO, open_step_engine
 from ..runtime.locate import locate
 from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, UsageError
 
 
-def open_engine(name: str | Path, threads: int | None = None) -> Engine:
+def open_engine(name: str | Path, threads: int | None = None, backend: str = AUTO) -> Engine:
     """The engine that a name or path means: a checkpoint folder, a .onnx or a .plan.
 
     Args:
         name: as given to ``--engine``; `runtime.locate.locate` says where it is looked for.
         threads: processor threads, None to let the engine choose.
+        backend: what runs a .onnx file, one of `runtime.backends.BACKENDS`.
 
     Raises:
-        UsageError: threads for a plan, which runs on the GPU.
+        UsageError: threads for a plan, which runs on the GPU; a backend for anything but a .onnx file.
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
     """
     path, kind = locate(str(name))
     if kind == "onnx":
-        from ..runtime.onnx_engine import open_onnx
-
-        return open_onnx(path, threads)
+        return open_step_engine(path, threads, backend)
+    if backend != AUTO:
+        raise UsageError(f"--backend is for .onnx files, and {path} is none")
     if kind == "plan":
         from ..runtime.tensorrt import open_plan
 

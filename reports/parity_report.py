@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..runtime.backends import AUTO, usable_backends
 from ..runtime.locate import locate
 from ..spec.agreement import LIMITS
 from ..spec.codec import Codec, Tokens
@@ -63,7 +64,9 @@ def run_parity(
     skipped: dict[str, str] = {}
     for name in names:
         try:
-            opened.append((locate(name)[0], open_engine(name)))
+            path, kind = locate(name)
+            backends = usable_backends(path) if kind == "onnx" else [AUTO]
+            opened += [(path, open_engine(name, backend=backend)) for backend in backends]
         except BackendMissing as error:
             if named:
                 raise
@@ -96,7 +99,7 @@ def table(results: list[Parity], skipped: dict[str, str]) -> Table:
     shown = Table(title="Parity with eager PyTorch", title_justify="left")
     shown.add_column("")
     for result in results:
-        shown.add_column(f"{Path(result.path).name}\n{result.precision}", justify="right")
+        shown.add_column(f"{Path(result.path).name}\n{result.engine}", justify="right")
     for name in skipped:
         shown.add_column(Path(name).name, justify="right")
 
@@ -182,7 +185,7 @@ def _picture(results: list[Parity]) -> bytes:
         axes.plot(
             np.arange(1, len(errors) + 1),
             errors,
-            label=f"{Path(result.path).name} ({result.precision})",
+            label=f"{Path(result.path).name} ({result.engine})",
             lw=1,
         )
     axes.set_yscale("log")

@@ -71,7 +71,7 @@ class Entry(TypedDict):
     key: str
     title: str
     precision: str
-    group: str  # "p2" or "peer"
+    group: str  # "p2", "peer", or "variant": another way of p2's own
     device: str  # "cpu" or "cuda"
     skipped: str | None  # why nothing was measured
     threads: int | None

@@ -1,7 +1,9 @@
-"""p2 on ONNX Runtime, in each precision."""
+"""p2 on the processor, in each precision: as `p2 generate` runs it, and its loop inside ONNX Runtime."""
 
 from __future__ import annotations
 
+from ....runtime import native
+from ....runtime.backends import AUTO, ONNXRUNTIME, open_step_engine
 from ....spec.card import Card
 from ....spec.errors import UsageError
 from ..contender import Model
@@ -18,26 +20,43 @@ class P2Onnx:
 
     group = "p2"
     device = "cpu"
+    backend = AUTO
 
     def __init__(self, precision: str) -> None:
         self.key = f"p2-{precision}"
-        self.title = f"p2 {precision} (ONNX Runtime)"
+        self.title = f"p2 {precision}"
         self.precision = precision
 
     def missing(self, card: Card) -> str | None:  # noqa: ARG002 - the protocol's signature
         """See `Contender.missing`."""
-        return no_onnxruntime()
+        return None if native.available() else no_onnxruntime()
 
     def load(self, model: Model, threads: int | None) -> EngineRunning:
         """See `Contender.load`.
 
         Raises:
             UsageError: the model was not exported in this precision.
-            P2Error: as `runtime.onnx_engine.open_onnx`.
+            P2Error: as `runtime.backends.open_step_engine`.
         """
-        from ....runtime.onnx_engine import open_onnx
-
         if self.precision not in model.steps:
             raise UsageError(f"{model.name} was not exported in {self.precision}")
-        engine = open_onnx(model.steps[self.precision], threads)
+        engine = open_step_engine(model.steps[self.precision], threads, self.backend)
         return EngineRunning(engine, engine.threads)
+
+
+class P2OnnxRuntime(P2Onnx):
+    """p2's decode loop inside ONNX Runtime, where the compiled decoder would run it otherwise."""
+
+    group = "variant"
+    backend = ONNXRUNTIME
+
+    def __init__(self, precision: str) -> None:
+        super().__init__(precision)
+        self.key = f"p2-onnxruntime-{precision}"
+        self.title = f"p2 {precision}, its loop inside ONNX Runtime"
+
+    def missing(self, card: Card) -> str | None:  # noqa: ARG002 - the protocol's signature
+        """See `Contender.missing`."""
+        if not native.available():
+            return "p2 itself runs its loop inside ONNX Runtime here"
+        return no_onnxruntime()

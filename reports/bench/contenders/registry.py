@@ -9,7 +9,7 @@ from .cuda import CudaEager, CudaGraph, OrtCuda, P2TensorRT
 from .openvino_contender import OpenVino, OpenVinoOperator
 from .operator_graph import ensure
 from .ort_operator import OrtOperator
-from .p2_onnx import P2Onnx
+from .p2_onnx import P2Onnx, P2OnnxRuntime
 from .torch_cell import TorchCell, TorchCompile
 from .torch_modules import TorchEager
 
@@ -18,6 +18,7 @@ def contenders() -> list[Contender]:
     """One of each: p2 first, then its peers, then those that need a GPU."""
     return [
         *(P2Onnx(precision) for precision in PRECISIONS),
+        *(P2OnnxRuntime(precision) for precision in PRECISIONS if precision != "float16"),
         TorchEager(),
         TorchCell(),
         TorchCompile(),

@@ -1,0 +1,62 @@
+/* Vectors of 16 numbers and the functions of the cells on them. */
+
+typedef float vf __attribute__((vector_size(64)));
+typedef int32_t vi __attribute__((vector_size(64)));
+typedef uint8_t vb __attribute__((vector_size(16)));
+typedef float vfu __attribute__((vector_size(64), aligned(4), may_alias));
+typedef uint8_t vbu __attribute__((vector_size(16), aligned(1), may_alias));
+
+static inline __attribute__((always_inline)) vf all(float x) {
+    return x - (vf){0};
+}
+
+static inline __attribute__((always_inline)) vf pick(vi where, vf a, vf b) {
+    return (vf)(((vi)a & where) | ((vi)b & ~where));
+}
+
+/* e**x for x <= 0, within 2 units in the last place. Powers of two apart, the rest is Taylor's series: for
+ * |r| <= ln(2)/2 its eighth term is below 2**-27. */
+static inline __attribute__((always_inline)) vf exponential(vf x) {
+    const vf rounder = all(12582912.0f); /* 1.5 * 2**23: adding it leaves an integer in the low bits */
+    x = pick(x < all(-87.0f), all(-87.0f), x);
+    vf shifted = x * all(1.44269504f) + rounder;
+    vf n = shifted - rounder;
+    vf r = x - n * all(0.693145752f); /* ln(2) in two parts: the first has zeros at its end */
+    r = r - n * all(1.42860677e-6f);
+    vf sum = all(1.0f / 5040.0f);
+    sum = sum * r + all(1.0f / 720.0f);
+    sum = sum * r + all(1.0f / 120.0f);
+    sum = sum * r + all(1.0f / 24.0f);
+    sum = sum * r + all(1.0f / 6.0f);
+    sum = sum * r + all(0.5f);
+    sum = sum * r + all(1.0f);
+    sum = sum * r + all(1.0f);
+    vi power = ((vi)shifted << 23) + (vi)all(1.0f);
+    return sum * (vf)power;
+}
+
+static inline __attribute__((always_inline)) vf magnitude(vf x) {
+    return (vf)((vi)x & 0x7fffffff);
+}
+
+/* 1 / (1 + e**-x), from e**-|x|, which cannot overflow. */
+static inline __attribute__((always_inline)) vf sigmoid(vf x) {
+    vf e = exponential(-magnitude(x));
+    vf one = all(1.0f);
+    return pick(x < all(0.0f), e, one) / (one + e);
+}
+
+/* (1 - e**-2|x|) / (1 + e**-2|x|) with the sign of x; near zero, where that would cancel, Taylor's series. */
+static inline __attribute__((always_inline)) vf hyperbolic_tangent(vf x) {
+    vf size = magnitude(x), one = all(1.0f);
+    vf e = exponential(size * all(-2.0f));
+    vf far = (one - e) / (one + e);
+    vf s = x * x;
+    vf near = all(62.0f / 2835.0f);
+    near = near * s + all(-17.0f / 315.0f);
+    near = near * s + all(2.0f / 15.0f);
+    near = near * s + all(-1.0f / 3.0f);
+    near = size + size * s * near;
+    vf result = pick(size < all(0.2f), near, far);
+    return (vf)((vi)result | ((vi)x & (int)0x80000000));
+}

@@ -1,0 +1,62 @@
+/* What Python hands over: see packing.py, which makes it, and binding.py, which mirrors these structures. */
+#ifndef P2_DECODER_H
+#define P2_DECODER_H
+
+#include <stdint.h>
+
+enum { FLOATS = 0, INT8 = 1, INT4 = 2 };
+enum { RNN = 0, LSTM = 1, GRU_AFTER = 2, GRU_BEFORE = 3 };
+
+/* The product of one value [rows] with a matrix [rows, outputs], outputs in panels of `vectors` times 16.
+ *
+ * FLOATS: float [panels][rows][vectors][16].
+ * INT8: int8 [panels][rows / 4][vectors][16][4], one scale for each output.
+ * INT4: two numbers a byte, plus 8: [panels][rows / 8][vectors][16][4], rows 0..3 of eight in the low
+ *       halves, 4..7 in the high ones; a scale for each `block` rows of an output.
+ * scales: float [panels][blocks][vectors][16] of weights times 1/127, the step of the activations.
+ * start: INT8 only, int32 [panels][vectors][16]: -128 times the sum over the rows. */
+typedef struct {
+    int32_t kind, vectors, rows, block;
+    const void *weights;
+    const float *scales;
+    const int32_t *start;
+} product;
+
+/* One layer. `x` and `h` meet the input (not in layer 0) and the state; with GRU_BEFORE they make the gates, and
+ * `candidate_x`, `candidate_h` the candidate. `bias` and `candidate_bias` are in the order of the panels, for
+ * layer 0 one row for each character of the vocabulary. */
+typedef struct {
+    product x, h, candidate_x, candidate_h;
+    const float *bias, *candidate_bias;
+} layer;
+
+typedef struct {
+    int32_t cell, layers, width, vocab, vocab_width; /* widths are padded to multiples of 64 */
+    const layer *layer;
+    product out;
+    const float *out_bias;
+} model;
+
+/* Settings of the filters; `on` = 0 leaves them out. Meaning: spec/sampling.py. */
+typedef struct {
+    int32_t on, top_k;
+    float tau, top_p, min_p;
+} filters;
+
+/* A job. States are float [layers][batch][width], advanced in place; cells only for the LSTM.
+ *
+ * decode: tokens int64 [batch], replaced by the last ones; noise float [count][batch][vocab]; written int64
+ *         [batch][count].
+ * feed: tokens int64 [batch][count]; logits float [batch][count][vocab], or NULL. */
+typedef struct {
+    int32_t batch, threads;
+    int64_t count;
+    float *states, *cells;
+    int64_t *tokens;
+    const float *noise;
+    const filters *settings;
+    int64_t *written;
+    float *logits;
+} job;
+
+#endif

@@ -1,0 +1,182 @@
+"""The compiled decoder as an engine (`spec.engine.Engine`)."""
+
+from __future__ import annotations
+
+import ctypes
+import time
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...spec.card import bytes_per_step
+from ...spec.engine import Snapshot
+from ...spec.errors import BackendMissing
+from ...spec.sampling import Sampling
+from .. import tuning
+from ..processor import cpu_name, processors
+from ..step_file import StepFile
+from ..tuning import Plan
+from . import available, binding, packing
+from .binding import Filters, Job
+
+Tokens = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+State = dict[str, Floats]
+
+# One turn of a setting takes about this long, or one step where that is longer.
+MEASURED_SECONDS = 0.01
+
+# With less to read a step is over before two threads have met.
+ONE_THREAD_BYTES = 1 << 15
+
+# With more, one thread is not worth trying.
+SHARED_BYTES = 8 << 20
+
+# A call reads text of at most this many gate inputs, so that Ctrl-C is heard in between.
+FEED_NUMBERS = 1 << 23
+
+
+def why_not(step: StepFile) -> str | None:
+    """Why the decoder cannot run a step here; None if it can."""
+    if binding.library() is None:
+        return "it was not compiled when p2 was installed"
+    if not available():
+        return "it needs a processor with AVX-512 and VNNI"
+    if not packing.can_pack(step):
+        return "the step is not as p2 exports it"
+    return None
+
+
+class NativeEngine:
+    """`spec.engine.Engine` on the compiled decoder.
+
+    The state is a dict of float32 arrays ``[batch, hidden]`` under the contract's names. A text does not
+    depend on the batch it is written in, nor on how its prompt was cut, to the last bit.
+
+    Args:
+        step: a checked step graph.
+        threads: None measures what is best, once, and remembers it beside the model (`tuning`).
+
+    Raises:
+        BackendMissing: the decoder cannot run it here; `why_not` says why.
+    """
+
+    def __init__(self, step: StepFile, threads: int | None = None) -> None:
+        reason = why_not(step)
+        if reason:
+            raise BackendMissing(f"the compiled decoder cannot run {step.path}: {reason}")
+        self.card = step.card
+        self.name = f"native {step.card.precision} (CPU)"
+        self.path = step.path
+        self._packed: packing.Packed | None = packing.Packed(step)
+        self._given = threads
+        where = f"{cpu_name()} x {processors()}, compiled"
+        self._memory = tuning.Memory(step.path, step.card, where)
+        self.threads = self.plan(1).threads
+
+    def plan(self, batch: int) -> Plan:
+        """How a batch of this size is run."""
+        size = tuning.size_class(batch)
+        if self._given is not None:
+            return Plan(self._given, size)
+        weight = bytes_per_step(self.card)
+        if processors() == 1 or (weight < ONE_THREAD_BYTES and size == 1):
+            return Plan(1, size)
+        plan = self._memory.get(size)
+        if plan is None:
+            counts = tuning.thread_counts(processors(), least=2 if weight >= SHARED_BYTES else 1)
+            plan = tuning.choose([Plan(count, size) for count in counts], self._seconds)
+            self._memory.put(size, plan)
+        return plan
+
+    def zero_state(self, batch: int) -> State:
+        """Zeros for `batch` streams."""
+        return {name: np.zeros((batch, self.card.hidden), np.float32) for name in self.card.state_names}
+
+    def feed(self, state: State, tokens: Tokens, *, logits: bool = False) -> Floats | None:
+        """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
+        batch, length = tokens.shape
+        card = self.card
+        threads = self.plan(batch).threads
+        pieces = [np.zeros((batch, 0, card.vocab), np.float32)]
+        piece = max(1, FEED_NUMBERS // (batch * card.gates * card.hidden))
+        for start in range(0, length, piece):
+            part = np.ascontiguousarray(tokens[:, start : start + piece])
+            predicted = np.empty((batch, part.shape[1], card.vocab), np.float32) if logits else None
+            self._run("p2_feed", state, threads, part, part.shape[1], logits=predicted)
+            if predicted is not None:
+                pieces.append(predicted)
+        return np.concatenate(pieces, axis=1) if logits else None
+
+    def decode(self, state: State, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
+        """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
+        written = np.zeros((len(last), len(noise)), np.int64)
+        if not len(noise):
+            return written
+        settings = Filters()
+        if sampling.filters:
+            settings = Filters(1, sampling.top_k, 1.0 / sampling.temperature, sampling.top_p, sampling.min_p)
+        self._run(
+            "p2_decode",
+            state,
+            self.plan(len(last)).threads,
+            last.copy(),
+            len(noise),
+            noise=np.ascontiguousarray(noise),
+            settings=ctypes.pointer(settings),
+            written=written,
+        )
+        return written
+
+    def snapshot(self, state: State) -> Snapshot:
+        """A copy of the state."""
+        return {name: array.copy() for name, array in state.items()}
+
+    def restore(self, snapshot: Snapshot) -> State:
+        """A state equal to the snapshot."""
+        return {name: np.array(snapshot[name], np.float32) for name in self.card.state_names}
+
+    def close(self) -> None:
+        """Drop the weights."""
+        self._packed = None
+
+    def _run(self, name: str, state: State, threads: int, tokens: Tokens, count: int, **given: Any) -> None:
+        """One call of the decoder, with arrays for addresses; the state is advanced in place."""
+        assert self._packed is not None
+        card, packed, batch = self.card, self._packed, len(tokens)
+        arrays: dict[str, npt.NDArray[Any]] = {"tokens": tokens}
+        for field, prefix in (("states", "h"), ("cells", "c")):
+            names = [name for name in card.state_names if name.startswith(prefix)]
+            if names:
+                arrays[field] = wide = np.zeros((card.layers, batch, packed.width), np.float32)
+                for layer, own in enumerate(names):
+                    wide[layer, :, : card.hidden] = state[own]
+        arrays |= {field: value for field, value in given.items() if isinstance(value, np.ndarray)}
+        job = Job(batch, threads, count)
+        for field, array in arrays.items():
+            setattr(job, field, array.ctypes.data)
+        if "settings" in given:
+            job.settings = given["settings"]
+        binding.run(name, packed.model, job)
+        for field, prefix in (("states", "h"), ("cells", "c")):
+            names = [name for name in card.state_names if name.startswith(prefix)]
+            for layer, own in enumerate(names):
+                state[own] = arrays[field][layer, :, : card.hidden].copy()
+
+    def _seconds(self, plan: Plan) -> float:
+        """The time of one character of one stream in a batch of ``plan.group``, in one turn."""
+        last = np.zeros(plan.group, np.int64)
+        state, steps, taken, seconds = self.zero_state(plan.group), 1, 0, 0.0
+        while seconds < MEASURED_SECONDS:
+            noise = np.zeros((steps, plan.group, self.card.vocab), np.float32)
+            written = np.zeros((plan.group, steps), np.int64)
+            settings = ctypes.pointer(Filters())
+            started = time.perf_counter()
+            self._run(
+                "p2_decode", state, plan.threads, last, steps, noise=noise, written=written, settings=settings
+            )
+            seconds += time.perf_counter() - started
+            taken += steps
+            steps = max(1, int(taken / seconds * MEASURED_SECONDS) - taken)
+        return seconds / taken / plan.group

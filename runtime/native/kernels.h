@@ -1,0 +1,284 @@
+/* Matrix products over panels of 64 outputs, and the cells that follow them.
+ *
+ * ROWS: rows of a batch that a kernel has under way in registers; PANELS: panels that a single row meets at once, so
+ * that enough additions are under way; PIECE: rows of a panel that stay in the second cache while all rows of a
+ * batch meet them. Every output is summed in the order of the matrix's rows, whatever the batch: a text does not
+ * depend on its neighbours, to the last bit. */
+
+#include "arithmetic.h"
+
+#define ROWS 6
+#define PANELS 2
+#define PIECE 256
+#define Z_ROW 64 /* floats of one row in one panel: [4][16] */
+
+/* A loop over registers: it must not remain one. */
+#define EACH(i, count) _Pragma("GCC unroll 8") for (int i = 0; i < count; i++)
+
+/* z[panel][row][slot[v]] += a[row][from..to] @ weights, for float weights. */
+static inline __attribute__((always_inline)) void float_kernel(
+    const int rows, const int panels, const int vectors, const float *a, size_t width, const float *weights,
+    size_t panel_size, int from, int to, float *z, size_t z_panel, const int *slot) {
+    vf sum[ROWS * PANELS][4];
+    EACH(p, panels)
+        EACH(r, rows)
+            EACH(v, vectors)
+                sum[p * rows + r][v] = *(const vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16);
+    for (int k = from; k < to; k++) {
+        EACH(p, panels) {
+            const float *w = weights + p * panel_size + (size_t)k * vectors * 16;
+            vf column[4];
+            EACH(v, vectors) column[v] = *(const vfu *)(w + v * 16);
+            EACH(r, rows) {
+                vf factor = all(a[r * width + k]);
+                EACH(v, vectors) sum[p * rows + r][v] += factor * column[v];
+            }
+        }
+    }
+    EACH(p, panels)
+        EACH(r, rows)
+            EACH(v, vectors)
+                *(vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16) = sum[p * rows + r][v];
+}
+
+static inline __attribute__((always_inline)) __m512i repeat_four(const uint8_t *bytes) {
+    int32_t four;
+    memcpy(&four, bytes, 4);
+    return _mm512_set1_epi32(four);
+}
+
+/* sum += four products of unsigned and signed bytes, in each of 16 places. The compiler's own function for it makes it
+ * copy every sum twice, and run out of registers. */
+static inline __attribute__((always_inline)) void add_products(__m512i *sum, __m512i plain, __m512i with_sign) {
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(plain), "vm"(with_sign));
+}
+
+/* The same for int8 weights and activations of 8 bits, exact but for the scaling at the end. */
+static inline __attribute__((always_inline)) void int8_kernel(
+    const int rows, const int panels, const int vectors, const uint8_t *a, size_t width, const product *m, int panel,
+    float *z, size_t z_panel, const int *slot) {
+    __m512i sum[ROWS * PANELS][4];
+    const size_t panel_size = (size_t)m->rows * vectors * 16;
+    const int8_t *weights = (const int8_t *)m->weights + panel * panel_size;
+    const int32_t *start = m->start + panel * vectors * 16;
+    const float *scales = m->scales + panel * vectors * 16;
+    EACH(p, panels)
+        EACH(r, rows)
+            EACH(v, vectors)
+                sum[p * rows + r][v] = _mm512_loadu_si512(start + (p * vectors + v) * 16);
+    for (int k = 0; k < m->rows / 4; k++) {
+        EACH(p, panels) {
+            const int8_t *w = weights + p * panel_size + (size_t)k * vectors * 64;
+            __m512i column[4];
+            EACH(v, vectors) column[v] = _mm512_loadu_si512(w + v * 64);
+            EACH(r, rows) {
+                __m512i factor = repeat_four(a + r * width + k * 4);
+                EACH(v, vectors) add_products(&sum[p * rows + r][v], factor, column[v]);
+            }
+        }
+    }
+    EACH(p, panels)
+        EACH(r, rows)
+            EACH(v, vectors) {
+                vfu *at = (vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16);
+                vf scale = *(const vfu *)(scales + (p * vectors + v) * 16);
+                *at += (vf)_mm512_cvtepi32_ps(sum[p * rows + r][v]) * scale;
+            }
+}
+
+/* The same for int4 weights, a scale for each block of rows. `sums` holds the activations of 16 rows each, added
+ * up: the weights are stored plus 8. */
+static inline __attribute__((always_inline)) void int4_kernel(
+    const int rows, const int panels, const int vectors, const uint8_t *a, size_t width, const int32_t *sums,
+    const product *m, int panel, float *z, size_t z_panel, const int *slot) {
+    const __m512i low_half = _mm512_set1_epi8(0x0f), sign = _mm512_set1_epi8((char)0x80);
+    const size_t panel_size = (size_t)m->rows * vectors * 8;
+    const int blocks = m->rows / m->block;
+    const uint8_t *weights = (const uint8_t *)m->weights + panel * panel_size;
+    const float *scales = m->scales + (size_t)panel * blocks * vectors * 16;
+    for (int b = 0; b < blocks; b++) {
+        __m512i sum[ROWS * PANELS][4];
+        EACH(r, rows) {
+            int total = 0;
+            for (int i = 0; i < m->block / 16; i++) total += sums[r * (width / 16) + b * (m->block / 16) + i];
+            EACH(p, panels)
+                EACH(v, vectors) sum[p * rows + r][v] = _mm512_set1_epi32(-8 * total);
+        }
+        for (int k = b * m->block / 8; k < (b + 1) * m->block / 8; k++) {
+            EACH(p, panels) {
+                const uint8_t *w = weights + p * panel_size + (size_t)k * vectors * 64;
+                EACH(half, 2) { /* rows 0 to 3 of eight, then 4 to 7 */
+                    __m512i column[4];
+                    EACH(v, vectors) {
+                        __m512i both = _mm512_loadu_si512(w + v * 64);
+                        column[v] = _mm512_and_si512(half ? _mm512_srli_epi16(both, 4) : both, low_half);
+                    }
+                    EACH(r, rows) {
+                        __m512i factor = _mm512_xor_si512(repeat_four(a + r * width + k * 8 + half * 4), sign);
+                        EACH(v, vectors)
+                            add_products(&sum[p * rows + r][v], column[v], factor);
+                    }
+                }
+            }
+        }
+        EACH(p, panels)
+            EACH(r, rows)
+                EACH(v, vectors) {
+                    vfu *at = (vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16);
+                    vf scale = *(const vfu *)(scales + (((size_t)p * blocks + b) * vectors + v) * 16);
+                    *at += (vf)_mm512_cvtepi32_ps(sum[p * rows + r][v]) * scale;
+                }
+    }
+}
+
+/* One kernel call with sizes that the compiler knows. */
+static inline __attribute__((always_inline)) void sized_product(
+    const int rows, const int panels, const int vectors, const product *m, value a, int panel, int from, int to,
+    float *z, size_t z_panel, const int *slot) {
+    if (m->kind == FLOATS) {
+        const size_t panel_size = (size_t)m->rows * vectors * 16;
+        float_kernel(rows, panels, vectors, a.floats, a.width, (const float *)m->weights + panel * panel_size,
+                     panel_size, from, to, z, z_panel, slot);
+    } else if (m->kind == INT8)
+        int8_kernel(rows, panels, vectors, a.bytes, a.width, m, panel, z, z_panel, slot);
+    else
+        int4_kernel(rows, panels, vectors, a.bytes, a.width, a.sums, m, panel, z, z_panel, slot);
+}
+
+#define ONE_SIZE(rows, panels)                                                                               \
+    static __attribute__((noinline)) void product_##rows##_##panels(                                         \
+        const product *m, value a, int panel, int from, int to, float *z, size_t z_panel, const int *slot) { \
+        if (m->vectors == 4)                                                                                 \
+            sized_product(rows, panels, 4, m, a, panel, from, to, z, z_panel, slot);                         \
+        else                                                                                                 \
+            sized_product(rows, panels, 3, m, a, panel, from, to, z, z_panel, slot);                         \
+    }
+ONE_SIZE(1, 1)
+ONE_SIZE(1, 2)
+ONE_SIZE(2, 1)
+ONE_SIZE(3, 1)
+ONE_SIZE(4, 1)
+ONE_SIZE(5, 1)
+ONE_SIZE(6, 1)
+
+/* z[panel][row] += value @ matrix for `rows` rows and the panels `first` to `end`. */
+static void multiply(const product *m, value a, int rows, int first, int end, float *z, size_t z_panel,
+                     const int *slot) {
+    const int piece = m->kind == FLOATS && rows > ROWS ? PIECE : m->rows;
+    for (int panel = first; panel < end;) {
+        float *here = z + panel * z_panel;
+        if (rows == 1 && panel + 1 < end) {
+            product_1_2(m, a, panel, 0, m->rows, here, z_panel, slot);
+            panel += 2;
+            continue;
+        }
+        for (int from = 0; from < m->rows; from += piece) {
+            const int to = from + piece < m->rows ? from + piece : m->rows;
+            for (int row = 0; row < rows;) {
+                value part = rows_from(a, row);
+                float *target = here + row * Z_ROW;
+                const int left = rows - row;
+                if (left >= 6) product_6_1(m, part, panel, from, to, target, z_panel, slot);
+                else if (left == 5) product_5_1(m, part, panel, from, to, target, z_panel, slot);
+                else if (left == 4) product_4_1(m, part, panel, from, to, target, z_panel, slot);
+                else if (left == 3) product_3_1(m, part, panel, from, to, target, z_panel, slot);
+                else if (left == 2) product_2_1(m, part, panel, from, to, target, z_panel, slot);
+                else product_1_1(m, part, panel, from, to, target, z_panel, slot);
+                row += left < ROWS ? left : ROWS;
+            }
+        }
+        panel++;
+    }
+}
+
+/* Put 16 new numbers of a state into its row, in 8 bits as well where products want that. */
+static inline __attribute__((always_inline)) void keep(value a, int row, int unit, vf numbers) {
+    *(vfu *)(a.floats + (size_t)row * a.width + unit) = numbers;
+    if (!a.bytes) return;
+    const vf rounder = all(12582912.0f);
+    vi rounded = (vi)(numbers * all(127.0f) + rounder) - (vi)rounder;
+    *(vbu *)(a.bytes + (size_t)row * a.width + unit) = __builtin_convertvector(rounded + 128, vb);
+    int total = 0;
+    for (int i = 0; i < 16; i++) total += rounded[i];
+    a.sums[row * (a.width / 16) + unit / 16] = total;
+}
+
+static void round_rows(value a, int rows) {
+    for (int row = 0; row < rows; row++)
+        for (size_t unit = 0; unit < a.width; unit += 16)
+            keep(a, row, unit, *(const vfu *)(a.floats + (size_t)row * a.width + unit));
+}
+
+/* A bias row for a token: layer 0 has one for each character. */
+#define BIAS(base, panels) ((base) + (tokens ? tokens[(size_t)row * token_step] : 0) * (size_t)(panels) * Z_ROW)
+
+static void lstm(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
+                 const int64_t *tokens, size_t token_step, value new, float *cells) {
+    const int panels = new.width / 16;
+    for (int panel = first; panel < end; panel++)
+        for (int row = 0; row < rows; row++) {
+            const float *given = z + panel * z_panel + row * Z_ROW, *bias = BIAS(l->bias, panels) + panel * Z_ROW;
+            vfu *cell = (vfu *)(cells + (size_t)row * new.width + panel * 16);
+            vf input = sigmoid(*(const vfu *)given + *(const vfu *)bias);
+            vf forget = sigmoid(*(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
+            vf output = sigmoid(*(const vfu *)(given + 32) + *(const vfu *)(bias + 32));
+            vf candidate = hyperbolic_tangent(*(const vfu *)(given + 48) + *(const vfu *)(bias + 48));
+            vf now = forget * *cell + input * candidate;
+            *cell = now;
+            keep(new, row, panel * 16, output * hyperbolic_tangent(now));
+        }
+}
+
+/* Panels hold r, z, the candidate's part from the input, and its part from the state. */
+static void gru_after(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
+                      const int64_t *tokens, size_t token_step, value old, value new) {
+    const int panels = new.width / 16;
+    for (int panel = first; panel < end; panel++)
+        for (int row = 0; row < rows; row++) {
+            const float *given = z + panel * z_panel + row * Z_ROW, *bias = BIAS(l->bias, panels) + panel * Z_ROW;
+            vf reset = sigmoid(*(const vfu *)given + *(const vfu *)bias);
+            vf update = sigmoid(*(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
+            vf from_input = *(const vfu *)(given + 32) + *(const vfu *)(bias + 32);
+            vf from_state = *(const vfu *)(given + 48) + *(const vfu *)(bias + 48);
+            vf candidate = hyperbolic_tangent(from_input + reset * from_state);
+            vf before = *(const vfu *)(old.floats + (size_t)row * old.width + panel * 16);
+            keep(new, row, panel * 16, candidate + update * (before - candidate));
+        }
+}
+
+/* Panels of 32 units: r and r, then z and z. Leaves r * h in `reset_state` and z in `updates`. */
+static void gru_gates(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
+                      const int64_t *tokens, size_t token_step, value old, value reset_state, float *updates) {
+    const int panels = old.width / 32;
+    for (int panel = first; panel < end; panel++)
+        for (int row = 0; row < rows; row++) {
+            const float *given = z + panel * z_panel + row * Z_ROW, *bias = BIAS(l->bias, panels) + panel * Z_ROW;
+            for (int half = 0; half < 32; half += 16) {
+                const size_t at = (size_t)row * old.width + panel * 32 + half;
+                vf reset = sigmoid(*(const vfu *)(given + half) + *(const vfu *)(bias + half));
+                vf update = sigmoid(*(const vfu *)(given + 32 + half) + *(const vfu *)(bias + 32 + half));
+                *(vfu *)(updates + at) = update;
+                keep(reset_state, row, panel * 32 + half, reset * *(const vfu *)(old.floats + at));
+            }
+        }
+}
+
+/* Panels of 64 units: a vanilla RNN's state, or, with `updates`, what a GRU moves towards. */
+static void plain(const float *biases, int rows, int first, int end, const float *z, size_t z_panel,
+                  const int64_t *tokens, size_t token_step, value old, value new, const float *updates) {
+    const int panels = new.width / 64;
+    for (int panel = first; panel < end; panel++)
+        for (int row = 0; row < rows; row++) {
+            const float *given = z + panel * z_panel + row * Z_ROW, *bias = BIAS(biases, panels) + panel * Z_ROW;
+            for (int part = 0; part < 64; part += 16) {
+                const size_t at = (size_t)row * new.width + panel * 64 + part;
+                vf candidate = hyperbolic_tangent(*(const vfu *)(given + part) + *(const vfu *)(bias + part));
+                if (updates) {
+                    vf before = *(const vfu *)(old.floats + at);
+                    candidate += *(const vfu *)(updates + at) * (before - candidate);
+                }
+                keep(new, row, panel * 64 + part, candidate);
+            }
+        }
+}
+#undef BIAS

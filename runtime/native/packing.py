@@ -1,0 +1,182 @@
+"""A step's weights in the order in which the compiled decoder reads them (decoder.h).
+
+Outputs go into panels: 16 units of an LSTM, or of a GRU that resets after the product, with all their gates
+side by side, so that one pass over a panel leaves everything that these units need; 32 units for the gates
+of a GRU that resets before; 64 units or characters otherwise. Widths are padded with zeros to multiples of
+64: a padded unit stays 0 for ever.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .. import huge_pages
+from ..onnx_format import INT4 as ONNX_INT4
+from ..step_file import StepFile
+from . import binding
+from .binding import Layer, Model, Product
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float32]
+
+LANES, PANEL = 16, 64
+GRID = np.float32(1 / 127)  # the step of states in 8 bits, which lie in [-1, 1]
+
+
+def padded(size: int) -> int:
+    """The next multiple of a panel's width."""
+    return -(-size // PANEL) * PANEL
+
+
+def can_pack(step: StepFile) -> bool:
+    """Whether the decoder knows this step: p2's own operators, weights as `export.quantize` writes them."""
+    if not step.as_traced or step.card.layers > 64:
+        return False
+    in_blocks = any(
+        tensor.type == ONNX_INT4 and len(step.graph.tensors[f"{name.removesuffix('_q')}_scale"].shape) == 2
+        for name, tensor in step.graph.tensors.items()
+    )
+    # Sums of activations are kept for every 16 units: blocks are whole ones.
+    return not in_blocks or step.card.hidden % LANES == 0
+
+
+class Packed:
+    """A model in the decoder's layout, and the memory that it points into.
+
+    Args:
+        step: a step for which `can_pack`.
+    """
+
+    def __init__(self, step: StepFile) -> None:
+        card = step.card
+        self.card = card
+        self.width = padded(card.hidden)
+        self._step = step
+        self._kept: list[Array] = []
+        layers = (Layer * card.layers)(*(self._layer(number) for number in range(card.layers)))
+        self._layers = layers
+        self.model = Model(
+            binding.CELLS[card.cell, card.gru_reset if card.cell == "gru" else ""],
+            card.layers,
+            self.width,
+            card.vocab,
+            padded(card.vocab),
+            layers,
+            self._product("w_out", slice(0, card.hidden), 1, 4),
+            self._keep(_pad(self._floats("b_out"), 0, padded(card.vocab))),
+        )
+
+    def _layer(self, number: int) -> Layer:
+        card, name = self.card, f"{number:02d}"
+        first, second = slice(0, card.hidden), slice(card.hidden, 2 * card.hidden)
+        # Where input and state share a matrix, the input's rows come first; layer 0 has none.
+        own = second if number else first
+        bias = self._floats("table" if number == 0 else f"b_{name}")
+        if card.cell == "gru" and card.gru_reset == "before":
+            both = bias if number == 0 else np.append(bias, self._floats(f"b_n_{name}"))
+            return Layer(
+                self._product(f"w_{name}", first, 2, 2) if number else Product(),
+                self._product(f"w_{name}", own, 2, 2),
+                self._product(f"w_n_{name}", first, 1, 4) if number else Product(),
+                self._product(f"w_n_{name}", own, 1, 4),
+                self._bias(both[..., : 2 * card.hidden], 2, 2),
+                self._bias(both[..., 2 * card.hidden :], 1, 4),
+            )
+        if card.cell == "gru":
+            inner = np.broadcast_to(self._floats(f"b_hn_{name}"), (*bias.shape[:-1], card.hidden))
+            return Layer(
+                self._product(f"w_x_{name}", first, 3, 1) if number else Product(),
+                self._product(f"w_{name}", first, 3, 1),
+                Product(),
+                Product(),
+                self._bias(np.concatenate([bias, inner], axis=-1), 4, 1),
+                None,
+            )
+        gates, run = (4, 1) if card.cell == "lstm" else (1, 4)
+        return Layer(
+            self._product(f"w_{name}", first, gates, run) if number else Product(),
+            self._product(f"w_{name}", own, gates, run),
+            Product(),
+            Product(),
+            self._bias(bias, gates, run),
+            None,
+        )
+
+    def _product(self, name: str, rows: slice, gates: int, run: int) -> Product:
+        """Some rows of a matrix.
+
+        Args:
+            name: in the contract.
+            rows: which.
+            gates: of each unit.
+            run: vectors of 16 units that a panel has of each gate.
+        """
+        vectors = gates * run
+        stored = self._step.graph.tensors
+        if name in stored:
+            matrix = _pad(self._floats(name)[rows], 0, padded(rows.stop - rows.start))
+            panels = _panels(matrix, gates, run).transpose(1, 0, 2, 3)
+            return Product(binding.FLOATS, vectors, len(matrix), 0, self._keep(panels), None, None)
+        q, scales = stored[f"{name}_q"], np.asarray(stored[f"{name}_scale"].array(), np.float32)
+        integers = _pad(np.asarray(q.array()[rows], np.int8), 0, padded(rows.stop - rows.start))
+        count = len(integers)
+        if q.type != ONNX_INT4:
+            start = _panels(-128 * integers.sum(axis=0, dtype=np.int32)[None], gates, run)
+            by_four = _panels(integers, gates, run)  # [rows, panels, vectors, 16]
+            by_four = by_four.reshape(count // 4, 4, *by_four.shape[1:]).transpose(2, 0, 3, 4, 1)
+            scale = _panels(scales[None] * GRID, gates, run)
+            kept = [self._keep(array) for array in (by_four, scale, start)]
+            return Product(binding.INT8, vectors, count, 0, *kept)
+        block, scales = _blocks(q.shape[0], rows, scales)
+        scales = _panels(scales * GRID, gates, run).transpose(1, 0, 2, 3)
+        nibbles = _panels((integers + np.int8(8)).view(np.uint8), gates, run)
+        nibbles = nibbles.reshape(count // 8, 2, 4, *nibbles.shape[1:])
+        both = (nibbles[:, 0] | (nibbles[:, 1] << 4)).transpose(2, 0, 3, 4, 1)
+        return Product(binding.INT4, vectors, count, block, self._keep(both), self._keep(scales), None)
+
+    def _bias(self, bias: Floats, gates: int, run: int) -> int:
+        return self._keep(_panels(np.atleast_2d(bias), gates, run))
+
+    def _floats(self, name: str) -> Floats:
+        return np.asarray(self._step.graph.tensors[name].array(), np.float32)
+
+    def _keep(self, array: Array) -> int:
+        """Copy an array to memory of its own, in the order of its axes; its address."""
+        made = huge_pages.empty(array.shape, array.dtype)
+        made[...] = array
+        self._kept.append(made)
+        return int(made.ctypes.data)
+
+
+def _pad(array: Array, axis: int, size: int) -> Array:
+    missing = size - array.shape[axis]
+    if not missing:
+        return array
+    return np.pad(array, [(0, missing if axis == number else 0) for number in range(array.ndim)])
+
+
+def _panels(matrix: Array, gates: int, run: int) -> Array:
+    """``[rows, gates * units]`` as ``[rows, panels, gates * run, 16]``; units are padded."""
+    rows, columns = matrix.shape
+    units = columns // gates
+    split = _pad(matrix.reshape(rows, gates, units), 2, padded(units))
+    split = split.reshape(rows, gates, -1, run, LANES).transpose(0, 2, 1, 3, 4)
+    return split.reshape(rows, -1, gates * run, LANES)
+
+
+def _blocks(height: int, rows: slice, scales: Floats) -> tuple[int, Floats]:
+    """Rows that share a scale, and the scales ``[blocks, outputs]``, for some rows of an int4 matrix.
+
+    A block of the file that reaches over the edge of `rows` is cut.
+    """
+    count = rows.stop - rows.start
+    if scales.ndim == 1:
+        return padded(count), scales[None]
+    of_file = height // len(scales)
+    block = math.gcd(of_file, count)
+    cut = scales[np.arange(rows.start, rows.stop, block) // of_file]
+    return block, _pad(cut, 0, padded(count) // block)

@@ -1,0 +1,265 @@
+"""The compiled decoder against numpy written by hand, against ONNX Runtime, and against itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from p2.runtime import native
+from p2.runtime.native import binding
+from p2.runtime.native.engine import NativeEngine
+from p2.runtime.native.packing import padded
+from p2.runtime.onnx_engine import OnnxEngine
+from p2.runtime.step_file import StepFile, open_step
+from p2.spec.agreement import agreement
+from p2.spec.noise import gumbel
+from p2.spec.sampling import Sampling, choose
+
+pytestmark = pytest.mark.skipif(
+    not native.available(), reason="the decoder was not compiled, or this processor has no AVX-512 with VNNI"
+)
+
+WIDTHS = [32, 100]  # 100 is no multiple of a vector, nor of a block
+SAMPLINGS = [
+    Sampling(),
+    Sampling(0.0),
+    Sampling(0.7, top_k=5),
+    Sampling(1.3, top_p=0.8, min_p=0.02),
+    Sampling(1.0, top_k=1000),
+]
+
+
+class RoundedModel:
+    """A quantised step in float64: weights times scales, states rounded to 1/127 before every product."""
+
+    def __init__(self, step: StepFile) -> None:
+        self.card, self.stored = step.card, step.graph.tensors
+
+    def matrix(self, name: str) -> npt.NDArray[np.float64]:
+        q = np.asarray(self.stored[f"{name}_q"].array(), np.float64)
+        scales = np.atleast_2d(np.asarray(self.stored[f"{name}_scale"].array(), np.float64))
+        return q * np.repeat(scales, len(q) // len(scales), axis=0)
+
+    def vector(self, name: str) -> npt.NDArray[np.float64]:
+        return np.asarray(self.stored[name].array(), np.float64)
+
+    def run(self, tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        card, size = self.card, self.card.hidden
+        sigmoid = lambda x: 1 / (1 + np.exp(-x))  # noqa: E731
+        rounded = lambda x: np.rint(x * 127) / 127  # noqa: E731
+        h = np.zeros((card.layers, len(tokens), size))
+        c = np.zeros_like(h)
+        logits = []
+        for token in tokens.T:
+            for layer in range(card.layers):
+                name, below = f"{layer:02d}", h[layer - 1]
+                before = card.cell == "gru" and card.gru_reset == "before"
+                after = card.cell == "gru" and not before
+                given = self.vector("table")[token] if layer == 0 else self.vector(f"b_{name}")
+                inputs = rounded(h[layer]) if layer == 0 else rounded(np.hstack([below, h[layer]]))
+                if card.cell == "rnn":
+                    h[layer] = np.tanh(inputs @ self.matrix(f"w_{name}") + given)
+                elif card.cell == "lstm":
+                    i, f, o, g = np.split(inputs @ self.matrix(f"w_{name}") + given, 4, axis=1)
+                    c[layer] = sigmoid(f) * c[layer] + sigmoid(i) * np.tanh(g)
+                    h[layer] = sigmoid(o) * np.tanh(c[layer])
+                elif after:
+                    x = given if layer == 0 else rounded(below) @ self.matrix(f"w_x_{name}") + given
+                    hw = rounded(h[layer]) @ self.matrix(f"w_{name}")
+                    x = np.broadcast_to(x, hw.shape)
+                    r, z = np.split(sigmoid((x + hw)[:, : 2 * size]), 2, axis=1)
+                    n = np.tanh(x[:, 2 * size :] + r * (hw[:, 2 * size :] + self.vector(f"b_hn_{name}")))
+                    h[layer] = (1 - z) * n + z * h[layer]
+                else:
+                    gates = given[..., : 2 * size] if layer == 0 else given
+                    rest = given[..., 2 * size :] if layer == 0 else self.vector(f"b_n_{name}")
+                    r, z = np.split(sigmoid(inputs @ self.matrix(f"w_{name}") + gates), 2, axis=1)
+                    reset = rounded(r * h[layer])
+                    inner = reset if layer == 0 else np.hstack([rounded(below), reset])
+                    n = np.tanh(inner @ self.matrix(f"w_n_{name}") + rest)
+                    h[layer] = (1 - z) * n + z * h[layer]
+            logits.append(rounded(h[-1]) @ self.matrix("w_out") + self.vector("b_out"))
+        return np.stack(logits, axis=1)
+
+
+def tokens_of(card, batch, length, seed=1):
+    return np.random.default_rng(seed).integers(0, card.vocab, (batch, length))
+
+
+@pytest.mark.parametrize("hidden", WIDTHS)
+def test_float_logits_are_those_of_numpy(cell, hidden, card_of, write_step, numpy_model):
+    card = card_of(*cell, hidden=hidden)
+    engine = NativeEngine(open_step(write_step(card)), 2)
+    tokens = tokens_of(card, 3, 50)
+    found = engine.feed(engine.zero_state(3), tokens, logits=True)
+    assert agreement(numpy_model(card).run(tokens).astype(np.float32), found).max_abs < 2e-5
+
+
+@pytest.mark.parametrize("precision", ["int8", "int4"])
+@pytest.mark.parametrize("hidden", WIDTHS)
+def test_rounded_logits_are_those_of_numpy(cell, hidden, precision, card_of, write_step):
+    """Not to the last bit: where a state lies between two steps of 1/127, float32 may take the other one."""
+    card = card_of(*cell, hidden=hidden, precision=precision)
+    step = open_step(write_step(card))
+    engine = NativeEngine(step, 1)
+    tokens = tokens_of(card, 2, 30)
+    found = engine.feed(engine.zero_state(2), tokens, logits=True)
+    reference = RoundedModel(step).run(tokens).astype(np.float32)
+    assert agreement(reference, found).relative < 5e-3
+    assert np.median(np.abs(reference - found)) < 1e-4
+
+
+def test_int8_agrees_with_onnx_runtime(cell, card_of, write_step):
+    card = card_of(*cell, precision="int8")
+    step = open_step(write_step(card))
+    one, other = NativeEngine(step, 1), OnnxEngine(step, 1)
+    tokens = tokens_of(card, 2, 40)
+    logits = [engine.feed(engine.zero_state(2), tokens, logits=True) for engine in (one, other)]
+    assert agreement(logits[1], logits[0]).relative < 5e-3
+
+
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "int4"])
+@settings(max_examples=8, deadline=None)
+@given(
+    batch=st.integers(1, 15),
+    cuts=st.lists(st.integers(0, 23), max_size=3),
+    threads=st.integers(1, 3),
+    seed=st.integers(0, 1000),
+)
+def test_a_text_depends_on_nothing_but_itself(precision, batch, cuts, threads, seed, engines):
+    """Not on its batch, not on how it is cut, not on the threads: to the last bit."""
+    for cell in (("rnn", "after"), ("lstm", "after"), ("gru", "after"), ("gru", "before")):
+        step = engines(*cell, precision)
+        card = step.card
+        tokens, noise = tokens_of(card, batch, 24, seed), gumbel(seed, range(batch), 0, 9, card.vocab)
+        many = NativeEngine(step, threads)
+        state, pieces = many.zero_state(batch), []
+        for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), 24], strict=True):
+            pieces.append(many.feed(state, tokens[:, start:end], logits=True))
+        logits = np.concatenate(pieces, axis=1)
+        written = many.decode(state, tokens[:, -1], noise, Sampling())
+        row = seed % batch
+        alone = NativeEngine(step, 1)
+        own = alone.zero_state(1)
+        assert np.array_equal(alone.feed(own, tokens[row : row + 1], logits=True)[0], logits[row])
+        first = alone.decode(own, tokens[row : row + 1, -1], noise[:4, row : row + 1], Sampling())
+        rest = alone.decode(own, first[:, -1], noise[4:, row : row + 1], Sampling())
+        assert np.array_equal(np.concatenate([first, rest], axis=1)[0], written[row])
+        assert all(np.array_equal(own[name][0], state[name][row]) for name in card.state_names)
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS)
+def test_writes_what_its_logits_choose(cell, sampling, card_of, write_step):
+    card = card_of(*cell)
+    engine = NativeEngine(open_step(write_step(card)), 2)
+    last, state, by_hand = np.array([1, 2, 3]), engine.zero_state(3), engine.zero_state(3)
+    noise = gumbel(5, range(3), 0, 60, card.vocab) * np.float32(sampling.temperature)
+    written = engine.decode(state, last, noise, sampling)
+    for step in range(60):
+        logits = engine.feed(by_hand, last[:, None], logits=True)
+        last = choose(logits[:, 0], noise[step], sampling)
+        assert np.array_equal(written[:, step], last), step
+    assert all(np.array_equal(state[name], by_hand[name]) for name in card.state_names)
+
+
+def test_activations_over_their_whole_range(card_of, write_weights):
+    """A vanilla RNN that forgets everything is a table of hyperbolic tangents."""
+    card = card_of("rnn", layers=1, hidden=64)
+    values = np.concatenate([np.linspace(-12, 12, 29 * 64 - 64), np.linspace(-1e-3, 1e-3, 64)])
+    table = values.astype(np.float32).reshape(29, 64)
+    step = open_step(write_weights(card, {"table": table, "w_00": np.zeros((64, 64), np.float32)}))
+    engine = NativeEngine(step, 1)
+    state = engine.zero_state(29)
+    engine.feed(state, np.arange(29)[:, None])
+    wanted = np.tanh(table.astype(np.float64))
+    assert np.abs(state["h_00"] - wanted).max() < 1.5e-7
+    small = np.abs(table) < 1e-3
+    assert np.abs(state["h_00"][small] / wanted[small] - 1).max() < 3e-7
+
+
+def test_long_texts_are_read_in_pieces(card_of, write_step, monkeypatch):
+    from p2.runtime.native import engine as module
+
+    card = card_of("lstm")
+    step = open_step(write_step(card))
+    tokens = tokens_of(card, 2, 50)
+    whole, pieces = NativeEngine(step, 1), NativeEngine(step, 1)
+    states = whole.zero_state(2), pieces.zero_state(2)
+    logits = whole.feed(states[0], tokens, logits=True)
+    monkeypatch.setattr(module, "FEED_NUMBERS", 7 * 2 * 4 * card.hidden)
+    assert np.array_equal(pieces.feed(states[1], tokens, logits=True), logits)
+    assert all(np.array_equal(states[0][name], states[1][name]) for name in card.state_names)
+
+
+def test_nothing_to_do(card_of, write_step):
+    engine = NativeEngine(open_step(write_step(card_of())), 1)
+    state = engine.zero_state(2)
+    assert engine.feed(state, np.zeros((2, 0), np.int64)) is None
+    assert engine.feed(state, np.zeros((2, 0), np.int64), logits=True).shape == (2, 0, engine.card.vocab)
+    noise = np.zeros((0, 2, engine.card.vocab), np.float32)
+    assert engine.decode(state, np.zeros(2, np.int64), noise, Sampling()).shape == (2, 0)
+    assert not any(array.any() for array in state.values())
+
+
+def test_the_measured_plan_is_remembered(card_of, write_step, monkeypatch):
+    from p2.runtime.native import engine as module
+
+    monkeypatch.setattr(module, "ONE_THREAD_BYTES", 0)
+    monkeypatch.setattr(module, "processors", lambda: 2)
+    path = write_step(card_of())
+    first = NativeEngine(open_step(path)).plan(3)
+    assert path.with_suffix(".tuning.json").exists()
+    monkeypatch.setattr(NativeEngine, "_seconds", lambda *_: pytest.fail("it measured again"))
+    assert NativeEngine(open_step(path)).plan(4) == first
+
+
+def test_a_job_that_finds_no_memory_says_so(card_of, write_step):
+    engine = NativeEngine(open_step(write_step(card_of())), 1)
+    job = binding.Job(batch=1 << 30, threads=1, count=1)
+    with pytest.raises(MemoryError, match="no memory or no threads for"):
+        binding.run("p2_decode", engine._packed.model, job)
+
+
+@pytest.mark.parametrize(("size", "wide"), [(1, 64), (64, 64), (65, 128), (2048, 2048)])
+def test_widths_are_whole_panels(size, wide):
+    assert padded(size) == wide
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    """Steps of every cell and precision, made once."""
+    from tests.conftest import make_card, step_bytes
+
+    made = {}
+
+    def step(cell, reset, precision):
+        key = (cell, reset, precision)
+        if key not in made:
+            path = tmp_path_factory.mktemp("steps") / "charlm.onnx"
+            path.write_bytes(step_bytes(make_card(cell, reset).with_(precision=precision)))
+            made[key] = open_step(path)
+        return made[key]
+
+    return step
+
+
+@pytest.fixture
+def write_weights(tmp_path, parameters_of):
+    """Write a step with some of its tensors replaced, by their names in the contract."""
+
+    def write(card, replaced):
+        import torch
+
+        from p2.export.fold import fold
+        from p2.export.graph import step_graph
+
+        parameters = {name: torch.from_numpy(array) for name, array in parameters_of(card).items()}
+        folded = fold(card, parameters) | {k: torch.from_numpy(v) for k, v in replaced.items()}
+        path = tmp_path / "charlm.onnx"
+        path.write_bytes(step_graph(card, folded).SerializeToString())
+        return path
+
+    return write

@@ -1,0 +1,88 @@
+"""Which of the processor's two ways is taken, and what is said where one cannot be."""
+
+from __future__ import annotations
+
+import builtins
+
+import pytest
+
+from p2.runtime import native
+from p2.runtime.backends import open_step_engine, usable_backends
+from p2.runtime.native import binding
+from p2.runtime.native.engine import NativeEngine
+from p2.runtime.onnx_engine import OnnxEngine
+from p2.spec.errors import BackendMissing, UsageError
+
+compiled = pytest.mark.skipif(not native.available(), reason="the compiled decoder cannot run here")
+
+
+@pytest.fixture
+def not_compiled(monkeypatch):
+    monkeypatch.setattr(binding, "library", lambda: None)
+
+
+@pytest.fixture
+def no_onnxruntime(monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *rest):
+        if name == "onnxruntime":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+
+
+@compiled
+def test_the_compiled_decoder_comes_first(write_step, card_of):
+    path = write_step(card_of())
+    assert isinstance(open_step_engine(path, 1), NativeEngine)
+    assert isinstance(open_step_engine(path, 1, "onnxruntime"), OnnxEngine)
+    assert usable_backends(path) == ["native", "onnxruntime"]
+
+
+def test_without_it_onnx_runtime_does_the_work(write_step, card_of, not_compiled):
+    path = write_step(card_of())
+    assert isinstance(open_step_engine(path, 1), OnnxEngine)
+    assert usable_backends(path) == ["onnxruntime"]
+    with pytest.raises(BackendMissing, match="it was not compiled when p2 was installed"):
+        open_step_engine(path, 1, "native")
+
+
+@compiled
+def test_it_needs_no_onnx_runtime(write_step, card_of, no_onnxruntime):
+    path = write_step(card_of())
+    assert isinstance(open_step_engine(path, 1), NativeEngine)
+    assert usable_backends(path) == ["native"]
+
+
+def test_with_neither_the_cure_is_named(write_step, card_of, not_compiled, no_onnxruntime):
+    path = write_step(card_of())
+    with pytest.raises(BackendMissing, match=r"pip install 'p2\[cpu\]'"):
+        open_step_engine(path, 1)
+    with pytest.raises(BackendMissing, match=r"pip install 'p2\[cpu\]'"):
+        usable_backends(path)
+
+
+def test_an_older_processor(write_step, card_of, monkeypatch):
+    class Library:
+        @staticmethod
+        def p2_supported():
+            return 0
+
+    monkeypatch.setattr(binding, "library", Library)
+    path = write_step(card_of())
+    assert usable_backends(path) == ["onnxruntime"]
+    with pytest.raises(BackendMissing, match="needs a processor with AVX-512 and VNNI"):
+        open_step_engine(path, 1, "native")
+
+
+@compiled
+def test_a_decoder_compiled_from_another_version_is_left_alone(monkeypatch):
+    monkeypatch.setattr(binding, "LAYOUT", binding.LAYOUT + 1)
+    assert binding.library.__wrapped__() is None
+
+
+def test_no_such_backend(write_step, card_of):
+    with pytest.raises(UsageError, match="--backend must be one of auto, native, onnxruntime, not 'fast'"):
+        open_step_engine(write_step(card_of()), 1, "fast")
