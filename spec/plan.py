@@ -15,6 +15,7 @@ from typing import Any
 
 from . import files
 from .card import Card
+from .choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE
 from .errors import ContractError, P2Error
 
 SIDECAR_VERSION = 1
@@ -210,18 +211,28 @@ _TEXTS = ("flavour", "version", "onnx_sha256", "plan_sha256", "float_type", "bui
 def contract_breach(card: Card, float_type: str, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
     """The name of a tensor that breaks the step contract, or the empty string.
 
+    A plan may also choose the next character (`spec.choice`): then it has ``noise``, ``filters`` and
+    ``next`` as well, all three.
+
     Args:
         card: the model.
         float_type: type of its states, a key of `FLOAT_TYPES`.
         tensors: by name, the type as TensorRT calls it and the shape without the batch.
     """
     state = (FLOAT_TYPES[float_type], (card.hidden,))
+    choice: dict[str, tuple[str, tuple[int, ...]]] = {
+        NOISE: ("FLOAT", (card.vocab,)),
+        FILTERS: ("FLOAT", (len(FILTER_COLUMNS),)),
+        NEXT: ("INT64", ()),
+    }
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "token": ("INT64", ()),
         "logits": ("FLOAT", (card.vocab,)),
     }
     for name in card.state_names:
         expected[f"{name}_in"] = expected[f"{name}_out"] = state
+    if NEXT in tensors:
+        expected |= choice
     return min((name for name in tensors | expected if tensors.get(name) != expected.get(name)), default="")
 
 

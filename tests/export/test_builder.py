@@ -164,8 +164,16 @@ def kernels(messages):
 def test_a_step_at_batch_1_is_three_kernels(precision, step, tmp_path):
     path, card = step(precision)
     heard = []
-    build_plan(path, card, tmp_path / "a.plan", engine="tensorrt-rtx", log=heard.append)
+    build_plan(path, card, tmp_path / "a.plan", engine="tensorrt-rtx", choice=False, log=heard.append)
     assert len(kernels(heard)) == 3
+
+
+@needs_rtx
+def test_the_choice_adds_five_kernels_at_batch_1(step, tmp_path):
+    path, card = step()
+    heard = []
+    build_plan(path, card, tmp_path / "a.plan", engine="tensorrt-rtx", log=heard.append)
+    assert len(kernels(heard)) == 3 + 5
 
 
 @needs_rtx
