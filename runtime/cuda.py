@@ -199,6 +199,12 @@ class Scratch:
             self._blocks[purpose] = (address, nbytes)
         return address
 
+    def close(self) -> None:
+        """Give all of it back."""
+        for address, _ in self._blocks.values():
+            self._device.free(address)
+        self._blocks.clear()
+
 
 def _bindings() -> Any:
     try:

@@ -10,6 +10,8 @@ from ..spec import files, nvidia
 from ..spec.errors import BackendMissing, ContractError
 from ..spec.plan import (
     FLAVOURS,
+    RTX_CAPABILITIES,
+    TENSORRT_RTX,
     PlanHeader,
     Sidecar,
     read_header,
@@ -23,6 +25,7 @@ __all__ = [
     "Plan",
     "PlanHeader",
     "Sidecar",
+    "check_gpu",
     "library_for",
     "read_header",
     "read_plan",
@@ -67,6 +70,30 @@ def read_plan(path: Path) -> Plan:
             " run `p2 export` again"
         )
     return Plan(path, header, sidecar, data)
+
+
+def check_gpu(path: Path, sidecar: Sidecar, gpus: nvidia.Gpus) -> None:
+    """Make sure that the first GPU and its driver can run a plan, before a library tries.
+
+    Raises:
+        BackendMissing: the driver is too old for the library, or the library does not know the GPU.
+    """
+    flavour, gpu = FLAVOURS[sidecar.flavour], gpus.devices[0]
+    needed = nvidia.cuda_of(flavour)
+    if needed is not None and gpus.cuda is not None and gpus.cuda[0] < needed:
+        driver = f"NVIDIA driver {gpus.driver}" if gpus.driver else "NVIDIA driver"
+        raise BackendMissing(
+            f"{path} needs a newer driver: this {driver} knows CUDA {gpus.cuda[0]}.{gpus.cuda[1]}, and the"
+            f" {flavour.title} installed here is built for CUDA {needed}: update the driver, or run the"
+            " .onnx file"
+        )
+    if flavour == TENSORRT_RTX and gpu.capability not in RTX_CAPABILITIES:
+        major, minor = gpu.capability
+        known = ", ".join(f"{major}.{minor}" for major, minor in RTX_CAPABILITIES)
+        raise BackendMissing(
+            f"{path} does not run on the {gpu.name}: it has compute capability {major}.{minor}, and"
+            f" the plan is for {known}: run the checkpoint with `--backend cuda-graph`, or the .onnx file"
+        )
 
 
 def library_for(path: Path, header: PlanHeader) -> nvidia.Library:
