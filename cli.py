@@ -296,6 +296,12 @@ def generate(
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; chosen by the model's size if not given.")
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="What runs a checkpoint: eager (PyTorch), or cuda-graph (PyTorch on an NVIDIA GPU)."
+        ),
+    ] = None,
 ) -> None:
     """Write text with an engine."""
     if threads is not None and not 1 <= threads <= 256:
@@ -322,7 +328,7 @@ def generate(
     )
     from .reports.engines import open_engine
 
-    opened = open_engine(engine, threads)
+    opened = open_engine(engine, threads, backend)
     lines = jsonl or prompts is not None
     if seed is None and not (as_json or lines or request.sampling.greedy):
         print(f"seed {request.seed}", file=sys.stderr)

@@ -37,13 +37,6 @@ from ..spec.plan import (
 )
 from .choice_stage import add_choice
 
-# TensorRT's names of the element types that the contract knows.
-_TYPES = {
-    onnx.TensorProto.FLOAT: "FLOAT",
-    onnx.TensorProto.FLOAT16: "HALF",
-    onnx.TensorProto.INT64: "INT64",
-}
-
 Progress = Callable[[str, int, int], None]
 
 
@@ -78,7 +71,7 @@ def build_plan(
         engine: ``tensorrt`` or ``tensorrt-rtx``.
         batch: smallest, usual and largest batch. Batch 1 always runs as well, on kernels of its own.
         choice: whether the plan also chooses the next character (`spec.choice`), which lets the device
-            write many characters without the host; a bare step has the tensors of the contract only.
+            write many without the host; a bare step has the tensors of the contract only.
         log: hears every message of the builder, the chosen kernels included.
         progress: called as ``progress(phase, done, steps)``; phases nest.
 
@@ -101,15 +94,14 @@ def build_plan(
     require_gpu(library)
     with files.reading(onnx_path):
         graph = onnx_path.read_bytes()
-    model = _read(graph, onnx_path)
-    float_type = _check_contract(model, card, onnx_path)
+    model = _load(graph, onnx_path)
     _check_blocks(model, onnx_path)
     if choice:
         add_choice(model.graph, card)
     profiles = [(1, 1, 1)] if most == 1 else [(1, 1, 1), batch]
     compiler = _Compiler(library, onnx_path)
     with library.listening(log):
-        compiler.parse(model.SerializeToString())
+        float_type = compiler.parse(model.SerializeToString(), card)
         memory = compiler.build(profiles, progress)
     files.write_atomically(out, lambda file: file.write(memory))
     header = parse_header(bytes(memoryview(memory)[:64]), out)
@@ -145,28 +137,11 @@ def require_gpu(library: Library) -> None:
         )
 
 
-def _read(graph: bytes, path: Path) -> onnx.ModelProto:
+def _load(graph: bytes, path: Path) -> onnx.ModelProto:
     try:
         return onnx.load_model_from_string(graph)
     except Exception as error:  # protobuf's own class, which is no part of onnx's interface
         raise ContractError(f"{path} is damaged: not an ONNX file; run `p2 export` again") from error
-
-
-def _check_contract(model: onnx.ModelProto, card: Card, path: Path) -> str:
-    """Make sure that a graph is the step of this model, and return the type of its states."""
-    found = {}
-    for value in (*model.graph.input, *model.graph.output):
-        tensor = value.type.tensor_type
-        shape = tuple(dimension.dim_value for dimension in tensor.shape.dim)
-        found[value.name] = (_TYPES.get(tensor.elem_type, "?"), shape[1:])
-    kind = found.get("h_00_in", ("",))[0]
-    float_type = next((name for name, trt_name in FLOAT_TYPES.items() if trt_name == kind), "float32")
-    breach = contract_breach(card, float_type, found)
-    if breach:
-        raise ContractError(
-            f"{path} breaks the step contract (tensor {breach}): export the checkpoint again with `p2 export`"
-        )
-    return float_type
 
 
 def _check_blocks(model: onnx.ModelProto, path: Path) -> None:
@@ -216,12 +191,24 @@ class _Compiler:
             "portable": library.flavour != TENSORRT,
         }
 
-    def parse(self, graph: bytes) -> None:
-        """Read an encoded ONNX graph."""
+    def parse(self, graph: bytes, card: Card) -> str:
+        """Read an ONNX graph, check it against the contract, and return the type of its states."""
         parser = self._library.trt.OnnxParser(self._network, self._library.logger)
         if not parser.parse(graph):
             reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
             raise self._refused("read the graph", " ".join(reasons[0].split()) if reasons else None)
+        tensors = [self._network.get_input(index) for index in range(self._network.num_inputs)]
+        tensors += [self._network.get_output(index) for index in range(self._network.num_outputs)]
+        found = {tensor.name: (tensor.dtype.name, tuple(tensor.shape)[1:]) for tensor in tensors}
+        kind = found.get("h_00_in", ("",))[0]
+        float_type = next((name for name, trt_name in FLOAT_TYPES.items() if trt_name == kind), "float32")
+        breach = contract_breach(card, float_type, found)
+        if breach:
+            raise ContractError(
+                f"{self._path} breaks the step contract (tensor {breach}): export the checkpoint again with"
+                " `p2 export`"
+            )
+        return float_type
 
     def build(self, profiles: list[Profile], progress: Progress | None) -> Any:
         """Compile for these batches and return the plan, an object that holds the bytes."""

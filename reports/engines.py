@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..runtime.locate import locate
 from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, UsageError
 
+BACKENDS = ("eager", "cuda-graph")
 
-def open_engine(name: str | Path, threads: int | None = None) -> Engine:
+
+def open_engine(name: str | Path, threads: int | None = None, backend: str | None = None) -> Engine:
     """The engine that a name or path means: a checkpoint folder, a .onnx or a .plan.
 
     Args:
         name: as given to ``--engine``; `runtime.locate.locate` says where it is looked for.
         threads: processor threads, None to let the engine choose.
+        backend: what runs a checkpoint, one of `BACKENDS`; None is ``eager``.
 
     Raises:
-        UsageError: threads for a plan, which runs on the GPU.
+        UsageError: threads for what runs on the GPU, no such backend, or one for an exported engine.
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
     """
+    if backend is not None and backend not in BACKENDS:
+        raise UsageError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     path, kind = locate(str(name))
+    if backend is not None and kind != "checkpoint":
+        raise UsageError(f"--backend {backend} runs a checkpoint folder, and {name} is a {path.suffix} file")
     if kind == "onnx":
         from ..runtime.onnx_engine import open_onnx
 
@@ -31,6 +40,14 @@ def open_engine(name: str | Path, threads: int | None = None) -> Engine:
         if threads is not None:
             raise UsageError("--threads is for engines on the processor; a plan runs on the GPU")
         return open_plan(path, asked=str(name))
+    if backend == "cuda-graph":
+        if threads is not None:
+            raise UsageError(
+                "--threads is for engines on the processor; --backend cuda-graph runs on the GPU"
+            )
+        with _needing_torch():
+            from ..export.cuda_graph import open_cuda_graph
+        return open_cuda_graph(path)
     return open_checkpoint(path, threads)
 
 
@@ -40,15 +57,21 @@ def open_checkpoint(path: Path, threads: int | None = None) -> Engine:
     Raises:
         BackendMissing: PyTorch is not installed.
     """
-    try:
+    with _needing_torch():
         from ..trainer.eager import open_checkpoint as open_eager
-    except ModuleNotFoundError as error:
-        raise BackendMissing(
-            f"running a checkpoint needs PyTorch ({error.name} is not installed): pip install 'p2[train]',"
-            " or run an exported .onnx, which does not"
-        ) from error
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
     return open_eager(path)
+
+
+@contextlib.contextmanager
+def _needing_torch() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise BackendMissing(
+            f"running a checkpoint needs PyTorch ({error.name} is not installed): pip install 'p2[train]',"
+            " or run an exported .onnx, which does not"
+        ) from error

@@ -112,7 +112,7 @@ def installed(flavour: Flavour) -> bool:
 
 
 def cuda_of(flavour: Flavour) -> int | None:
-    """The major version of CUDA that the installed build of a library is made for, where its package tells."""
+    """The major version of CUDA that the installed library is built for, where its package tells."""
     for major in (13, 12, 11):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             importlib.metadata.version(f"{flavour.name}-cu{major}")

@@ -29,7 +29,6 @@ from p2.spec.card import Card
 from p2.spec.nvidia import Library
 from p2.spec.plan import FLAVOURS, PlanHeader, Sidecar
 
-
 # What may be called while a stream is captured: not one of these waits or allocates.
 _RECORDABLE = {
     "cudaStreamEndCapture",

@@ -147,9 +147,7 @@ def test_capture_leaves_every_state_as_it_was(bench, numpy_model):
             model.step(model_state, np.array([token]))
         noise = noise_for(1, 8, b.engine.card.vocab, Sampling())
         written = b.engine.decode(one, np.array([7]), noise, Sampling())
-        np.testing.assert_array_equal(
-            written, expected(model, model_state, np.array([7]), noise, Sampling())
-        )
+        np.testing.assert_array_equal(written, expected(model, model_state, np.array([7]), noise, Sampling()))
         assert_state(b.engine, one, model_state)
 
 
@@ -173,7 +171,7 @@ def test_a_step_that_cannot_be_recorded_is_one_sentence_and_the_stream_goes_on(b
         return begin(stream, mode)
 
     b.cuda.cudaStreamBeginCapture = refuse
-    with pytest.raises(P2Error, match="could not run a step .*enqueueV3: Error Code 3"):
+    with pytest.raises(P2Error, match=r"could not run a step .*enqueueV3: Error Code 3"):
         b.engine.decode(state, np.array([3]), noise, Sampling())
     b.trt.refuses.clear()
     assert b.cuda.recording is None
