@@ -34,6 +34,8 @@ class Limits:
 LIMITS = {
     "float32": Limits(relative=1e-4, kl=1e-8),
     "float16": Limits(relative=2e-2, kl=1e-3),
+    "bfloat16": Limits(relative=5e-2, kl=5e-3),
+    "float8": Limits(relative=2e-1, kl=3e-2),
     "int8": Limits(relative=5e-2, kl=5e-3),
     "int4": Limits(relative=0.4, kl=1e-1),
 }
