@@ -1,7 +1,8 @@
 """Weight-only quantisation inside the graph: DequantizeLinear in front of every MatMul.
 
-Symmetric. float8 is E4M3: 4 significant bits at every size from 2^-6 to 448, a scale for each output. With 8 bits every output has one float32 scale; with 4 bits each run of up to 128 weights of
-an output has one (`spec.card.block_for`), and the output layer keeps 8 bits (`spec.card.weight_bits`).
+Symmetric. With 8 bits every output has one float32 scale; float8 is E4M3 and has 4 significant bits at every
+size from 2^-6 to 448 of them. With 4 bits each run of up to 128 weights of an output has a scale
+(`spec.card.block_for`), and the output layer keeps 8 bits (`spec.card.weight_bits`).
 Standard operators (opset 21), so ONNX Runtime, TensorRT and TensorRT-RTX all read the same file. The
 folded table and the biases stay in float: a step reads one row of them.
 

@@ -3,7 +3,7 @@
 What an exported step says with MatMul (and DequantizeLinear) becomes, by the kind of its weights,
 
 - float: Gemm, which adds its third operand for free; a product of several inputs is a chain of them,
-  so nothing has to be concatenated. Shorter floats are widened once, at load: x86 has no float16 arithmetic in
+  so nothing has to be concatenated. Shorter floats are widened once, at load: x86 has no such arithmetic in
   ONNX Runtime, and a Cast around every operator is 4 times slower;
 - 8 bits, a scale for each output: MatMulIntegerToFloat. The states of all three cells lie in [-1, 1], so
   their 8 bits need no measuring: the step is 1/127, everywhere. Sums of integers are exact, so a text

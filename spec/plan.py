@@ -9,7 +9,7 @@ enough to refuse a plan that cannot run here before any library is asked to load
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,12 @@ FLOAT_TYPES = {"float32": "FLOAT", "float16": "HALF"}
 
 # What a TensorRT-RTX plan runs on unless it was built for something else: the library's own default.
 RTX_CAPABILITIES = ((8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+
+# Compute capabilities by bit of the mask that TensorRT-RTX 1.7 writes into a plan's header (found by building
+# for one after the other; the next release may do otherwise).
+_TARGETS = {0: "sm75", 1: "sm80", 2: "sm86", 3: "sm89", 4: "sm120", 5: "sm121"}
+_TARGETS_VERSION = (1, 7)
+_TARGETS_AT = 32
 
 Profile = tuple[int, int, int]
 
@@ -64,10 +70,12 @@ class PlanHeader:
         flavour: ``tensorrt`` or ``tensorrt-rtx``.
         version: of the library that built it, ``major.minor.patch.build``; only the same version
             runs it.
+        targets: compute capabilities it was built for (``sm89``), where the header tells.
     """
 
     flavour: str
     version: str
+    targets: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f"{FLAVOURS[self.flavour].title} {self.version}"
@@ -87,7 +95,7 @@ def read_header(path: Path) -> PlanHeader:
         P2Error: it cannot be read.
     """
     with files.reading(path), path.open("rb") as file:
-        return parse_header(file.read(_HEADER_BYTES), path)
+        return parse_header(file.read(64), path)
 
 
 def parse_header(data: bytes, path: Path) -> PlanHeader:
@@ -108,7 +116,44 @@ def parse_header(data: bytes, path: Path) -> PlanHeader:
     if len(data) < _HEADER_BYTES:
         raise ContractError(f"{path} is cut off: only {len(data)} bytes are left of it; {_AGAIN}")
     version = ".".join(str(byte) for byte in data[_VERSION_AT:_HEADER_BYTES])
-    return PlanHeader(name, version)
+    return PlanHeader(name, version, _targets(name, data))
+
+
+def _targets(flavour: str, data: bytes) -> tuple[str, ...]:
+    known = flavour == TENSORRT_RTX.name and tuple(data[_VERSION_AT : _VERSION_AT + 2]) == _TARGETS_VERSION
+    if not known or len(data) < _TARGETS_AT + 4:
+        return ()
+    mask = int.from_bytes(data[_TARGETS_AT : _TARGETS_AT + 4], "little")
+    return tuple(name for bit, name in _TARGETS.items() if mask >> bit & 1)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One line of the builder's list of what a step runs.
+
+    Attributes:
+        name: TensorRT's name for it.
+        kind: TensorRT's type: ``kgen``, ``gemm``, ``runtime_fusion``, ...
+        operators: the ONNX operators in it, as far as the builder tells.
+    """
+
+    name: str
+    kind: str
+    operators: tuple[str, ...] = ()
+
+    @property
+    def is_kernel(self) -> bool:
+        """Whether the GPU launches something for it: shapes, jumps and constants are none."""
+        return self.kind.lower() not in _NO_KERNELS
+
+    @property
+    def profile(self) -> int:
+        """Which of the engine's compiled graphs it belongs to (``_myl1_`` in its name), from 0."""
+        found = re.search(r"_myl(\d+)_\d+$", self.name)
+        return int(found[1]) if found else 0
+
+
+_NO_KERNELS = {"shape_call", "cjmp", "jmp", "constant", "noop", "signal", "wait"}
 
 
 @dataclass(frozen=True)
@@ -127,6 +172,9 @@ class Sidecar:
         profiles: smallest, usual and largest batch of each optimization profile.
         settings: what the builder was told.
         built: when, ISO 8601 in UTC.
+        targets: compute capabilities that the plan was built for (``sm89``); none says: for the GPU of the
+            machine that built it.
+        layers: what the builder's log lists, profile after profile; empty if it listed nothing.
     """
 
     card: Card
@@ -139,11 +187,18 @@ class Sidecar:
     profiles: tuple[Profile, ...]
     settings: dict[str, Any]
     built: str
+    targets: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def kernels(self) -> int:
+        """Kernels of one step at batch 1, the first profile; 0 where the builder listed no layers."""
+        return sum(layer.is_kernel and layer.profile == 0 for layer in self.layers)
 
     @property
     def header(self) -> PlanHeader:
         """The header that the plan must have."""
-        return PlanHeader(self.flavour, self.version)
+        return PlanHeader(self.flavour, self.version, self.targets)
 
     def check(self, path: Path, size: int, sha256: str) -> None:
         """Make sure that this sidecar describes the plan at `path`.
@@ -194,6 +249,11 @@ class Sidecar:
                 plan_bytes=int(data["plan_bytes"]),
                 profiles=profiles,
                 settings=dict(data["settings"]),
+                targets=tuple(map(str, data.get("targets", ()))),
+                layers=tuple(
+                    Layer(str(one["name"]), str(one["kind"]), tuple(map(str, one["operators"])))
+                    for one in data.get("layers", ())
+                ),
                 **{name: str(data[name]) for name in _TEXTS},
             )
         except (KeyError, TypeError, ValueError) as error:
