@@ -10,6 +10,7 @@ for each row, so a plan for those keeps its MatMuls.
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
@@ -61,9 +62,9 @@ class _Rewriter:
         """The contract's name of the weights that a node multiplies by, or the empty string."""
         if node.op_type != "MatMul":
             return ""
-        name = node.input[1]
+        name = str(node.input[1])
         if name in self._scaled:
-            return self._scaled[name].input[0].removesuffix("_q")
+            return str(self._scaled[name].input[0]).removesuffix("_q")
         return name if name in self._constants else ""
 
     def _make(self, operator: str, inputs: list[str], outputs: list[str], **attributes: object) -> str:
@@ -74,7 +75,7 @@ class _Rewriter:
     def _axis(self, number: int) -> str:
         return self._constant(f"axis_{number}", np.array([number], np.int64))
 
-    def _constant(self, name: str, array: np.ndarray) -> str:  # type: ignore[type-arg]
+    def _constant(self, name: str, array: npt.NDArray[np.generic]) -> str:
         self._constants[name] = numpy_helper.from_array(array, name)
         return name
 

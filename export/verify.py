@@ -104,4 +104,5 @@ def _runnable(data: bytes) -> bytes:
         nodes.append(helper.make_node("Cast", wide[2:], [out], to=TensorProto.BFLOAT16))
     del model.graph.node[:]
     model.graph.node.extend(nodes)
-    return model.SerializeToString()
+    encoded: bytes = model.SerializeToString()
+    return encoded

@@ -144,7 +144,7 @@ def _print_rows(rows: dict[str, str], console: Console) -> None:
 def _show_kernels(found: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
-    from ..spec.plan import Layer
+    from ..spec.layers import Layer
 
     if found["kind"] != "plan":
         raise UsageError(f"--layers is for a .plan: {found['file']} has not been compiled")

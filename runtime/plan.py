@@ -12,6 +12,7 @@ from ..spec.plan import (
     FLAVOURS,
     PlanHeader,
     Sidecar,
+    is_later,
     read_header,
     read_sidecar,
     same_version,
@@ -69,8 +70,14 @@ def read_plan(path: Path) -> Plan:
     return Plan(path, header, sidecar, data)
 
 
-def library_for(path: Path, header: PlanHeader) -> nvidia.Library:
+def library_for(path: Path, header: PlanHeader, compatible: bool = False) -> nvidia.Library:
     """The installed library that runs a plan; only the version that built it does.
+
+    Args:
+        path: the plan, for error messages.
+        header: its header.
+        compatible: whether it was built for later versions as well (`--version-compatible`): those of the
+            same major version run it too.
 
     Raises:
         BackendMissing: it is not installed, or another version is, or it does not load; the
@@ -84,7 +91,8 @@ def library_for(path: Path, header: PlanHeader) -> nvidia.Library:
         again = "run `p2 export` again to build a plan for that, or " if others else ""
         raise BackendMissing(f"{path} is a plan for {header}, and {here} installed here: {again}{remedy}")
     library = nvidia.library(flavour)
-    if not same_version(library.version, header.version):
+    later = compatible and is_later(library.version, header.version)
+    if not later and not same_version(library.version, header.version):
         raise BackendMissing(
             f"{path} was built by {header}, and {library} is installed here; a plan runs only on the version"
             f" that built it: run `p2 export` again, or {remedy}"

@@ -16,6 +16,7 @@ from typing import Any
 from . import files
 from .card import Card
 from .errors import ContractError, P2Error
+from .layers import Layer
 
 SIDECAR_VERSION = 1
 
@@ -87,6 +88,12 @@ def same_version(one: str, other: str) -> bool:
     return all(int(a) == int(b) for a, b in zip(*numbers, strict=False))
 
 
+def is_later(one: str, other: str) -> bool:
+    """Whether version `one` is of the same major version as `other`, and later."""
+    mine, built = (tuple(map(int, re.findall(r"\d+", version)[:4])) for version in (one, other))
+    return mine[0] == built[0] and mine > built
+
+
 def read_header(path: Path) -> PlanHeader:
     """Read the header of a plan.
 
@@ -128,35 +135,6 @@ def _targets(flavour: str, data: bytes) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True)
-class Layer:
-    """One line of the builder's list of what a step runs.
-
-    Attributes:
-        name: TensorRT's name for it.
-        kind: TensorRT's type: ``kgen``, ``gemm``, ``runtime_fusion``, ...
-        operators: the ONNX operators in it, as far as the builder tells.
-    """
-
-    name: str
-    kind: str
-    operators: tuple[str, ...] = ()
-
-    @property
-    def is_kernel(self) -> bool:
-        """Whether the GPU launches something for it: shapes, jumps and constants are none."""
-        return self.kind.lower() not in _NO_KERNELS
-
-    @property
-    def profile(self) -> int:
-        """Which of the engine's compiled graphs it belongs to (``_myl1_`` in its name), from 0."""
-        found = re.search(r"_myl(\d+)_\d+$", self.name)
-        return int(found[1]) if found else 0
-
-
-_NO_KERNELS = {"shape_call", "cjmp", "jmp", "constant", "noop", "signal", "wait"}
-
-
-@dataclass(frozen=True)
 class Sidecar:
     """What p2 knows about a plan.
 
@@ -194,6 +172,11 @@ class Sidecar:
     def kernels(self) -> int:
         """Kernels of one step at batch 1, the first profile; 0 where the builder listed no layers."""
         return sum(layer.is_kernel and layer.profile == 0 for layer in self.layers)
+
+    @property
+    def version_compatible(self) -> bool:
+        """Whether later versions of the library run the plan as well."""
+        return bool(self.settings.get("version_compatible"))
 
     @property
     def header(self) -> PlanHeader:

@@ -13,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from p2.export.builder import available, build_plan
+from p2.export.targets import Options
 from p2.spec import nvidia
 from p2.spec.card import PRECISIONS, Card
 from p2.spec.errors import BackendMissing, ContractError, P2Error, UsageError
@@ -366,3 +367,167 @@ def test_a_build_needs_no_torch(step, tmp_path):
     command = [sys.executable, "-c", code, json.dumps(card.to_dict()), path, tmp_path / "a.plan"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.stdout == f"{read_header(tmp_path / 'a.plan')}\n", run.stderr
+
+
+class Flags:
+    """Enumerations of TensorRT, each member a number."""
+
+    STRONGLY_TYPED, TF32, VERSION_COMPATIBLE, DETAILED, AMPERE_PLUS = range(5)
+
+
+class FakeCache:
+    def __init__(self, data):
+        self.data = data
+
+    def serialize(self):
+        return self.data + b"+"
+
+
+class FakeConfig:
+    """Remembers what a builder was told; refuses a timing cache of another GPU."""
+
+    last = None
+
+    def __init__(self):
+        FakeConfig.last = self
+        self.flags, self.cache, self.hardware_compatibility_level = set(), None, None
+        self.profiling_verbosity = helper  # replaced by the builder; needs a name only
+
+    def clear_flag(self, flag):
+        self.flags.discard(flag)
+
+    def set_flag(self, flag):
+        self.flags.add(flag)
+
+    def get_flag(self, flag):
+        return flag in self.flags
+
+    def create_timing_cache(self, data):
+        return FakeCache(data)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert not ignore_mismatch
+        if cache.data.startswith(b"another GPU"):
+            return False
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self):
+        return self.cache
+
+    def add_optimization_profile(self, profile):
+        self.profile = profile
+
+
+class FakeNetwork:
+    """The tensors of a parsed step, as TensorRT describes them."""
+
+    def __init__(self):
+        self.ins, self.outs = [], []
+
+    num_inputs = property(lambda self: len(self.ins))
+    num_outputs = property(lambda self: len(self.outs))
+
+    def get_flag(self, flag):
+        return True
+
+    def get_input(self, index):
+        return self.ins[index]
+
+    def get_output(self, index):
+        return self.outs[index]
+
+
+class FakeTensor:
+    def __init__(self, value):
+        kinds = {TensorProto.FLOAT: "FLOAT", TensorProto.FLOAT16: "HALF", TensorProto.INT64: "INT64"}
+        self.name = value.name
+        self.dtype = type("dtype", (), {"name": kinds[value.type.tensor_type.elem_type]})
+        self.shape = tuple(dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim)
+
+
+class FakeTensorRT(NoBuilder):
+    """A TensorRT that builds: enough of 10.x to see what it is asked for."""
+
+    NetworkDefinitionCreationFlag = BuilderFlag = HardwareCompatibilityLevel = Flags
+
+    class ProfilingVerbosity:
+        DETAILED = type("verbosity", (), {"name": "DETAILED"})
+
+    class Builder:
+        def __init__(self, logger):
+            self.logger = logger
+
+        def create_network(self, flags):
+            return FakeNetwork()
+
+        def create_builder_config(self):
+            return FakeConfig()
+
+        def create_optimization_profile(self):
+            return type("profile", (), {"set_shape": lambda *_: None})()
+
+        def build_serialized_network(self, network, config):
+            listing = "Engine Layer Information:\nLayer(kgen): a_myl0_0, Tactic: 0x1, x -> y\n"
+            self.logger.log(4, listing + "Layer(gemm): b_myl0_1, Tactic: 0x2, y -> z\n")
+            return memoryview(b"ftrt" + bytes(20) + bytes([10, 13, 3, 9]) + bytes(40))
+
+    class OnnxParser:
+        def __init__(self, network, logger):
+            self.network = network
+
+        def parse(self, data):
+            graph = onnx.load_model_from_string(data).graph
+            self.network.ins = [FakeTensor(value) for value in graph.input]
+            self.network.outs = [FakeTensor(value) for value in graph.output]
+            return True
+
+
+@pytest.fixture
+def tensorrt(monkeypatch, tmp_path):
+    """TensorRT 10 on a GPU, both played, and a cache folder of its own."""
+    library = nvidia.Library(TENSORRT, FakeTensorRT)
+    monkeypatch.setattr(nvidia, "library", lambda flavour: library)
+    monkeypatch.setattr(nvidia, "gpus", lambda: GPUS)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/p2/tensorrt-10.13.3.9/timing-nvidia-test.bin"
+
+
+def test_tensorrt_keeps_what_it_measured(tensorrt, step, tmp_path):
+    path, card = step()
+    for expected in (b"+", b"++"):
+        build_plan(path, card, tmp_path / "a.plan", engine="tensorrt")
+        assert tensorrt.read_bytes() == expected
+    tensorrt.write_bytes(b"another GPU")
+    build_plan(path, card, tmp_path / "a.plan", engine="tensorrt")
+    assert tensorrt.read_bytes() == b"+"
+
+
+def test_compatibility_is_asked_for_and_written_down(tensorrt, step, tmp_path):
+    path, card = step()
+    out = tmp_path / "a.plan"
+    build_plan(path, card, out, engine="tensorrt")
+    assert FakeConfig.last.flags == set()
+    assert read_sidecar(out).settings["version_compatible"] is False
+    assert read_sidecar(out).targets == ()
+    assert read_sidecar(out).kernels == 2  # from the list in the older style
+    options = Options(version_compatible=True, hardware_compatible=True)
+    build_plan(path, card, out, engine="tensorrt", options=options)
+    assert FakeConfig.last.flags == {Flags.VERSION_COMPATIBLE}
+    assert FakeConfig.last.hardware_compatibility_level == Flags.AMPERE_PLUS
+    settings = read_sidecar(out).settings
+    assert settings["version_compatible"]
+    assert settings["hardware_compatible"]
+    assert not settings["portable"]
+
+
+def test_tensorrt_has_no_targets_and_old_gpus_no_float8(tensorrt, step, tmp_path, monkeypatch):
+    path, card = step()
+    with pytest.raises(UsageError, match="--target is for TensorRT-RTX"):
+        build_plan(path, card, tmp_path / "a.plan", engine="tensorrt", options=Options(("sm89",)))
+    path, card = step("float8")
+    build_plan(path, card, tmp_path / "a.plan", engine="tensorrt")
+    old = nvidia.Gpus((nvidia.Gpu("NVIDIA Old", (8, 6), 1 << 30),))
+    monkeypatch.setattr(nvidia, "gpus", lambda: old)
+    with pytest.raises(P2Error, match=r"float8 needs .* and the NVIDIA Old has 8\.6"):
+        build_plan(path, card, tmp_path / "a.plan", engine="tensorrt")
