@@ -247,7 +247,7 @@ def _filtered(logits: Tensor, filters: Tensor) -> Tensor:
         logits: float32 ``[batch, vocab]``.
         filters: float32 ``[batch, 4]``, rows of `spec.choice.filter_row`.
     """
-    tau, top_k, top_p, min_p = filters.split(1, dim=1)
+    tau, top_k, top_p, min_p = torch.split(filters, 1, dim=1)
     ordered = logits.sort(dim=1, descending=True).values
     weights = torch.exp((ordered - ordered[:, :1]) * tau)
     in_top_k = torch.arange(logits.shape[1], device=logits.device) < top_k
@@ -286,10 +286,8 @@ def open_cuda_graph(path: Path) -> CudaGraphEngine:
 
 def _captured(body: Body) -> Body:
     """The kernels of a function as a CUDA graph."""
-    stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph, stream=stream):
+    with torch.cuda.graph(graph):  # on a stream of its own: nothing can be captured from the default one
         body()
     torch.cuda.synchronize()
     replay: Body = graph.replay

@@ -56,6 +56,8 @@ class CompiledStep:
         self._library = library
         self._contexts: dict[int, Context] = {}
         self._runtime = library.trt.Runtime(library.logger)
+        if plan.sidecar.version_compatible:  # such a plan carries the runtime of the version that built it
+            self._runtime.engine_host_code_allowed = True
         self._engine = self._load(plan.data, gpu)
         self._card = plan.sidecar.card
         self.float_type = np.dtype(plan.sidecar.float_type)

@@ -117,7 +117,7 @@ class Device:
         self._call("finish its work", self._cuda.cudaStreamSynchronize(self._stream))
         self._uploading.clear()
 
-    def capture(self, enqueue: Callable[[], None]) -> int:
+    def capture(self, enqueue: Callable[[], object]) -> int:
         """Record what `enqueue` puts into the stream, without running it; a number for `launch`.
 
         All addresses are frozen. Nothing may be allocated, uploaded, downloaded or waited for inside.

@@ -10,10 +10,9 @@ from ..spec import files, nvidia
 from ..spec.errors import BackendMissing, ContractError
 from ..spec.plan import (
     FLAVOURS,
-    RTX_CAPABILITIES,
-    TENSORRT_RTX,
     PlanHeader,
     Sidecar,
+    is_later,
     read_header,
     read_sidecar,
     same_version,
@@ -87,17 +86,23 @@ def check_gpu(path: Path, sidecar: Sidecar, gpus: nvidia.Gpus) -> None:
             f" {flavour.title} installed here is built for CUDA {needed}: update the driver, or run the"
             " .onnx file"
         )
-    if flavour == TENSORRT_RTX and gpu.capability not in RTX_CAPABILITIES:
-        major, minor = gpu.capability
-        known = ", ".join(f"{major}.{minor}" for major, minor in RTX_CAPABILITIES)
+    major, minor = gpu.capability
+    if sidecar.targets and f"sm{major}{minor}" not in sidecar.targets:
+        known = ", ".join(f"{name[2:-1]}.{name[-1]}" for name in sidecar.targets)
         raise BackendMissing(
             f"{path} does not run on the {gpu.name}: it has compute capability {major}.{minor}, and"
             f" the plan is for {known}: run the checkpoint with `--backend cuda-graph`, or the .onnx file"
         )
 
 
-def library_for(path: Path, header: PlanHeader) -> nvidia.Library:
+def library_for(path: Path, header: PlanHeader, compatible: bool = False) -> nvidia.Library:
     """The installed library that runs a plan; only the version that built it does.
+
+    Args:
+        path: the plan, for error messages.
+        header: its header.
+        compatible: whether it was built for later versions as well (`--version-compatible`): those of the
+            same major version run it too.
 
     Raises:
         BackendMissing: it is not installed, or another version is, or it does not load; the
@@ -111,7 +116,8 @@ def library_for(path: Path, header: PlanHeader) -> nvidia.Library:
         again = "run `p2 export` again to build a plan for that, or " if others else ""
         raise BackendMissing(f"{path} is a plan for {header}, and {here} installed here: {again}{remedy}")
     library = nvidia.library(flavour)
-    if not same_version(library.version, header.version):
+    later = compatible and is_later(library.version, header.version)
+    if not later and not same_version(library.version, header.version):
         raise BackendMissing(
             f"{path} was built by {header}, and {library} is installed here; a plan runs only on the version"
             f" that built it: run `p2 export` again, or {remedy}"

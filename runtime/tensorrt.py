@@ -57,7 +57,7 @@ def open_plan(path: Path, asked: str | None = None, *, step_by_step: bool = Fals
     gpus = nvidia.gpus()
     if not gpus.devices and not any(map(nvidia.installed, FLAVOURS.values())):
         raise _no_gpu(path, asked)  # installing TensorRT would not be enough
-    library = library_for(path, plan.header)
+    library = library_for(path, plan.header, plan.sidecar.version_compatible)
     if not gpus.devices:
         raise _no_gpu(path, asked)
     check_gpu(path, plan.sidecar, gpus)

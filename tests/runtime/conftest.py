@@ -405,6 +405,7 @@ def make_plan(
     sidecar = Sidecar(
         card, flavour, version, "0" * 64, hashlib.sha256(data).hexdigest(), len(data), float_type,
         ((1, 1, 1), (1, 4, 8)), {"tf32": False}, "2024-05-01T12:00:00+00:00",
+        ("sm80", "sm86", "sm89", "sm120", "sm121") if flavour == "tensorrt-rtx" else (),
     )  # fmt: skip
     return Plan(Path("charlm.plan"), PlanHeader(flavour, version), sidecar, data)
 

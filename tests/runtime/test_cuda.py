@@ -192,8 +192,7 @@ def test_the_real_bindings_answer_without_a_gpu():
     if nvidia.gpus().devices:
         pytest.skip("this machine has an NVIDIA GPU")
     code = (
-        "from p2.runtime.cuda import Device\n"
-        "try: Device()\nexcept Exception as e: print(type(e).__name__, e)"
+        "from p2.runtime.cuda import Device\ntry: Device()\nexcept Exception as e: print(type(e).__name__, e)"
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....spec.card import PRECISIONS
+from ....spec.card import CPU_PRECISIONS, PRECISIONS
 from ....spec.errors import UsageError
 from ..contender import Contender, Model
 from .cuda import CudaEager, CudaGraph, OrtCuda, P2TensorRT
@@ -17,7 +17,7 @@ from .torch_modules import TorchEager
 def contenders() -> list[Contender]:
     """One of each: p2 first, then its peers, then those that need a GPU."""
     return [
-        *(P2Onnx(precision) for precision in PRECISIONS),
+        *(P2Onnx(precision) for precision in CPU_PRECISIONS),
         TorchEager(),
         TorchCell(),
         TorchCompile(),
