@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .onnx_engine import OnnxEngine
 
 AUTO, NATIVE, ONNXRUNTIME = "auto", "native", "onnxruntime"
-BACKENDS = (AUTO, NATIVE, ONNXRUNTIME)
+STEP_BACKENDS = (NATIVE, ONNXRUNTIME)
 
 
 def open_step_engine(
@@ -26,14 +26,14 @@ def open_step_engine(
     Args:
         path: of the .onnx file.
         threads: processor threads; None measures what is best.
-        backend: one of `BACKENDS`; ``auto`` takes the compiled decoder where it can run the step.
+        backend: one of `STEP_BACKENDS`, or `AUTO`, which takes the compiled decoder where it can run the step.
 
     Raises:
         UsageError: no such backend.
         P2Error: the file cannot be read, breaks the contract, or the backend cannot run it here.
     """
-    if backend not in BACKENDS:
-        raise UsageError(f"--backend must be one of {', '.join(BACKENDS)}, not {backend!r}")
+    if backend not in (AUTO, *STEP_BACKENDS):
+        raise UsageError(f"a .onnx file is run by {' or '.join(STEP_BACKENDS)}, not by {backend!r}")
     step = open_step(path)
     if backend != ONNXRUNTIME:
         from .native.engine import NativeEngine, why_not

@@ -84,5 +84,5 @@ def test_a_decoder_compiled_from_another_version_is_left_alone(monkeypatch):
 
 
 def test_no_such_backend(write_step, card_of):
-    with pytest.raises(UsageError, match="--backend must be one of auto, native, onnxruntime, not 'fast'"):
+    with pytest.raises(UsageError, match="run by native or onnxruntime, not by 'fast'"):
         open_step_engine(write_step(card_of()), 1, "fast")

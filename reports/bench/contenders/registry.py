@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....spec.card import PRECISIONS
+from ....spec.card import CPU_PRECISIONS, PRECISIONS
 from ....spec.errors import UsageError
 from ..contender import Contender, Model
 from .cuda import CudaEager, CudaGraph, OrtCuda, P2TensorRT
@@ -17,8 +17,8 @@ from .torch_modules import TorchEager
 def contenders() -> list[Contender]:
     """One of each: p2 first, then its peers, then those that need a GPU."""
     return [
-        *(P2Onnx(precision) for precision in PRECISIONS),
-        *(P2OnnxRuntime(precision) for precision in PRECISIONS if precision != "float16"),
+        *(P2Onnx(precision) for precision in CPU_PRECISIONS),
+        *(P2OnnxRuntime(precision) for precision in CPU_PRECISIONS if precision != "float16"),
         TorchEager(),
         TorchCell(),
         TorchCompile(),
