@@ -14,6 +14,7 @@ from ..spec.card import Card
 from ..spec.errors import BackendMissing, ContractError, P2Error, UsageError
 from ..spec.nvidia import Library
 from ..spec.plan import TENSORRT_RTX, Profile, contract_breach
+from .kernel_cache import KernelCache
 from .plan import Plan
 
 # tensorrt_rtx.EngineInvalidityDiagnostics: the second answer of get_engine_validity is a sum of these.
@@ -52,6 +53,7 @@ class CompiledStep:
         self._path = plan.path
         self._library = library
         self._contexts: dict[int, _Context] = {}
+        self._kernels = KernelCache(library, gpu)
         self._runtime = library.trt.Runtime(library.logger)
         if plan.sidecar.version_compatible:  # such a plan carries the runtime of the version that built it
             self._runtime.engine_host_code_allowed = True
@@ -96,6 +98,7 @@ class CompiledStep:
 
     def close(self) -> None:
         """Let go of everything; TensorRT wants contexts gone before engines, engines before runtimes."""
+        self._kernels.save()
         self._contexts.clear()
         self._engine = None
         self._runtime = None
@@ -143,7 +146,7 @@ class CompiledStep:
             return context
         with self._library.listening():
             if context is None:
-                handle = self._engine.create_execution_context()
+                handle = self._new_handle()
                 if handle is None or not handle.set_optimization_profile_async(profile, stream):
                     raise self._failed("prepare to run")
                 context = self._contexts[profile] = _Context(handle)
@@ -154,6 +157,13 @@ class CompiledStep:
                 raise self._failed(f"take a batch of {batch}")
             context.batch = batch
         return context
+
+    def _new_handle(self) -> Any:
+        if self._library.flavour != TENSORRT_RTX:
+            return self._engine.create_execution_context()
+        config = self._engine.create_runtime_config()
+        self._kernels.attach(config)
+        return self._engine.create_execution_context(config)
 
     def _failed(self, task: str) -> P2Error:
         return P2Error(f"{self._library} could not {task} ({self._path}): {self._library.reason()}")
