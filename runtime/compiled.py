@@ -16,6 +16,7 @@ from ..spec.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE
 from ..spec.errors import BackendMissing, ContractError, P2Error, UsageError
 from ..spec.nvidia import Library
 from ..spec.plan import TENSORRT_RTX, Profile, contract_breach
+from .kernel_cache import KernelCache
 from .plan import Plan
 
 # tensorrt_rtx.EngineInvalidityDiagnostics: the second answer of get_engine_validity is a sum of these.
@@ -55,6 +56,7 @@ class CompiledStep:
         self._path = plan.path
         self._library = library
         self._contexts: dict[int, Context] = {}
+        self._kernels = KernelCache(library, gpu)
         self._runtime = library.trt.Runtime(library.logger)
         if plan.sidecar.version_compatible:  # such a plan carries the runtime of the version that built it
             self._runtime.engine_host_code_allowed = True
@@ -111,6 +113,7 @@ class CompiledStep:
 
     def close(self) -> None:
         """Let go of everything; TensorRT wants contexts gone before engines, engines before runtimes."""
+        self._kernels.save()
         self._contexts.clear()
         self._engine = None
         self._runtime = None
@@ -157,12 +160,14 @@ class CompiledStep:
 
     def new_handle(self, profile: int, stream: int, for_graph: bool) -> Any:
         """An execution context of TensorRT on one of the profiles, or None."""
-        if for_graph and self._library.flavour == TENSORRT_RTX:
-            # Otherwise it runs a slower fallback until a thread has compiled kernels for this batch,
-            # and a recording would keep the fallback for good.
+        if self._library.flavour == TENSORRT_RTX:
             config = self._engine.create_runtime_config()
-            strategy = self._library.trt.DynamicShapesKernelSpecializationStrategy.EAGER
-            config.dynamic_shapes_kernel_specialization_strategy = strategy
+            self._kernels.attach(config)
+            if for_graph:
+                # Otherwise it runs a slower fallback until a thread has compiled kernels for this batch,
+                # and a recording would keep the fallback for good.
+                strategy = self._library.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+                config.dynamic_shapes_kernel_specialization_strategy = strategy
             handle = self._engine.create_execution_context(config)
         else:
             handle = self._engine.create_execution_context()

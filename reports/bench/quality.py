@@ -9,7 +9,7 @@ from ...spec.agreement import agreement, bits_per_character
 from ...spec.codec import Tokens
 from .document import Quality
 
-DIFFERENCE_LIMITS = {"float16": 0.001, "int8": 0.005, "int4": 0.02}
+DIFFERENCE_LIMITS = {"float16": 0.001, "bfloat16": 0.002, "float8": 0.01, "int8": 0.005, "int4": 0.02}
 """Bits per character that a precision may lose against float32 on held-out text: what p2 promises."""
 
 

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from .. import huge_pages
 from ..onnx_format import INT4 as ONNX_INT4
+from ..products import FLOATS, Weights
 from ..step_file import StepFile
 from . import binding
 from .binding import Layer, Model, Product
@@ -55,7 +56,7 @@ class Packed:
         card = step.card
         self.card = card
         self.width = padded(card.hidden)
-        self._step = step
+        self._stored, self._weights = step.graph.tensors, Weights(step)
         self._kept: list[Array] = []
         layers = (Layer * card.layers)(*(self._layer(number) for number in range(card.layers)))
         self._layers = layers
@@ -67,7 +68,7 @@ class Packed:
             padded(card.vocab),
             layers,
             self._product("w_out", slice(0, card.hidden), 1, 4),
-            self._keep(_pad(self._floats("b_out"), 0, padded(card.vocab))),
+            self._keep(_pad(self._weights.array("b_out"), 0, padded(card.vocab))),
         )
 
     def _layer(self, number: int) -> Layer:
@@ -75,9 +76,9 @@ class Packed:
         first, second = slice(0, card.hidden), slice(card.hidden, 2 * card.hidden)
         # Where input and state share a matrix, the input's rows come first; layer 0 has none.
         own = second if number else first
-        bias = self._floats("table" if number == 0 else f"b_{name}")
+        bias = self._weights.array("table" if number == 0 else f"b_{name}")
         if card.cell == "gru" and card.gru_reset == "before":
-            both = bias if number == 0 else np.append(bias, self._floats(f"b_n_{name}"))
+            both = bias if number == 0 else np.append(bias, self._weights.array(f"b_n_{name}"))
             return Layer(
                 self._product(f"w_{name}", first, 2, 2) if number else Product(),
                 self._product(f"w_{name}", own, 2, 2),
@@ -87,7 +88,7 @@ class Packed:
                 self._bias(both[..., 2 * card.hidden :], 1, 4),
             )
         if card.cell == "gru":
-            inner = np.broadcast_to(self._floats(f"b_hn_{name}"), (*bias.shape[:-1], card.hidden))
+            inner = np.broadcast_to(self._weights.array(f"b_hn_{name}"), (*bias.shape[:-1], card.hidden))
             return Layer(
                 self._product(f"w_x_{name}", first, 3, 1) if number else Product(),
                 self._product(f"w_{name}", first, 3, 1),
@@ -116,9 +117,9 @@ class Packed:
             run: vectors of 16 units that a panel has of each gate.
         """
         vectors = gates * run
-        stored = self._step.graph.tensors
-        if name in stored:
-            matrix = _pad(self._floats(name)[rows], 0, padded(rows.stop - rows.start))
+        stored = self._stored
+        if self._weights.kind(name) == FLOATS:
+            matrix = _pad(self._weights.array(name)[rows], 0, padded(rows.stop - rows.start))
             panels = _panels(matrix, gates, run).transpose(1, 0, 2, 3)
             return Product(binding.FLOATS, vectors, len(matrix), 0, self._keep(panels), None, None)
         q, scales = stored[f"{name}_q"], np.asarray(stored[f"{name}_scale"].array(), np.float32)
@@ -140,9 +141,6 @@ class Packed:
 
     def _bias(self, bias: Floats, gates: int, run: int) -> int:
         return self._keep(_panels(np.atleast_2d(bias), gates, run))
-
-    def _floats(self, name: str) -> Floats:
-        return np.asarray(self._step.graph.tensors[name].array(), np.float32)
 
     def _keep(self, array: Array) -> int:
         """Copy an array to memory of its own, in the order of its axes; its address."""

@@ -278,13 +278,51 @@ class FakeEngine:
         return tuple((batch, *self.get_tensor_shape(name)[1:]) for batch in self.trt.profiles[index])
 
     def create_runtime_config(self):
-        return types.SimpleNamespace(dynamic_shapes_kernel_specialization_strategy=None)
+        return FakeRuntimeConfig(self.trt)
 
     def create_execution_context(self, config=None):
+        if config is not None:
+            config.cache.compiled += b"k"
         if "context" in self.trt.refuses:
             self.logger.log(1, "out of memory while creating a context")
             return None
         return FakeContext(self.trt, self.logger, config)
+
+
+class FakeRuntimeConfig:
+    """TensorRT-RTX's: hands out a cache, and takes it."""
+
+    def __init__(self, trt: FakeTensorRT) -> None:
+        self.trt, self.cache = trt, None
+        self.dynamic_shapes_kernel_specialization_strategy = None
+
+    def create_runtime_cache(self):
+        return FakeKernels(self.trt)
+
+    def set_runtime_cache(self, cache):
+        self.cache = cache
+        return True
+
+
+class FakeKernels:
+    def __init__(self, trt: FakeTensorRT) -> None:
+        self.trt, self.compiled = trt, b""
+
+    def deserialize(self, data):
+        if "cache" in self.trt.refuses:
+            return False
+        self.compiled = data
+        return True
+
+    def serialize(self):
+        return self.compiled
+
+
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path, monkeypatch) -> Path:
+    """Caches of these tests lie in a folder of their own."""
+    monkeypatch.setattr("p2.spec.cache.folder", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
 
 
 class FakeContext:
