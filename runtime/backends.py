@@ -26,7 +26,7 @@ def open_step_engine(
     Args:
         path: of the .onnx file.
         threads: processor threads; None measures what is best.
-        backend: one of `STEP_BACKENDS`, or `AUTO`, which takes the compiled decoder where it can run the step.
+        backend: one of `STEP_BACKENDS`, or `AUTO`: the compiled decoder where it can run the step.
 
     Raises:
         UsageError: no such backend.

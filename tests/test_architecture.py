@@ -145,7 +145,11 @@ def test_text_is_the_same_without_torch(card_of, write_step):
         ("torch", ["export"], "pip install 'p2[train]'"),
         ("torch", ["generate", "--engine", "."], "pip install 'p2[train]'"),
         ("torch", ["generate", "--engine", ".", "--threads", "2"], "pip install 'p2[train]'"),
-        ("onnxruntime", ["generate", "--engine", "FILE"], "pip install 'p2[cpu]'"),
+        (
+            "onnxruntime",
+            ["generate", "--engine", "FILE", "--backend", "onnxruntime"],
+            "pip install 'p2[cpu]'",
+        ),
     ],
 )
 def test_a_missing_package_is_a_sentence_with_its_cure(missing, command, says, card_of, write_step):

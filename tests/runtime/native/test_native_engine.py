@@ -112,6 +112,18 @@ def test_rounded_logits_are_those_of_numpy(cell, hidden, precision, card_of, wri
     assert np.median(np.abs(reference - found)) < 1e-4
 
 
+@pytest.mark.parametrize("precision", ["float16", "bfloat16", "float8"])
+def test_narrow_floats_agree_with_onnx_runtime(cell, precision, card_of, write_step):
+    """Both widen the weights to float32 when they load them."""
+    step = open_step(write_step(card_of(*cell, precision=precision)))
+    tokens = tokens_of(step.card, 2, 40)
+    logits = [
+        engine.feed(engine.zero_state(2), tokens, logits=True)
+        for engine in (NativeEngine(step, 1), OnnxEngine(step, 1))
+    ]
+    assert agreement(logits[1], logits[0]).max_abs < 2e-5
+
+
 def test_int8_agrees_with_onnx_runtime(cell, card_of, write_step):
     card = card_of(*cell, precision="int8")
     step = open_step(write_step(card))
