@@ -296,6 +296,13 @@ def generate(
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; chosen by the model's size if not given.")
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="Where a .onnx runs: onnxruntime-cpu (the default), onnxruntime-cuda, onnxruntime-tensorrt"
+            " or onnxruntime-rtx; never quietly elsewhere."
+        ),
+    ] = None,
 ) -> None:
     """Write text with an engine."""
     if threads is not None and not 1 <= threads <= 256:
@@ -322,7 +329,7 @@ def generate(
     )
     from .reports.engines import open_engine
 
-    opened = open_engine(engine, threads)
+    opened = open_engine(engine, threads, backend)
     lines = jsonl or prompts is not None
     if seed is None and not (as_json or lines or request.sampling.greedy):
         print(f"seed {request.seed}", file=sys.stderr)
@@ -355,6 +362,13 @@ def parity(
         Path | None,
         typer.Option("--json", help="The report; parity.json in the checkpoint's folder if not given."),
     ] = None,
+    backend: Annotated[
+        str | None,
+        typer.Option(
+            help="Where a .onnx runs: onnxruntime-cpu (the default), onnxruntime-cuda, onnxruntime-tensorrt"
+            " or onnxruntime-rtx; never quietly elsewhere."
+        ),
+    ] = None,
 ) -> None:
     """Prove that engines say the same as eager PyTorch; exit code 1 if one does not."""
     with needing("train"):
@@ -370,6 +384,7 @@ def parity(
                 seed=seed,
                 text=text,
                 json_path=json_path,
+                backend=backend,
                 stages=stages,
             )
     console().print(parity_report.table(results, skipped))

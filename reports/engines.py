@@ -8,19 +8,35 @@ from ..runtime.locate import locate
 from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, UsageError
 
+# What --backend takes: where a .onnx runs. The GPU's are the keys of `runtime.onnx_providers.PROVIDERS`.
+BACKENDS = ("onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx")
 
-def open_engine(name: str | Path, threads: int | None = None) -> Engine:
+
+def open_engine(name: str | Path, threads: int | None = None, backend: str | None = None) -> Engine:
     """The engine that a name or path means: a checkpoint folder, a .onnx or a .plan.
 
     Args:
         name: as given to ``--engine``; `runtime.locate.locate` says where it is looked for.
         threads: processor threads, None to let the engine choose.
+        backend: one of `BACKENDS`; None runs each kind of file as it usually is, a .onnx on the processor.
 
     Raises:
-        UsageError: threads for a plan, which runs on the GPU.
+        UsageError: the backend is unknown or does not run this kind of file, or threads are given for
+            one that runs on the GPU.
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
     """
+    if backend is not None and backend not in BACKENDS:
+        raise UsageError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
     path, kind = locate(str(name))
+    if backend is not None and kind != "onnx":
+        what = "a plan" if kind == "plan" else "a checkpoint"
+        raise UsageError(f"--backend {backend} runs .onnx files, and {path} is {what}")
+    if backend is not None and backend != "onnxruntime-cpu":
+        from ..runtime.onnx_gpu import open_onnx_gpu
+
+        if threads is not None:
+            raise UsageError(f"--threads is for engines on the processor; {backend} runs on the GPU")
+        return open_onnx_gpu(path, backend)
     if kind == "onnx":
         from ..runtime.onnx_engine import open_onnx
 

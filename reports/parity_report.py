@@ -30,6 +30,7 @@ def run_parity(
     seed: int,
     text: Path | None,
     json_path: Path | None,
+    backend: str | None = None,
     stages: Stages,
 ) -> tuple[list[Parity], dict[str, str], Path]:
     """Compare engines with the eager checkpoint and write the report.
@@ -43,6 +44,7 @@ def run_parity(
         text: a UTF-8 file to read in the teacher-forced part, instead of text the model writes.
         json_path: where the report goes; by default ``parity.json`` in the checkpoint's folder. A
             picture of the error over the steps goes beside it.
+        backend: where .onnx files run (`engines.BACKENDS`); plans are then left out unless named.
         stages: shows what is being done.
 
     Returns:
@@ -55,7 +57,9 @@ def run_parity(
         raise UsageError("parity needs at least 2 steps and 1 character")
     named = bool(engines)
     names = engines or [
-        str(path) for path in sorted(checkpoint.glob("*.onnx")) + sorted(checkpoint.glob("*.plan"))
+        str(path)
+        for kind in (("onnx",) if backend else ("onnx", "plan"))
+        for path in sorted(checkpoint.glob(f"*.{kind}"))
     ]
     if not names:
         raise P2Error(f"there is no engine in {checkpoint}: `p2 export {checkpoint}` makes one")
@@ -63,7 +67,7 @@ def run_parity(
     skipped: dict[str, str] = {}
     for name in names:
         try:
-            opened.append((locate(name)[0], open_engine(name)))
+            opened.append((locate(name)[0], open_engine(name, backend=backend)))
         except BackendMissing as error:
             if named:
                 raise
