@@ -12,12 +12,20 @@ from typing import Annotated
 
 import typer
 
-from . import cli_bench
+from . import cli_bench, cli_gpu
 from .reports.terminal import console, give_up_stdout, needing, prepare_streams
 from .spec.errors import P2Error, ToleranceExceeded, UsageError
 from .version import __version__
 
 DEFAULT_RUN = Path("artifacts/charlm")
+
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        help="Where a .onnx runs: onnxruntime-cpu (the default), onnxruntime-cuda, onnxruntime-tensorrt"
+        " or onnxruntime-rtx; never quietly elsewhere."
+    ),
+]
 
 app = typer.Typer(
     name="p2",
@@ -296,13 +304,7 @@ def generate(
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; chosen by the model's size if not given.")
     ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            help="Where a .onnx runs: onnxruntime-cpu (the default), onnxruntime-cuda, onnxruntime-tensorrt"
-            " or onnxruntime-rtx; never quietly elsewhere."
-        ),
-    ] = None,
+    backend: Backend = None,
 ) -> None:
     """Write text with an engine."""
     if threads is not None and not 1 <= threads <= 256:
@@ -362,13 +364,7 @@ def parity(
         Path | None,
         typer.Option("--json", help="The report; parity.json in the checkpoint's folder if not given."),
     ] = None,
-    backend: Annotated[
-        str | None,
-        typer.Option(
-            help="Where a .onnx runs: onnxruntime-cpu (the default), onnxruntime-cuda, onnxruntime-tensorrt"
-            " or onnxruntime-rtx; never quietly elsewhere."
-        ),
-    ] = None,
+    backend: Backend = None,
 ) -> None:
     """Prove that engines say the same as eager PyTorch; exit code 1 if one does not."""
     with needing("train"):
@@ -443,16 +439,7 @@ def demo() -> None:
 app.add_typer(cli_bench.app, name="bench")
 
 
-@app.command("gpu-check")
-def gpu_check() -> None:
-    """Every check that needs an NVIDIA GPU, in one go; writes a report to artifacts/gpu/."""
-    with needing("train"):
-        from .reports import gpu_check as checks
-
-        target, passed = checks.run(console())
-    print(f"report: {target}")
-    if not passed:
-        raise ToleranceExceeded(f"not every plan ran as it should: see {target}")
+app.command("gpu-check")(cli_gpu.gpu_check)
 
 
 def _random_seed() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ class Provider:
     plugin: str = ""
     fixed: bool = False
 
+
+_PROBE_SECONDS = 300  # TensorRT's first session in a process may compile for minutes
 
 _CUDA = "CUDAExecutionProvider"
 _OPTIONS = {_CUDA: {"use_tf32": "0"}}  # TF32 keeps 10 bits of a float32's mantissa
@@ -180,6 +183,23 @@ def probe(provider: Provider) -> None:
     x, y = Value("x", FLOAT, ("batch",)), Value("y", FLOAT, ("batch",))
     graph = Graph([Node.make("Add", ["x", "x"], ["y"])], {}, [x], [y])
     open_session(provider, encode_model(graph, 17), 1 if provider.fixed else None, "a graph of one operator")
+
+
+def ask(backend: str) -> str:
+    """Why one of `PROVIDERS` cannot be used here, as a sentence; empty if it can. Loads nothing itself."""
+    command = [sys.executable, "-P", "-m", __name__, backend]
+    try:
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", timeout=_PROBE_SECONDS, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return f"opening a session takes more than {_PROBE_SECONDS} s"
+    if done.returncode == 0:
+        return done.stdout.strip()
+    if done.returncode < 0:
+        return f"opening a session ends the process (signal {-done.returncode})"
+    lines = done.stderr.strip().splitlines()
+    return lines[-1] if lines else "opening a session fails"
 
 
 if __name__ == "__main__":  # `p2 doctor` asks in a process of its own: a library may end it

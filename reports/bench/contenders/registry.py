@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from ....runtime.onnx_providers import PROVIDERS
 from ....spec.card import PRECISIONS
 from ....spec.errors import UsageError
 from ..contender import Contender, Model
 from .cuda import CudaEager, CudaGraph, OrtCuda, P2TensorRT
+from .cuda_compile import CudaCompile
 from .openvino_contender import OpenVino, OpenVinoOperator
 from .operator_graph import ensure
 from .ort_operator import OrtOperator
 from .p2_onnx import P2Onnx
+from .p2_onnx_gpu import P2OnnxGpu
 from .torch_cell import TorchCell, TorchCompile
 from .torch_modules import TorchEager
 
@@ -25,8 +28,10 @@ def contenders() -> list[Contender]:
         OpenVino(),
         OpenVinoOperator(),
         *(P2TensorRT(precision) for precision in PRECISIONS),
+        *(P2OnnxGpu(backend, precision) for backend in PROVIDERS for precision in PRECISIONS),
         CudaEager(),
         CudaGraph(),
+        CudaCompile(),
         OrtCuda(),
     ]
 
