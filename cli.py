@@ -12,18 +12,17 @@ from typing import Annotated
 
 import typer
 
-from . import cli_bench, cli_gpu
+from . import cli_bench, cli_export, cli_gpu
+from .cli_export import DEFAULT_RUN
 from .reports.terminal import console, give_up_stdout, needing, prepare_streams
 from .spec.errors import P2Error, ToleranceExceeded, UsageError
 from .version import __version__
 
-DEFAULT_RUN = Path("artifacts/charlm")
-
 Backend = Annotated[
     str | None,
     typer.Option(
-        help="Where a .onnx runs: onnxruntime-cpu (the default), onnxruntime-cuda, onnxruntime-tensorrt"
-        " or onnxruntime-rtx; never quietly elsewhere."
+        help="What runs it, and nothing else quietly does. A checkpoint: eager (PyTorch) or cuda-graph"
+        " (PyTorch on an NVIDIA GPU). A .onnx: onnxruntime-cpu, -cuda, -tensorrt or -rtx."
     ),
 ]
 
@@ -170,57 +169,7 @@ def train(
         raise typer.Exit(130)
 
 
-@app.command()
-def export(
-    checkpoint: Annotated[
-        Path, typer.Argument(help="A checkpoint, or a training run's folder.")
-    ] = DEFAULT_RUN,
-    fp16: Annotated[
-        bool, typer.Option("--fp16", help="16-bit floats: the same as --precision float16.")
-    ] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="8-bit weights: the same as --precision int8.")
-    ] = False,
-    int4: Annotated[
-        bool, typer.Option("--int4", help="4-bit weights: the same as --precision int4.")
-    ] = False,
-    precision: Annotated[
-        str | None, typer.Option(help="float32 (the default), float16, int8 or int4.")
-    ] = None,
-    engine: Annotated[
-        str, typer.Option(help="auto, none, tensorrt or tensorrt-rtx: which builder makes the .plan.")
-    ] = "auto",
-    batch: Annotated[str, typer.Option(help="Batch sizes the .plan serves: min,opt,max.")] = "1,8,64",
-    out: Annotated[
-        Path | None, typer.Option(help="The .onnx file to write; the .plan goes beside it.")
-    ] = None,
-) -> None:
-    """Turn a checkpoint into charlm.onnx, and charlm.plan where TensorRT is installed."""
-    given = [name for name, on in (("float16", fp16), ("int8", int8), ("int4", int4)) if on]
-    given += [precision] if precision else []
-    if len(given) > 1:
-        raise UsageError("give one of --fp16, --int8, --int4, --precision")
-    with needing("train"):
-        from .export.exporter import export_checkpoint, parse_batch
-        from .reports.progress import Stages
-
-        with Stages() as stages:
-            made = export_checkpoint(
-                checkpoint,
-                precision=given[0] if given else "float32",
-                out=out,
-                engine=engine,
-                batch=parse_batch(batch),
-                say=print,
-                stage=stages.say,
-                progress=stages.progress,
-            )
-    if made.plan is None:
-        print(made.plan_note)
-    from .runtime.locate import name_for
-    from .spec.nvidia import gpus
-
-    print(f"next: p2 generate --engine {name_for(made.plan if made.plan and gpus().devices else made.onnx)}")
+app.command()(cli_export.export)
 
 
 @app.command()
@@ -395,6 +344,9 @@ def parity(
 @app.command()
 def inspect(
     file: Annotated[str, typer.Argument(help="A checkpoint folder, a .onnx or a .plan.")] = "charlm.onnx",
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Of a .plan: what the GPU runs for one step, by the build log.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Write everything as JSON.")] = False,
 ) -> None:
     """Say what a file holds: card, parameters, bytes a step reads, layers, plan header."""
@@ -406,7 +358,7 @@ def inspect(
 
         print(json.dumps(found, indent=2))
     else:
-        inspection.show(found, console())
+        inspection.show(found, console(), kernels=layers)
 
 
 @app.command()

@@ -2,12 +2,12 @@
 
 The network is strongly typed: the tensors of the ONNX file decide every precision, no builder flag
 does. Only calls that TensorRT 10, 11 and TensorRT-RTX share are used. TensorRT measures kernels on
-the GPU that it finds; TensorRT-RTX needs no GPU, and its plan runs on compute capability 8.0, 8.6,
-8.9, 12.0 and 12.1 (it compiles the last bit there, when it loads).
+the GPU that it finds; TensorRT-RTX needs no GPU, and unless it is told a target its plan runs on compute
+capability 8.0, 8.6, 8.9, 12.0 and 12.1 (it compiles the last bit there, when it loads).
 
-Batch 1 has an optimization profile of its own: at a fixed batch of 1 the products become
-matrix-vector kernels with the gates fused into them, at any other they are general ones. The price
-is that the plan holds float weights twice when a larger batch is asked for as well.
+Batch 1 has an optimization profile of its own; the price is that the plan holds float weights twice when a
+larger batch is asked for as well. A plan for batch 1 alone has its products written as sums (`matvec`): a
+step of two layers is three kernels then, and five to eleven otherwise.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import onnx
 
 from ..spec import files, nvidia
+from ..spec.cache import cache_path, read_cache, write_cache
 from ..spec.card import Card
 from ..spec.errors import BackendMissing, BuilderRefused, ContractError, UsageError
 from ..spec.nvidia import Library, Sink
@@ -35,6 +36,10 @@ from ..spec.plan import (
     parse_header,
     write_sidecar,
 )
+from .choice_stage import add_choice
+from .layers import layers_in
+from .matvec import as_sums
+from .targets import PORTABLE, Options, check_float8, rtx_targets
 
 Progress = Callable[[str, int, int], None]
 
@@ -57,6 +62,8 @@ def build_plan(
     *,
     engine: str,
     batch: Profile = (1, 1, 1),
+    options: Options = PORTABLE,
+    choice: bool = True,
     log: Sink | None = None,
     progress: Progress | None = None,
 ) -> PlanHeader:
@@ -68,6 +75,9 @@ def build_plan(
         out: where the plan appears, whole or not at all; then the sidecar beside it.
         engine: ``tensorrt`` or ``tensorrt-rtx``.
         batch: smallest, usual and largest batch. Batch 1 always runs as well, on kernels of its own.
+        options: targets and compatibility.
+        choice: whether the plan also chooses the next character (`spec.choice`), which lets the device
+            write many without the host; a bare step has the tensors of the contract only.
         log: hears every message of the builder, the chosen kernels included.
         progress: called as ``progress(phase, done, steps)``; phases nest.
 
@@ -75,7 +85,7 @@ def build_plan(
         the header of the plan.
 
     Raises:
-        UsageError: there is no such engine, or the batches are not in order.
+        UsageError: there is no such engine, it lacks an option, or the batches are not in order.
         BackendMissing: its library is not installed, or it needs a GPU and there is none.
         ContractError: the graph breaks the step contract.
         P2Error: TensorRT refuses the graph (the message has its reason), or a file cannot be
@@ -86,15 +96,27 @@ def build_plan(
         raise UsageError(f"--batch {least},{usual},{most}: give min,opt,max in ascending order, from 1 up")
     if engine not in FLAVOURS:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(FLAVOURS)}")
+    options.check(FLAVOURS[engine])
     library = nvidia.library(FLAVOURS[engine])
     require_gpu(library)
     with files.reading(onnx_path):
         graph = onnx_path.read_bytes()
-    _check_blocks(graph, onnx_path)
+    model = _load(graph, onnx_path)
+    _check_blocks(model, onnx_path)
+    if choice:
+        add_choice(model.graph, card)
     profiles = [(1, 1, 1)] if most == 1 else [(1, 1, 1), batch]
-    compiler = _Compiler(library, onnx_path)
-    with library.listening(log):
-        float_type = compiler.parse(graph, card)
+    compiler = _Compiler(library, onnx_path, card, options)
+    messages: list[str] = []
+
+    def hear(message: str) -> None:
+        messages.append(message)
+        if log:
+            log(message)
+
+    with library.listening(hear):
+        typed = as_sums(model) if most == 1 else model
+        float_type = compiler.parse(typed.SerializeToString(), card)
         memory = compiler.build(profiles, progress)
     files.write_atomically(out, lambda file: file.write(memory))
     header = parse_header(bytes(memoryview(memory)[:64]), out)
@@ -107,8 +129,10 @@ def build_plan(
         plan_bytes=memory.nbytes,
         float_type=float_type,
         profiles=tuple(profiles),
-        settings=compiler.settings,
+        settings=compiler.settings | {"products": "sums" if most == 1 else "matrix products"},
         built=datetime.now(UTC).isoformat(timespec="seconds"),
+        targets=compiler.targets,
+        layers=layers_in(messages),
     )
     write_sidecar(out, sidecar)
     return header
@@ -130,16 +154,19 @@ def require_gpu(library: Library) -> None:
         )
 
 
-def _check_blocks(graph: bytes, path: Path) -> None:
+def _load(graph: bytes, path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load_model_from_string(graph)
+    except Exception as error:  # protobuf's own class, which is no part of onnx's interface
+        raise ContractError(f"{path} is damaged: not an ONNX file; run `p2 export` again") from error
+
+
+def _check_blocks(model: onnx.ModelProto, path: Path) -> None:
     """Refuse blocks of weights that TensorRT would read wrongly.
 
     It infers the block size of a DequantizeLinear from the shapes, rows / scales, and ignores the
     attribute: with 40 rows in blocks of 32 it would silently apply the scales to blocks of 20.
     """
-    try:
-        model = onnx.load_model_from_string(graph)
-    except Exception as error:  # protobuf's own class, which is no part of onnx's interface
-        raise ContractError(f"{path} is damaged: not an ONNX file; run `p2 export` again") from error
     shapes = {tensor.name: tuple(tensor.dims) for tensor in model.graph.initializer}
     for node in model.graph.node:
         options = {attribute.name: attribute.i for attribute in node.attribute}
@@ -158,10 +185,16 @@ def _check_blocks(graph: bytes, path: Path) -> None:
 class _Compiler:
     """One run of a builder: the network, then the plan."""
 
-    def __init__(self, library: Library, path: Path) -> None:
+    def __init__(self, library: Library, path: Path, card: Card, options: Options) -> None:
         trt = library.trt
         self._library = library
         self._path = path
+        if library.flavour == TENSORRT:
+            self._gpu = nvidia.gpus().devices[0]
+            self.targets: tuple[str, ...] = ()
+            check_float8(path, card, self._gpu)
+        else:
+            self.targets = rtx_targets(library, path, card, options)
         with library.listening():
             try:
                 self._builder = trt.Builder(library.logger)
@@ -174,12 +207,27 @@ class _Compiler:
         # On by default, it would round the products of a float32 graph to 11 bits.
         self._config.clear_flag(trt.BuilderFlag.TF32)
         self._config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+        portable = library.flavour != TENSORRT and not options.targets
+        if library.flavour == TENSORRT:
+            if options.version_compatible:
+                self._config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+            if options.hardware_compatible:
+                self._config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+        elif options.targets or card.precision == "float8":
+            self._config.num_compute_capabilities = len(self.targets)
+            for index, name in enumerate(self.targets):
+                capability = getattr(trt.ComputeCapability, name.upper())
+                if not self._config.set_compute_capability(capability, index):
+                    raise self._refused(f"build for {name}")
         self.settings: dict[str, Any] = {
             "strongly_typed": self._network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
             "tf32": self._config.get_flag(trt.BuilderFlag.TF32),
             "profiling_verbosity": self._config.profiling_verbosity.name,
-            "portable": library.flavour != TENSORRT,
+            "portable": portable,
         }
+        if library.flavour == TENSORRT:
+            self.settings["version_compatible"] = options.version_compatible
+            self.settings["hardware_compatible"] = options.hardware_compatible
 
     def parse(self, graph: bytes, card: Card) -> str:
         """Read an ONNX graph, check it against the contract, and return the type of its states."""
@@ -211,10 +259,25 @@ class _Compiler:
             self._config.add_optimization_profile(profile)
         if progress:
             self._config.progress_monitor = _monitor(self._library, progress)
+        cache = self._timing_cache() if self._library.flavour == TENSORRT else None
         memory = self._builder.build_serialized_network(self._network, self._config)
         if memory is None:
             raise self._refused("compile the graph")
+        if cache is not None:
+            path, known = cache
+            measured = bytes(memoryview(self._config.get_timing_cache().serialize()))
+            if measured != known:
+                write_cache(path, measured)
         return memory
+
+    def _timing_cache(self) -> tuple[Path, bytes]:
+        """Hand the builder what earlier builds on this GPU measured: that need not be measured again."""
+        path = cache_path("timing", TENSORRT, self._library.version, self._gpu.name)
+        known = read_cache(path)
+        if not self._config.set_timing_cache(self._config.create_timing_cache(known), False):
+            known = b""
+            self._config.set_timing_cache(self._config.create_timing_cache(known), False)
+        return path, known
 
     def _refused(self, task: str, reason: str | None = None) -> BuilderRefused:
         return BuilderRefused(

@@ -36,17 +36,16 @@ class Exported:
 
 
 def parse_batch(text: str) -> tuple[int, int, int]:
-    """``min,opt,max`` as three ascending integers.
+    """``min,opt,max`` as three ascending integers; one number is all three.
 
     Raises:
         UsageError: it is something else.
     """
     try:
-        low, best, high = (int(part) for part in text.split(","))
+        numbers = [int(part) for part in text.split(",")]
+        low, best, high = numbers * 3 if len(numbers) == 1 else numbers
     except ValueError as error:
-        raise UsageError(
-            f"--batch takes three numbers, min,opt,max (such as 1,8,64), not {text!r}"
-        ) from error
+        raise UsageError(f"--batch takes min,opt,max (such as 1,8,64) or one number, not {text!r}") from error
     if not 1 <= low <= best <= high:
         raise UsageError(f"--batch needs 1 <= min <= opt <= max, not {text}")
     return low, best, high
@@ -59,6 +58,9 @@ def export_checkpoint(
     out: Path | None = None,
     engine: str = "auto",
     batch: tuple[int, int, int] = (1, 8, 64),
+    targets: tuple[str, ...] = (),
+    version_compatible: bool = False,
+    hardware_compatible: bool = False,
     say: Say = lambda _: None,
     stage: Say = lambda _: None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -67,12 +69,13 @@ def export_checkpoint(
 
     Args:
         source: a checkpoint, or a training run's folder (its best checkpoint is taken).
-        precision: ``float32``, ``float16``, ``int8`` or ``int4``.
+        precision: one of `spec.card.PRECISIONS`.
         out: the .onnx file; by default the run folder's name inside it
             (``artifacts/charlm/charlm.onnx``). The plan lies beside it.
         engine: ``auto`` takes the TensorRT that is installed, and keeps the .onnx if that refuses the
             graph; ``none`` builds no plan.
         batch: smallest, usual and largest batch the plan has to serve.
+        targets, version_compatible, hardware_compatible: see `export.targets.Options`.
         say: receives a line about each thing done.
         stage: receives a few words about each thing that is begun and may take long.
         progress: how far the plan's builder is: phase, steps done, steps in all.
@@ -86,6 +89,7 @@ def export_checkpoint(
     from . import builder
     from .fold import fold
     from .graph import step_graph
+    from .targets import PORTABLE, Options
     from .verify import BATCH, STEPS, verify
 
     if engine not in ENGINES:
@@ -93,6 +97,11 @@ def export_checkpoint(
     precision = canonical_precision(precision)
     path = _output(source, out)
     flavour, note = _choose_builder(engine)
+    options = Options(targets, version_compatible, hardware_compatible)
+    if flavour is not None:
+        options.check(FLAVOURS[flavour])
+    elif options != PORTABLE:
+        raise UsageError(f"--target and --*-compatible are for a plan, and there will be none: {note}")
 
     loaded = checkpoints.load(source)
     card = loaded.card.with_(precision=precision)
@@ -123,6 +132,7 @@ def export_checkpoint(
             plan,
             engine=flavour,
             batch=batch,
+            options=options,
             progress=progress,
         )
     except BuilderRefused as error:

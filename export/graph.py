@@ -22,7 +22,7 @@ from .step import Step
 OPSET = 21  # the first with block-wise DequantizeLinear and int4
 MAX_BYTES = 2**31 - 2**20  # protobuf's limit for one message, less room for the graph itself
 
-_FLOATS = {"float16": torch.float16}
+_FLOATS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 def step_graph(card: Card, weights: Weights) -> onnx.ModelProto:
@@ -37,14 +37,14 @@ def step_graph(card: Card, weights: Weights) -> onnx.ModelProto:
     """
     dtype = _FLOATS.get(card.precision, torch.float32)
     size = sum(tensor.numel() for tensor in weights.values()) * dtype.itemsize
-    if card.precision in ("float32", "float16") and size > MAX_BYTES:
+    if card.precision in ("float32", "float16", "bfloat16") and size > MAX_BYTES:
         raise P2Error(
             f"the {card.precision} step would take {size / 2**30:.1f} GiB, and one ONNX file holds at most"
-            " 2 GiB: choose a smaller precision (--fp16, --int8 or --int4)"
+            " 2 GiB: choose a smaller precision (--fp16, --fp8, --int8 or --int4)"
         )
-    model = _trace(Step(card, weights, dtype).eval(), card, dtype)
+    model = _trace(Step(card, weights, dtype).eval(), card)
     _anonymise(model)
-    if card.precision in ("int8", "int4"):
+    if card.precision in ("float8", "int8", "int4"):
         quantize(model.graph, card.precision)
     nodes = {"p2.nodes_sha256": json.dumps(nodes_sha256(model.graph))}
     onnx.helper.set_model_props(model, card.to_metadata() | nodes)
@@ -77,11 +77,11 @@ def nodes_sha256(graph: onnx.GraphProto) -> str:
     return digest.hexdigest()
 
 
-def _trace(step: Step, card: Card, dtype: torch.dtype) -> onnx.ModelProto:
+def _trace(step: Step, card: Card) -> onnx.ModelProto:
     batch = torch.export.Dim("batch", min=1, max=2**16)
     # A batch of 2 to trace with: 1 would be taken for a constant.
     token = torch.zeros(2, dtype=torch.int64)
-    states = tuple(torch.zeros(2, card.hidden, dtype=dtype) for _ in card.state_names)
+    states = tuple(torch.zeros(2, card.hidden, dtype=step.state_dtype) for _ in card.state_names)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(

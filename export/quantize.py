@@ -1,7 +1,8 @@
 """Weight-only quantisation inside the graph: DequantizeLinear in front of every MatMul.
 
-Symmetric. With 8 bits every output has one float32 scale; with 4 bits each run of up to 128 weights of
-an output has one (`spec.card.block_for`), and the output layer keeps 8 bits (`spec.card.weight_bits`).
+Symmetric. With 8 bits every output has one float32 scale; float8 is E4M3 and has 4 significant bits at every
+size from 2^-6 to 448 of them. With 4 bits each run of up to 128 weights of an output has a scale
+(`spec.card.block_for`), and the output layer keeps 8 bits (`spec.card.weight_bits`).
 Standard operators (opset 21), so ONNX Runtime, TensorRT and TensorRT-RTX all read the same file. The
 folded table and the biases stay in float: a step reads one row of them.
 
@@ -17,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from ..spec.card import block_for, weight_bits
 
+FLOAT8_MAX = 448.0
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
 
 
@@ -51,6 +53,25 @@ def quantize_blocks(
     return _round(grouped, scales, top).astype(np.int8).reshape(rows, columns), scales
 
 
+def quantize_float8(
+    weights: npt.NDArray[np.float32],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    """Round weights to float8 E4M3 (no infinities), a scale for each column: max|w| / 448.
+
+    Args:
+        weights: float32 ``[inputs, outputs]``.
+
+    Returns:
+        the bytes, uint8 ``[inputs, outputs]``, and scales float32 ``[1, outputs]``.
+    """
+    import torch
+
+    scales = np.abs(weights).max(axis=0, keepdims=True) / np.float32(FLOAT8_MAX)
+    scales[scales == 0] = 1.0
+    rounded = torch.from_numpy(weights / scales).to(torch.float8_e4m3fn)
+    return rounded.view(torch.uint8).numpy(), scales
+
+
 def _round(
     grouped: npt.NDArray[np.float32], scales: npt.NDArray[np.float32], top: int
 ) -> npt.NDArray[np.float32]:
@@ -63,7 +84,7 @@ def quantize(graph: onnx.GraphProto, precision: str) -> None:
 
     Args:
         graph: a traced float32 step.
-        precision: ``int8`` or ``int4``.
+        precision: ``float8``, ``int8`` or ``int4``.
     """
     initializers = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
@@ -74,11 +95,18 @@ def quantize(graph: onnx.GraphProto, precision: str) -> None:
             bits = weight_bits(precision, name)
             assert bits is not None
             block = block_for(len(weights), bits)
-            q, scales = quantize_blocks(weights, bits, block)
+            if precision == "float8":
+                packed, scales = quantize_float8(weights)
+                tensor = helper.make_tensor(
+                    f"{name}_q", TensorProto.FLOAT8E4M3FN, packed.shape, packed.tobytes(), raw=True
+                )
+            else:
+                q, scales = quantize_blocks(weights, bits, block)
+                tensor = _integers(q, f"{name}_q", bits)
             # One scale per column is spelt as a scale per output, without blocks.
             whole = block == len(weights)
             layout = {"axis": 1} if whole else {"axis": 0, "block_size": block}
-            initializers[name].CopyFrom(_integers(q, f"{name}_q", bits))
+            initializers[name].CopyFrom(tensor)
             graph.initializer.append(numpy_helper.from_array(scales[0] if whole else scales, f"{name}_scale"))
             nodes.append(
                 helper.make_node(

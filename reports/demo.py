@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..spec.card import PRECISIONS
+from ..spec.card import CPU_PRECISIONS
 from ..spec.engine import Engine
 from ..spec.files import write_bytes, write_json
 from ..spec.sampling import Sampling
@@ -101,7 +101,7 @@ def _export(folder: Path, say: Callable[[str], None]) -> dict[str, Path]:
     from ..export.exporter import export_checkpoint
 
     paths = {}
-    for precision in PRECISIONS:
+    for precision in CPU_PRECISIONS:
         path = folder / f"charlm-{precision}.onnx"
         engine = "auto" if precision == "float16" else "none"
         made = export_checkpoint(folder, precision=precision, out=path, engine=engine, say=say)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from ..runtime.locate import locate
 from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, UsageError
 
-# What --backend takes: where a .onnx runs. The GPU's are the keys of `runtime.onnx_providers.PROVIDERS`.
-BACKENDS = ("onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx")
+# What --backend takes, by the kind of engine that it runs; the first is what None means. ONNX Runtime's
+# on a GPU are the keys of `runtime.onnx_providers.PROVIDERS`.
+BACKENDS = {
+    "checkpoint": ("eager", "cuda-graph"),
+    "onnx": ("onnxruntime-cpu", "onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx"),
+}
+_KINDS = {"checkpoint": "a checkpoint folder", "onnx": "a .onnx file", "plan": "a .plan file"}
 
 
 def open_engine(name: str | Path, threads: int | None = None, backend: str | None = None) -> Engine:
@@ -18,24 +25,24 @@ def open_engine(name: str | Path, threads: int | None = None, backend: str | Non
     Args:
         name: as given to ``--engine``; `runtime.locate.locate` says where it is looked for.
         threads: processor threads, None to let the engine choose.
-        backend: one of `BACKENDS`; None runs each kind of file as it usually is, a .onnx on the processor.
+        backend: what runs it, one of `BACKENDS`; None runs each kind of file as it usually is.
 
     Raises:
-        UsageError: the backend is unknown or does not run this kind of file, or threads are given for
-            one that runs on the GPU.
+        UsageError: threads for what runs on the GPU, no such backend, or one for another kind of engine.
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
     """
-    if backend is not None and backend not in BACKENDS:
-        raise UsageError(f"unknown backend {backend!r}: choose one of {', '.join(BACKENDS)}")
+    meant = kind_for(backend)
     path, kind = locate(str(name))
-    if backend is not None and kind != "onnx":
-        what = "a plan" if kind == "plan" else "a checkpoint"
-        raise UsageError(f"--backend {backend} runs .onnx files, and {path} is {what}")
-    if backend is not None and backend != "onnxruntime-cpu":
+    if meant not in (None, kind):
+        raise UsageError(f"--backend {backend} runs {_KINDS[meant or kind]}, and {name} is {_KINDS[kind]}")
+    if backend in BACKENDS["onnx"][1:]:
+        assert backend is not None
         from ..runtime.onnx_gpu import open_onnx_gpu
 
         if threads is not None:
-            raise UsageError(f"--threads is for engines on the processor; {backend} runs on the GPU")
+            raise UsageError(
+                f"--threads is for engines on the processor; --backend {backend} runs on the GPU"
+            )
         return open_onnx_gpu(path, backend)
     if kind == "onnx":
         from ..runtime.onnx_engine import open_onnx
@@ -47,7 +54,30 @@ def open_engine(name: str | Path, threads: int | None = None, backend: str | Non
         if threads is not None:
             raise UsageError("--threads is for engines on the processor; a plan runs on the GPU")
         return open_plan(path, asked=str(name))
+    if backend == "cuda-graph":
+        if threads is not None:
+            raise UsageError(
+                "--threads is for engines on the processor; --backend cuda-graph runs on the GPU"
+            )
+        with _needing_torch():
+            from ..export.cuda_graph import open_cuda_graph
+        return open_cuda_graph(path)
     return open_checkpoint(path, threads)
+
+
+def kind_for(backend: str | None) -> str | None:
+    """The kind of engine that a backend runs, or None without one.
+
+    Raises:
+        UsageError: there is no such backend.
+    """
+    if backend is None:
+        return None
+    for kind, names in BACKENDS.items():
+        if backend in names:
+            return kind
+    known = ", ".join(name for names in BACKENDS.values() for name in names)
+    raise UsageError(f"unknown backend {backend!r}: choose one of {known}")
 
 
 def open_checkpoint(path: Path, threads: int | None = None) -> Engine:
@@ -56,15 +86,21 @@ def open_checkpoint(path: Path, threads: int | None = None) -> Engine:
     Raises:
         BackendMissing: PyTorch is not installed.
     """
-    try:
+    with _needing_torch():
         from ..trainer.eager import open_checkpoint as open_eager
-    except ModuleNotFoundError as error:
-        raise BackendMissing(
-            f"running a checkpoint needs PyTorch ({error.name} is not installed): pip install 'p2[train]',"
-            " or run an exported .onnx, which does not"
-        ) from error
     if threads is not None:
         import torch
 
         torch.set_num_threads(threads)
     return open_eager(path)
+
+
+@contextlib.contextmanager
+def _needing_torch() -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise BackendMissing(
+            f"running a checkpoint needs PyTorch ({error.name} is not installed): pip install 'p2[train]',"
+            " or run an exported .onnx, which does not"
+        ) from error

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..runtime.locate import locate
 from ..spec.card import Card, bytes_per_step, formula_parameters, stored_parameters
-from ..spec.errors import ContractError, P2Error
+from ..spec.errors import ContractError, P2Error, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,16 +74,23 @@ def _onnx(path: Path) -> dict[str, Any]:
 
 
 def _plan(path: Path) -> dict[str, Any]:
-    from ..runtime.plan import read_plan
+    from ..runtime.plan import read_header, read_plan, sidecar_path
 
+    header = read_header(path)
+    found: dict[str, Any] = {
+        "flavour": header.flavour,
+        "version": header.version,
+        "targets": list(header.targets),
+        "sidecar": None,
+    }
+    if not sidecar_path(path).exists():
+        return found
     plan = read_plan(path)
     sidecar = plan.sidecar.to_dict()
-    card = sidecar.pop("card")
-    return _model(Card.from_dict(card, str(path))) | {
-        "flavour": plan.header.flavour,
-        "version": plan.header.version,
-        "sidecar": sidecar,
-    }
+    del sidecar["card"]
+    if not header.targets:  # the header of another release
+        found["targets"] = sidecar["targets"]
+    return _model(plan.sidecar.card) | found | {"sidecar": sidecar, "kernels": plan.sidecar.kernels}
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
@@ -99,8 +106,65 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     return described | {"checkpoint": str(loaded.folder), "training": loaded.record.to_dict()}
 
 
-def show(found: dict[str, Any], console: Console) -> None:
-    """Print a description for a person."""
+def show(found: dict[str, Any], console: Console, kernels: bool = False) -> None:
+    """Print a description for a person.
+
+    Args:
+        found: what `describe` gave.
+        console: where.
+        kernels: list what the GPU runs for one step, instead of the model's layers.
+
+    Raises:
+        UsageError: `kernels` of something that is no plan.
+        P2Error: `kernels` of a plan that nobody listed them for.
+    """
+    if kernels:
+        _show_kernels(found, console)
+        return
+    if "card" in found:
+        _show_model(found, console)
+        return
+    rows = {
+        "file": f"{found['file']} ({found['bytes'] / 1e6:.2f} MB)",
+        "plan": _plan_line(found),
+        "sidecar": f"{found['file']}.json is missing: nobody knows which model this is, so p2 cannot run it",
+    }
+    _print_rows(rows, console)
+
+
+def _print_rows(rows: dict[str, str], console: Console) -> None:
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        table.add_row(name, value, style="bold" if name == "model" else None)
+    console.print(table, markup=False)
+
+
+def _show_kernels(found: dict[str, Any], console: Console) -> None:
+    from rich.table import Table
+
+    from ..spec.layers import Layer
+
+    if found["kind"] != "plan":
+        raise UsageError(f"--layers is for a .plan: {found['file']} has not been compiled")
+    sidecar = found["sidecar"] or {}
+    layers = [Layer(one["name"], one["kind"], tuple(one["operators"])) for one in sidecar.get("layers", ())]
+    if not layers:
+        raise P2Error(
+            f"{found['file']}: nothing says which layers the engine has (its .json is missing, or the"
+            " builder's log listed none): run `p2 export` again"
+        )
+    table = Table(title="What a step runs, by the build log", title_justify="left")
+    for heading in ("profile", "layer", "kind", "ONNX operators"):
+        table.add_column(heading, overflow="fold")
+    for layer in layers:
+        table.add_row(str(layer.profile), layer.name, layer.kind, ", ".join(layer.operators))
+    console.print(table, markup=False)
+    console.print(f"kernels per step at batch 1: {found['kernels']}", highlight=False)
+
+
+def _show_model(found: dict[str, Any], console: Console) -> None:
     from rich.table import Table
 
     card = found["card"]
@@ -120,10 +184,7 @@ def show(found: dict[str, Any], console: Console) -> None:
         "contract": f"version {card['contract_version']}",
     }
     rows |= _rows_of_kind(found)
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    for name, value in rows.items():
-        table.add_row(name, value, style="bold" if name == "model" else None)
-    console.print(table, markup=False)
+    _print_rows(rows, console)
     layers = Table(title="Layers", title_justify="left")
     for heading in ("layer", "inputs", "outputs", "parameters"):
         layers.add_column(heading, justify="left" if heading == "layer" else "right")
@@ -140,7 +201,8 @@ def _rows_of_kind(found: dict[str, Any]) -> dict[str, str]:
         sidecar = found["sidecar"]
         profiles = "; ".join(f"{p['min']},{p['opt']},{p['max']}" for p in sidecar["profiles"])
         return {
-            "plan": f"{found['flavour']} {found['version']}",
+            "plan": _plan_line(found),
+            "kernels per step": f"{found['kernels']} at batch 1" if found["kernels"] else "not known",
             "batch profiles": f"{profiles} (min,opt,max)",
             "built": sidecar["built"],
             "from ONNX": sidecar["onnx_sha256"],
@@ -148,3 +210,8 @@ def _rows_of_kind(found: dict[str, Any]) -> dict[str, str]:
     training = found["training"]
     sources = ", ".join(training["corpus"].get("sources", []))
     return {"trained": f"{training['step']:,} updates, {training['seconds']:.0f} s, on {sources}"}
+
+
+def _plan_line(found: dict[str, Any]) -> str:
+    targets = ", ".join(found["targets"]) or "the GPU of the machine that built it"
+    return f"{found['flavour']} {found['version']}, for {targets}"

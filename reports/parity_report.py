@@ -12,7 +12,7 @@ from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, P2Error, UsageError
 from ..spec.files import read_text, write_bytes, write_json
 from ..version import __version__
-from .engines import open_checkpoint, open_engine
+from .engines import kind_for, open_checkpoint, open_engine
 from .machine import machine
 from .parity import TAUS, Parity, Reference
 from .progress import Stages
@@ -44,7 +44,7 @@ def run_parity(
         text: a UTF-8 file to read in the teacher-forced part, instead of text the model writes.
         json_path: where the report goes; by default ``parity.json`` in the checkpoint's folder. A
             picture of the error over the steps goes beside it.
-        backend: where .onnx files run (`engines.BACKENDS`); plans are then left out unless named.
+        backend: what runs the engines (`engines.BACKENDS`); none of another kind can then take part.
         stages: shows what is being done.
 
     Returns:
@@ -56,11 +56,7 @@ def run_parity(
     if steps < 2 or characters < 1:
         raise UsageError("parity needs at least 2 steps and 1 character")
     named = bool(engines)
-    names = engines or [
-        str(path)
-        for kind in (("onnx",) if backend else ("onnx", "plan"))
-        for path in sorted(checkpoint.glob(f"*.{kind}"))
-    ]
+    names = engines or _engines_in(checkpoint, backend)
     if not names:
         raise P2Error(f"there is no engine in {checkpoint}: `p2 export {checkpoint}` makes one")
     opened: list[tuple[Path, Engine]] = []
@@ -87,6 +83,15 @@ def run_parity(
     write_json(target, _report(results, skipped, checkpoint, steps, characters, seed, text))
     write_bytes(target.with_suffix(".svg"), _picture(results))
     return results, skipped, target
+
+
+def _engines_in(checkpoint: Path, backend: str | None) -> list[str]:
+    """The engines that are compared when none is named."""
+    kind = kind_for(backend)
+    if kind == "checkpoint":
+        return [str(checkpoint)]
+    kinds = [kind] if kind else ["onnx", "plan"]
+    return [str(path) for kind in kinds for path in sorted(checkpoint.glob(f"*.{kind}"))]
 
 
 def _compare(reference: Reference, path: Path, engine: Engine, stages: Stages) -> Parity:

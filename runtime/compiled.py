@@ -6,11 +6,13 @@ addresses that the caller names. Works with TensorRT 10, 11 and TensorRT-RTX ali
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 
 from ..spec.card import Card
+from ..spec.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE
 from ..spec.errors import BackendMissing, ContractError, P2Error, UsageError
 from ..spec.nvidia import Library
 from ..spec.plan import TENSORRT_RTX, Profile, contract_breach
@@ -34,6 +36,7 @@ class CompiledStep:
     Attributes:
         float_type: dtype of the states, float32 or float16.
         profiles: smallest, usual and largest batch of each optimization profile.
+        chooses: whether the plan also chooses the next character (`spec.choice`).
     """
 
     def __init__(self, plan: Plan, library: Library, gpu: str) -> None:
@@ -51,12 +54,14 @@ class CompiledStep:
         """
         self._path = plan.path
         self._library = library
-        self._contexts: dict[int, _Context] = {}
+        self._contexts: dict[int, Context] = {}
         self._runtime = library.trt.Runtime(library.logger)
+        if plan.sidecar.version_compatible:  # such a plan carries the runtime of the version that built it
+            self._runtime.engine_host_code_allowed = True
         self._engine = self._load(plan.data, gpu)
         self._card = plan.sidecar.card
         self.float_type = np.dtype(plan.sidecar.float_type)
-        self._check_contract(self._card, plan.sidecar.float_type)
+        self.chooses = self._check_contract(self._card, plan.sidecar.float_type)
         self.profiles = self._read_profiles()
 
     def profile_for(self, batch: int) -> int:
@@ -79,18 +84,30 @@ class CompiledStep:
 
         Args:
             batch: number of streams.
-            addresses: on the device, for every tensor of the step contract.
+            addresses: on the device, for every tensor of the engine.
             stream: handle of the CUDA stream.
 
         Raises:
             P2Error: TensorRT refuses.
         """
-        context = self._context(batch, stream)
-        for name, address in addresses.items():
-            if not context.handle.set_tensor_address(name, address):
-                raise self._failed(f"use the memory for {name}")
-        if not context.handle.execute_async_v3(stream):
-            raise self._failed("run a step")
+        profile = self.profile_for(batch)
+        context = self._contexts.get(profile)
+        if context is None:
+            context = self._contexts[profile] = Context(self, profile, stream)
+        context.run(batch, addresses, stream)
+
+    def context_for_graph(self, batch: int, stream: int) -> Context:
+        """An execution context of its own, whose steps may be recorded: a graph keeps its memory.
+
+        Args:
+            batch: the only batch that may be run on it.
+            stream: handle of the CUDA stream.
+
+        Raises:
+            UsageError: no profile covers the batch.
+            P2Error: TensorRT refuses.
+        """
+        return Context(self, self.profile_for(batch), stream, for_graph=True)
 
     def close(self) -> None:
         """Let go of everything; TensorRT wants contexts gone before engines, engines before runtimes."""
@@ -106,7 +123,7 @@ class CompiledStep:
                     raise self._invalid(int(bits), gpu)
             engine = self._runtime.deserialize_cuda_engine(data)
             if engine is None:
-                raise self._failed("load the plan")
+                raise self.failed("load the plan")
         return engine
 
     def _invalid(self, bits: int, gpu: str) -> BackendMissing:
@@ -116,7 +133,7 @@ class CompiledStep:
             " build a plan for this machine with `p2 export`, or run the .onnx file"
         )
 
-    def _check_contract(self, card: Card, float_type: str) -> None:
+    def _check_contract(self, card: Card, float_type: str) -> bool:
         engine = self._engine
         tensors = {
             name: (engine.get_tensor_dtype(name).name, tuple(engine.get_tensor_shape(name))[1:])
@@ -127,39 +144,75 @@ class CompiledStep:
             raise ContractError(
                 f"{self._path} breaks the step contract (tensor {breach}): run `p2 export` again"
             )
+        return NEXT in tensors
 
     def _read_profiles(self) -> tuple[Profile, ...]:
         count = self._engine.num_optimization_profiles
         shapes = (self._engine.get_tensor_profile_shape("token", index) for index in range(count))
         return tuple((int(least[0]), int(usual[0]), int(most[0])) for least, usual, most in shapes)
 
-    def _context(self, batch: int, stream: int) -> _Context:
-        """The execution context of the right profile, its shapes set to `batch`."""
-        profile = self.profile_for(batch)
-        context = self._contexts.get(profile)
-        if context is not None and context.batch == batch:
-            return context
-        with self._library.listening():
-            if context is None:
-                handle = self._engine.create_execution_context()
-                if handle is None or not handle.set_optimization_profile_async(profile, stream):
-                    raise self._failed("prepare to run")
-                context = self._contexts[profile] = _Context(handle)
-            context.batch = 0
-            shapes: dict[str, tuple[int, ...]] = {"token": (batch,)}
-            shapes |= {f"{name}_in": (batch, self._card.hidden) for name in self._card.state_names}
-            if not all(context.handle.set_input_shape(name, shape) for name, shape in shapes.items()):
-                raise self._failed(f"take a batch of {batch}")
-            context.batch = batch
-        return context
-
-    def _failed(self, task: str) -> P2Error:
+    def failed(self, task: str) -> P2Error:
+        """What to raise when TensorRT could not do something: its own reason in a sentence."""
         return P2Error(f"{self._library} could not {task} ({self._path}): {self._library.reason()}")
 
+    def new_handle(self, profile: int, stream: int, for_graph: bool) -> Any:
+        """An execution context of TensorRT on one of the profiles, or None."""
+        if for_graph and self._library.flavour == TENSORRT_RTX:
+            # Otherwise it runs a slower fallback until a thread has compiled kernels for this batch,
+            # and a recording would keep the fallback for good.
+            config = self._engine.create_runtime_config()
+            strategy = self._library.trt.DynamicShapesKernelSpecializationStrategy.EAGER
+            config.dynamic_shapes_kernel_specialization_strategy = strategy
+            handle = self._engine.create_execution_context(config)
+        else:
+            handle = self._engine.create_execution_context()
+        if handle is None or not handle.set_optimization_profile_async(profile, stream):
+            return None
+        return handle
 
-class _Context:
-    """An execution context of one profile, and the batch that its shapes are set to (0: none yet)."""
+    def input_shapes(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """The shape of every input at a batch."""
+        card = self._card
+        shapes: dict[str, tuple[int, ...]] = {"token": (batch,)}
+        shapes |= {f"{name}_in": (batch, card.hidden) for name in card.state_names}
+        if self.chooses:
+            shapes |= {NOISE: (batch, card.vocab), FILTERS: (batch, len(FILTER_COLUMNS))}
+        return shapes
 
-    def __init__(self, handle: Any) -> None:
-        self.handle = handle
-        self.batch = 0
+    def listening(self) -> contextlib.AbstractContextManager[None]:
+        """Forget what TensorRT said before."""
+        return self._library.listening()
+
+
+class Context:
+    """An execution context: one profile, and the batch that its shapes are set to.
+
+    Raises (every method):
+        P2Error: TensorRT refuses.
+    """
+
+    def __init__(self, step: CompiledStep, profile: int, stream: int, for_graph: bool = False) -> None:
+        self._step = step
+        self._batch = 0  # none yet
+        with step.listening():
+            self._handle = step.new_handle(profile, stream, for_graph)
+            if self._handle is None:
+                raise step.failed("prepare to run")
+
+    def run(self, batch: int, addresses: dict[str, int], stream: int) -> None:
+        """Enqueue one step (see `CompiledStep.run`)."""
+        if batch != self._batch:
+            self._take(batch)
+        for name, address in addresses.items():
+            if not self._handle.set_tensor_address(name, address):
+                raise self._step.failed(f"use the memory for {name}")
+        if not self._handle.execute_async_v3(stream):
+            raise self._step.failed("run a step")
+
+    def _take(self, batch: int) -> None:
+        self._batch = 0
+        with self._step.listening():
+            shapes = self._step.input_shapes(batch).items()
+            if not all(self._handle.set_input_shape(name, shape) for name, shape in shapes):
+                raise self._step.failed(f"take a batch of {batch}")
+        self._batch = batch

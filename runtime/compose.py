@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import cells
-from .onnx_format import FLOAT, FLOAT16, INT8, INT64, UINT8, Graph, Node, Tensor, Value
+from .onnx_format import BFLOAT16, FLOAT, FLOAT8, FLOAT16, INT8, INT64, UINT8, Graph, Node, Tensor, Value
 from .products import COLUMN_BLOCK, COLUMNS, FLOATS, Scope, Weights, block_product, pack_blocks
 from .step_file import StepFile
 
@@ -98,15 +98,15 @@ def _written(step: StepFile, weights: Weights, output: str | None, bias: str | N
 def fit_to_cpu(step: StepFile) -> Body:
     """A step that p2 did not write, as a CPU runs it best, numerically the same or closer to float32.
 
-    float16 weights are widened once, now, instead of around every operator in every step.
+    Shorter floats are widened once, now, instead of around every operator in every step.
     DequantizeLinear and MatMul become one product on integers.
     """
     tensors = dict(step.graph.tensors)
     nodes = [
         Node(n.op, list(n.inputs), list(n.outputs), n.domain, dict(n.attributes)) for n in step.graph.nodes
     ]
-    if step.float_type == FLOAT16:
-        _widen(nodes, tensors)
+    _widen(nodes, tensors)
+    nodes = _widen_float8(nodes, tensors)
     nodes = _fuse_integer_products(nodes, tensors)
     card = step.card
     return Body(nodes, tensors, card.state_names, card.hidden, card.vocab)
@@ -114,11 +114,26 @@ def fit_to_cpu(step: StepFile) -> Body:
 
 def _widen(nodes: list[Node], tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
-        if tensor.type == FLOAT16:
-            tensors[name] = Tensor.of(name, tensor.array().astype(np.float32))
+        if tensor.type in (FLOAT16, BFLOAT16):
+            tensors[name] = Tensor.of(name, np.asarray(tensor.array(), np.float32))
     for node in nodes:
-        if node.op == "Cast" and node.integer("to", FLOAT) == FLOAT16:
+        if node.op == "Cast" and node.integer("to", FLOAT) in (FLOAT16, BFLOAT16):
             node.attributes = Node.make("Cast", [], [], to=FLOAT).attributes
+
+
+def _widen_float8(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]:
+    """DequantizeLinear(float8, a scale for each output) becomes a float32 constant."""
+    kept: list[Node] = []
+    for node in nodes:
+        q = tensors.get(node.inputs[0]) if node.op == "DequantizeLinear" else None
+        if q is None or q.type != FLOAT8:
+            kept.append(node)
+            continue
+        scales = np.asarray(tensors.pop(node.inputs[1]).array(), np.float32)
+        del tensors[q.name]
+        name = node.outputs[0]
+        tensors[name] = Tensor.of(name, np.asarray(q.array(), np.float32) * scales)
+    return kept
 
 
 def _fuse_integer_products(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]:

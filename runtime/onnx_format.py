@@ -18,7 +18,7 @@ import numpy.typing as npt
 Bytes = bytes | memoryview
 
 # TensorProto.DataType
-FLOAT, INT8, INT64, BOOL, FLOAT16, INT4 = 1, 3, 7, 9, 10, 22
+FLOAT, INT8, INT64, BOOL, FLOAT16, BFLOAT16, FLOAT8, INT4 = 1, 3, 7, 9, 10, 16, 17, 22
 UINT8 = 2
 _NUMPY = {
     FLOAT: np.float32,
@@ -37,8 +37,13 @@ TYPE_NAMES = {
     INT64: "int64",
     BOOL: "bool",
     FLOAT16: "float16",
+    BFLOAT16: "bfloat16",
+    FLOAT8: "float8",
     INT4: "int4",
 }
+
+# What numpy has no type for: the bits of an element.
+_BITS = {INT4: 4, FLOAT8: 8, BFLOAT16: 16}
 
 # AttributeProto.AttributeType
 _INT_ATTRIBUTE, _GRAPH_ATTRIBUTE = 2, 5
@@ -131,6 +136,18 @@ def _integer(value: int | memoryview) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
+def _e4m3() -> npt.NDArray[np.float32]:
+    """The values of the 256 float8 numbers with 4 bits of exponent, 3 of mantissa and no infinities."""
+    codes = np.arange(256)
+    exponent, mantissa = codes >> 3 & 15, (codes & 7) / 8
+    size = np.where(exponent == 0, mantissa * 2.0**-6, (1 + mantissa) * 2.0 ** (exponent - 7))
+    size[codes & 127 == 127] = np.nan
+    return np.where(codes < 128, size, -size).astype(np.float32)
+
+
+_E4M3 = _e4m3()
+
+
 @dataclass(frozen=True)
 class Tensor:
     """A constant of the graph (TensorProto with raw data).
@@ -169,7 +186,7 @@ class Tensor:
             elif number in (13, 14):
                 raise Damaged(f"the weights {name!r} lie in another file")
         tensor = cls(name, kind, tuple(shape), raw)
-        bits = 4 if kind == INT4 else 8 * np.dtype(_NUMPY[kind]).itemsize if kind in _NUMPY else 0
+        bits = 8 * np.dtype(_NUMPY[kind]).itemsize if kind in _NUMPY else _BITS.get(kind, 0)
         count = 1
         for size in shape:
             count *= size
@@ -184,7 +201,12 @@ class Tensor:
         return cls(name, _CODES[contiguous.dtype], array.shape, contiguous.reshape(-1).view(np.uint8).data)
 
     def array(self) -> npt.NDArray[np.generic]:
-        """The elements; int4 comes out as int8."""
+        """The elements; int4 comes out as int8, bfloat16 and float8 (E4M3) as float32."""
+        if self.type == BFLOAT16:  # the upper half of a float32
+            upper = np.frombuffer(self.raw, dtype="<u2").astype(np.uint32)
+            return (upper << 16).view(np.float32).reshape(self.shape)
+        if self.type == FLOAT8:
+            return _E4M3[np.frombuffer(self.raw, dtype=np.uint8)].reshape(self.shape)
         if self.type != INT4:
             return np.frombuffer(self.raw, dtype=_NUMPY[self.type]).reshape(self.shape)
         packed = np.frombuffer(self.raw, dtype=np.uint8)

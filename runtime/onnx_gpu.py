@@ -28,7 +28,7 @@ Tokens = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 SLOTS = 32  # steps whose tokens and noise travel together; even, so that a block ends where it began
-_FLOAT_TYPES = {FLOAT: np.dtype(np.float32), FLOAT16: np.dtype(np.float16)}
+_FLOAT_TYPES: dict[int, np.dtype[Any]] = {FLOAT: np.dtype(np.float32), FLOAT16: np.dtype(np.float16)}
 
 
 class _Memory:

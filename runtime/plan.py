@@ -12,6 +12,7 @@ from ..spec.plan import (
     FLAVOURS,
     PlanHeader,
     Sidecar,
+    is_later,
     read_header,
     read_sidecar,
     same_version,
@@ -23,6 +24,7 @@ __all__ = [
     "Plan",
     "PlanHeader",
     "Sidecar",
+    "check_gpu",
     "library_for",
     "read_header",
     "read_plan",
@@ -69,8 +71,38 @@ def read_plan(path: Path) -> Plan:
     return Plan(path, header, sidecar, data)
 
 
-def library_for(path: Path, header: PlanHeader) -> nvidia.Library:
+def check_gpu(path: Path, sidecar: Sidecar, gpus: nvidia.Gpus) -> None:
+    """Make sure that the first GPU and its driver can run a plan, before a library tries.
+
+    Raises:
+        BackendMissing: the driver is too old for the library, or the library does not know the GPU.
+    """
+    flavour, gpu = FLAVOURS[sidecar.flavour], gpus.devices[0]
+    needed = nvidia.cuda_of(flavour)
+    if needed is not None and gpus.cuda is not None and gpus.cuda[0] < needed:
+        driver = f"NVIDIA driver {gpus.driver}" if gpus.driver else "NVIDIA driver"
+        raise BackendMissing(
+            f"{path} needs a newer driver: this {driver} knows CUDA {gpus.cuda[0]}.{gpus.cuda[1]}, and the"
+            f" {flavour.title} installed here is built for CUDA {needed}: update the driver, or run the"
+            " .onnx file"
+        )
+    major, minor = gpu.capability
+    if sidecar.targets and f"sm{major}{minor}" not in sidecar.targets:
+        known = ", ".join(f"{name[2:-1]}.{name[-1]}" for name in sidecar.targets)
+        raise BackendMissing(
+            f"{path} does not run on the {gpu.name}: it has compute capability {major}.{minor}, and"
+            f" the plan is for {known}: run the checkpoint with `--backend cuda-graph`, or the .onnx file"
+        )
+
+
+def library_for(path: Path, header: PlanHeader, compatible: bool = False) -> nvidia.Library:
     """The installed library that runs a plan; only the version that built it does.
+
+    Args:
+        path: the plan, for error messages.
+        header: its header.
+        compatible: whether it was built for later versions as well (`--version-compatible`): those of the
+            same major version run it too.
 
     Raises:
         BackendMissing: it is not installed, or another version is, or it does not load; the
@@ -84,7 +116,8 @@ def library_for(path: Path, header: PlanHeader) -> nvidia.Library:
         again = "run `p2 export` again to build a plan for that, or " if others else ""
         raise BackendMissing(f"{path} is a plan for {header}, and {here} installed here: {again}{remedy}")
     library = nvidia.library(flavour)
-    if not same_version(library.version, header.version):
+    later = compatible and is_later(library.version, header.version)
+    if not later and not same_version(library.version, header.version):
         raise BackendMissing(
             f"{path} was built by {header}, and {library} is installed here; a plan runs only on the version"
             f" that built it: run `p2 export` again, or {remedy}"

@@ -3,7 +3,7 @@
 What an exported step says with MatMul (and DequantizeLinear) becomes, by the kind of its weights,
 
 - float: Gemm, which adds its third operand for free; a product of several inputs is a chain of them,
-  so nothing has to be concatenated. float16 is widened once, at load: x86 has no float16 arithmetic in
+  so nothing has to be concatenated. Shorter floats are widened once, at load: x86 has no such arithmetic in
   ONNX Runtime, and a Cast around every operator is 4 times slower;
 - 8 bits, a scale for each output: MatMulIntegerToFloat. The states of all three cells lie in [-1, 1], so
   their 8 bits need no measuring: the step is 1/127, everywhere. Sums of integers are exact, so a text
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .onnx_format import INT4, INT8, Node, Tensor
+from .onnx_format import FLOAT8, INT4, INT8, Node, Tensor
 from .step_file import StepFile
 
 Array = npt.NDArray[np.generic]
@@ -43,7 +43,7 @@ class Weights:
 
     def kind(self, matrix: str) -> str:
         """How a matrix is stored: `FLOATS`, `BLOCKS` or `COLUMNS`."""
-        if matrix in self._stored:
+        if matrix in self._stored or self._stored[f"{matrix}_q"].type == FLOAT8:
             return FLOATS
         bytes_by_output = (
             self._stored[f"{matrix}_q"].type == INT8 and len(self._stored[f"{matrix}_scale"].shape) == 1
@@ -66,7 +66,10 @@ class Weights:
 
     def array(self, name: str) -> npt.NDArray[np.float32]:
         """A float constant of the file, widened to float32."""
-        return np.asarray(self._stored[name].array(), np.float32)
+        if name in self._stored:
+            return np.asarray(self._stored[name].array(), np.float32)
+        scales = np.asarray(self._stored[f"{name}_scale"].array(), np.float32)  # float8 weights
+        return np.asarray(self._stored[f"{name}_q"].array(), np.float32) * scales
 
     def columns(self, name: str, rows: slice | None = None) -> tuple[str, str]:
         """An int8 matrix ``[rows, outputs]`` and its float32 scales ``[outputs]``."""

@@ -1,8 +1,12 @@
-"""Run a plan: TensorRT or TensorRT-RTX on the first GPU, one step per call, the state on the device.
+"""Run a plan: TensorRT or TensorRT-RTX on the first GPU, the state on the device.
 
 Each state tensor has two buffers: a step reads one and writes the other, then they change places,
-so no kernel ever writes what another still reads. Tokens go up, logits come down, and the host
-chooses with `spec.sampling.choose`, the definition that every backend matches.
+so no kernel ever writes what another still reads.
+
+There are two ways to write. A plan that chooses (`spec.choice`) does so in a CUDA graph of many steps
+(`device_loop`). Step by step, tokens go up, logits come down, and the host chooses with
+`spec.sampling.choose`, the definition that every backend matches: for plans that do not choose, and
+to compare the other way with.
 """
 
 from __future__ import annotations
@@ -15,13 +19,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spec import nvidia
+from ..spec.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE, filter_row
 from ..spec.engine import Snapshot
 from ..spec.errors import BackendMissing, ContractError, UsageError
 from ..spec.plan import FLAVOURS
 from ..spec.sampling import Sampling, choose
 from .compiled import CompiledStep
-from .cuda import Device, aligned
-from .plan import Plan, library_for, read_plan
+from .cuda import Device, Scratch, aligned
+from .device_loop import DeviceLoop
+from .plan import Plan, check_gpu, library_for, read_plan
 
 Tokens = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -31,7 +37,7 @@ _CHUNK_STEPS = 1024  # steps whose tokens go up in one copy
 _CHUNK_BYTES = 64 << 20  # device memory for the logits of a chunk
 
 
-def open_plan(path: Path, asked: str | None = None) -> PlanEngine:
+def open_plan(path: Path, asked: str | None = None, *, step_by_step: bool = False) -> PlanEngine:
     """Load a plan onto the GPU.
 
     Nothing here can end the process: files are checked first, then what is installed, then
@@ -40,6 +46,7 @@ def open_plan(path: Path, asked: str | None = None) -> PlanEngine:
     Args:
         path: the ``.plan`` file, its sidecar beside it.
         asked: the name by which the person asked for it, where that is not the path.
+        step_by_step: let the host choose every character, as with a plan that does not choose.
 
     Raises:
         ContractError: the file or its sidecar is damaged, or breaks the step contract.
@@ -50,10 +57,11 @@ def open_plan(path: Path, asked: str | None = None) -> PlanEngine:
     gpus = nvidia.gpus()
     if not gpus.devices and not any(map(nvidia.installed, FLAVOURS.values())):
         raise _no_gpu(path, asked)  # installing TensorRT would not be enough
-    library = library_for(path, plan.header)
+    library = library_for(path, plan.header, plan.sidecar.version_compatible)
     if not gpus.devices:
         raise _no_gpu(path, asked)
-    return PlanEngine(plan, library, Device(), gpus.devices[0].name)
+    check_gpu(path, plan.sidecar, gpus)
+    return PlanEngine(plan, library, Device(), gpus.devices[0].name, step_by_step=step_by_step)
 
 
 def _no_gpu(path: Path, asked: str | None) -> BackendMissing:
@@ -84,7 +92,9 @@ class PlanState:
 class PlanEngine:
     """A loaded plan: the `spec.engine.Engine` of TensorRT and TensorRT-RTX."""
 
-    def __init__(self, plan: Plan, library: nvidia.Library, device: Device, gpu: str) -> None:
+    def __init__(
+        self, plan: Plan, library: nvidia.Library, device: Device, gpu: str, *, step_by_step: bool = False
+    ) -> None:
         """Load the plan onto `device`, which the engine closes with itself.
 
         Args:
@@ -92,20 +102,24 @@ class PlanEngine:
             library: the library that built it.
             device: where it runs.
             gpu: the device's name.
+            step_by_step: let the host choose every character.
 
         Raises:
-            P2Error: as `CompiledStep`.
+            P2Error: the GPU has too little memory, or as `CompiledStep`.
         """
         self.card = plan.sidecar.card
         self.name = f"{library} {self.card.precision} ({gpu})"
         self._path = plan.path
         self._device = device
-        self._scratch: dict[str, tuple[int, int]] = {}
+        self._scratch = Scratch(device)
+        self._loop: DeviceLoop | None = None
         try:
+            device.require(plan.sidecar.plan_bytes)
             self._compiled = CompiledStep(plan, library, gpu)
         except BaseException:
             device.close()
             raise
+        self._on_device = self._compiled.chooses and not step_by_step
 
     def zero_state(self, batch: int) -> PlanState:
         """A state of zeros for `batch` independent streams.
@@ -125,8 +139,8 @@ class PlanEngine:
         result = np.empty((batch, length, vocab), np.float32) if logits else None
         token_row, logits_row = aligned(batch * _TOKEN_BYTES), aligned(batch * vocab * 4)
         steps = max(1, min(length, _CHUNK_STEPS, _CHUNK_BYTES // logits_row))
-        token_base = self._reserve("token", steps * token_row)
-        logits_base = self._reserve("logits", steps * logits_row if logits else logits_row)
+        token_base = self._scratch.reserve("token", steps * token_row)
+        logits_base = self._scratch.reserve("logits", steps * logits_row if logits else logits_row)
         stride = logits_row if logits else 0  # unwanted logits all go to the same place
         for start in range(0, length, steps):
             count = min(steps, length - start)
@@ -147,10 +161,13 @@ class PlanEngine:
     def decode(self, state: PlanState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write `count` characters per stream (see `spec.engine.Engine.decode`)."""
         self._check_tokens(last)
+        if self._on_device:
+            filters = np.tile(filter_row(sampling, self.card.vocab), (state.batch, 1))
+            return self._loop_for(state.batch).write(state.buffers[state.current], last, noise, filters)
         written = np.empty((state.batch, len(noise)), np.int64)
         logits = np.empty((state.batch, self.card.vocab), np.float32)
-        token_address = self._reserve("token", state.batch * _TOKEN_BYTES)
-        logits_address = self._reserve("logits", logits.nbytes)
+        token_address = self._scratch.reserve("token", state.batch * _TOKEN_BYTES)
+        logits_address = self._scratch.reserve("logits", logits.nbytes)
         for index, scaled_noise in enumerate(noise):
             self._device.upload(token_address, np.ascontiguousarray(last, np.int64))
             self._step(state, token_address, logits_address)
@@ -191,6 +208,9 @@ class PlanEngine:
 
     def close(self) -> None:
         """Give back everything on the GPU; the engine cannot be used afterwards."""
+        if self._loop is not None:
+            self._loop.close()
+            self._loop = None
         self._compiled.close()
         self._device.close()
 
@@ -208,15 +228,14 @@ class PlanEngine:
         weakref.finalize(state, self._device.free, base).atexit = False
         return state, base, nbytes
 
-    def _reserve(self, purpose: str, nbytes: int) -> int:
-        """The address of at least `nbytes` of scratch memory, kept from call to call."""
-        address, size = self._scratch.get(purpose, (0, 0))
-        if size < nbytes:
-            self._device.free(address)
-            self._scratch.pop(purpose, None)
-            address = self._device.allocate(nbytes)
-            self._scratch[purpose] = (address, nbytes)
-        return address
+    def _loop_for(self, batch: int) -> DeviceLoop:
+        """The loop of this batch; only the last one is kept."""
+        if self._loop is None or self._loop.batch != batch:
+            if self._loop is not None:
+                self._loop.close()
+            self._loop = None  # its memory goes back first
+            self._loop = DeviceLoop(self._compiled, self._device, self.card, batch)
+        return self._loop
 
     def _step(self, state: PlanState, token: int, logits: int) -> None:
         """Enqueue one step; `token` and `logits` are addresses on the device."""
@@ -224,6 +243,11 @@ class PlanEngine:
         addresses = {"token": token, "logits": logits}
         addresses |= {f"{name}_in": address for name, address in source.items()}
         addresses |= {f"{name}_out": address for name, address in target.items()}
+        if self._compiled.chooses:  # what is chosen here goes nowhere
+            widths = {NOISE: 4 * self.card.vocab, FILTERS: 4 * len(FILTER_COLUMNS), NEXT: _TOKEN_BYTES}
+            addresses |= {
+                name: self._scratch.reserve(name, state.batch * width) for name, width in widths.items()
+            }
         self._compiled.run(state.batch, addresses, self._device.stream)
         state.current = 1 - state.current
 

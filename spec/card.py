@@ -19,8 +19,17 @@ CONTRACT_VERSION = 1
 CELLS = ("rnn", "lstm", "gru")
 GATES = {"rnn": 1, "lstm": 4, "gru": 3}
 RESETS = ("after", "before")
-PRECISIONS = ("float32", "float16", "int8", "int4")
-ALIASES = {"fp32": "float32", "fp16": "float16", "half": "float16", "float": "float32"}
+PRECISIONS = ("float32", "float16", "bfloat16", "float8", "int8", "int4")
+# A CPU widens the weights of the other two to float32 when it loads them: nothing to measure there.
+CPU_PRECISIONS = ("float32", "float16", "int8", "int4")
+ALIASES = {
+    "fp32": "float32",
+    "float": "float32",
+    "fp16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "fp8": "float8",
+}
 
 CHECKSUM = "p2.sha256"  # key of the checksum over graph and card in an ONNX file's metadata
 
@@ -251,12 +260,12 @@ def step_shapes(card: Card) -> dict[str, tuple[int, ...]]:
 
 
 def weight_bits(precision: str, matrix: str) -> int | None:
-    """Bits of a weight in one matrix of a step; None in the float precisions.
+    """Bits of a weight that has a scale, in one matrix of a step; None in the plain float precisions.
 
     The output layer of an int4 artifact keeps 8: it is a few per cent of the weights, and the one place
     where a rounding error meets the prediction directly.
     """
-    bits = {"int8": 8, "int4": 4}.get(precision)
+    bits = {"float8": 8, "int8": 8, "int4": 4}.get(precision)
     return 8 if bits and matrix == "w_out" else bits
 
 
@@ -275,10 +284,11 @@ def block_for(rows: int, bits: int) -> int:
 def bytes_per_step(card: Card) -> int:
     """Bytes of weights that one step at batch 1 must read (one row of the folded table).
 
-    Quantised matrices count their integers and one float32 scale per block (`block_for`); the
-    table, the biases and everything of a float artifact count at the float width.
+    Quantised matrices count their weights and one float32 scale per block (`block_for`); the
+    table, the biases and everything of a float artifact count at the float width. A bfloat16 step
+    keeps its biases in float32.
     """
-    width = 2 if card.precision == "float16" else 4
+    width = 2 if card.precision in ("float16", "bfloat16") else 4
     total = 0
     for name, shape in step_shapes(card).items():
         bits = weight_bits(card.precision, name) if name.startswith("w_") else None
@@ -288,5 +298,5 @@ def bytes_per_step(card: Card) -> int:
             rows, columns = shape
             total += -(-rows * columns * bits // 8) + rows // block_for(rows, bits) * columns * 4
         else:
-            total += math.prod(shape) * width
+            total += math.prod(shape) * (4 if card.precision == "bfloat16" and len(shape) == 1 else width)
     return total

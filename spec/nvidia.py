@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import importlib.metadata
 import importlib.util
 import sys
 from collections.abc import Callable, Iterator
@@ -108,6 +109,15 @@ def installed(flavour: Flavour) -> bool:
     except (ImportError, ValueError):
         return False
     return spec is not None and spec.origin is not None  # a mere folder of that name has no origin
+
+
+def cuda_of(flavour: Flavour) -> int | None:
+    """The major version of CUDA that the installed library is built for, where its package tells."""
+    for major in (13, 12, 11):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            importlib.metadata.version(f"{flavour.name}-cu{major}")
+            return major
+    return None
 
 
 class Library:

@@ -9,13 +9,15 @@ enough to refuse a plan that cannot run here before any library is asked to load
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from . import files
 from .card import Card
+from .choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE
 from .errors import ContractError, P2Error
+from .layers import Layer
 
 SIDECAR_VERSION = 1
 
@@ -24,6 +26,12 @@ FLOAT_TYPES = {"float32": "FLOAT", "float16": "HALF"}
 
 # What a TensorRT-RTX plan runs on unless it was built for something else: the library's own default.
 RTX_CAPABILITIES = ((8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
+
+# Compute capabilities by bit of the mask that TensorRT-RTX 1.7 writes into a plan's header (found by building
+# for one after the other; the next release may do otherwise).
+_TARGETS = {0: "sm75", 1: "sm80", 2: "sm86", 3: "sm89", 4: "sm120", 5: "sm121"}
+_TARGETS_VERSION = (1, 7)
+_TARGETS_AT = 32
 
 Profile = tuple[int, int, int]
 
@@ -64,10 +72,12 @@ class PlanHeader:
         flavour: ``tensorrt`` or ``tensorrt-rtx``.
         version: of the library that built it, ``major.minor.patch.build``; only the same version
             runs it.
+        targets: compute capabilities it was built for (``sm89``), where the header tells.
     """
 
     flavour: str
     version: str
+    targets: tuple[str, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
         return f"{FLAVOURS[self.flavour].title} {self.version}"
@@ -79,6 +89,12 @@ def same_version(one: str, other: str) -> bool:
     return all(int(a) == int(b) for a, b in zip(*numbers, strict=False))
 
 
+def is_later(one: str, other: str) -> bool:
+    """Whether version `one` is of the same major version as `other`, and later."""
+    mine, built = (tuple(map(int, re.findall(r"\d+", version)[:4])) for version in (one, other))
+    return mine[0] == built[0] and mine > built
+
+
 def read_header(path: Path) -> PlanHeader:
     """Read the header of a plan.
 
@@ -87,7 +103,7 @@ def read_header(path: Path) -> PlanHeader:
         P2Error: it cannot be read.
     """
     with files.reading(path), path.open("rb") as file:
-        return parse_header(file.read(_HEADER_BYTES), path)
+        return parse_header(file.read(64), path)
 
 
 def parse_header(data: bytes, path: Path) -> PlanHeader:
@@ -108,7 +124,15 @@ def parse_header(data: bytes, path: Path) -> PlanHeader:
     if len(data) < _HEADER_BYTES:
         raise ContractError(f"{path} is cut off: only {len(data)} bytes are left of it; {_AGAIN}")
     version = ".".join(str(byte) for byte in data[_VERSION_AT:_HEADER_BYTES])
-    return PlanHeader(name, version)
+    return PlanHeader(name, version, _targets(name, data))
+
+
+def _targets(flavour: str, data: bytes) -> tuple[str, ...]:
+    known = flavour == TENSORRT_RTX.name and tuple(data[_VERSION_AT : _VERSION_AT + 2]) == _TARGETS_VERSION
+    if not known or len(data) < _TARGETS_AT + 4:
+        return ()
+    mask = int.from_bytes(data[_TARGETS_AT : _TARGETS_AT + 4], "little")
+    return tuple(name for bit, name in _TARGETS.items() if mask >> bit & 1)
 
 
 @dataclass(frozen=True)
@@ -127,6 +151,9 @@ class Sidecar:
         profiles: smallest, usual and largest batch of each optimization profile.
         settings: what the builder was told.
         built: when, ISO 8601 in UTC.
+        targets: compute capabilities that the plan was built for (``sm89``); none says: for the GPU of the
+            machine that built it.
+        layers: what the builder's log lists, profile after profile; empty if it listed nothing.
     """
 
     card: Card
@@ -139,11 +166,23 @@ class Sidecar:
     profiles: tuple[Profile, ...]
     settings: dict[str, Any]
     built: str
+    targets: tuple[str, ...] = ()
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def kernels(self) -> int:
+        """Kernels of one step at batch 1, the first profile; 0 where the builder listed no layers."""
+        return sum(layer.is_kernel and layer.profile == 0 for layer in self.layers)
+
+    @property
+    def version_compatible(self) -> bool:
+        """Whether later versions of the library run the plan as well."""
+        return bool(self.settings.get("version_compatible"))
 
     @property
     def header(self) -> PlanHeader:
         """The header that the plan must have."""
-        return PlanHeader(self.flavour, self.version)
+        return PlanHeader(self.flavour, self.version, self.targets)
 
     def check(self, path: Path, size: int, sha256: str) -> None:
         """Make sure that this sidecar describes the plan at `path`.
@@ -194,6 +233,11 @@ class Sidecar:
                 plan_bytes=int(data["plan_bytes"]),
                 profiles=profiles,
                 settings=dict(data["settings"]),
+                targets=tuple(map(str, data.get("targets", ()))),
+                layers=tuple(
+                    Layer(str(one["name"]), str(one["kind"]), tuple(map(str, one["operators"])))
+                    for one in data.get("layers", ())
+                ),
                 **{name: str(data[name]) for name in _TEXTS},
             )
         except (KeyError, TypeError, ValueError) as error:
@@ -210,18 +254,28 @@ _TEXTS = ("flavour", "version", "onnx_sha256", "plan_sha256", "float_type", "bui
 def contract_breach(card: Card, float_type: str, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
     """The name of a tensor that breaks the step contract, or the empty string.
 
+    A plan may also choose the next character (`spec.choice`): then it has ``noise``, ``filters`` and
+    ``next`` as well, all three.
+
     Args:
         card: the model.
         float_type: type of its states, a key of `FLOAT_TYPES`.
         tensors: by name, the type as TensorRT calls it and the shape without the batch.
     """
     state = (FLOAT_TYPES[float_type], (card.hidden,))
+    choice: dict[str, tuple[str, tuple[int, ...]]] = {
+        NOISE: ("FLOAT", (card.vocab,)),
+        FILTERS: ("FLOAT", (len(FILTER_COLUMNS),)),
+        NEXT: ("INT64", ()),
+    }
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
         "token": ("INT64", ()),
         "logits": ("FLOAT", (card.vocab,)),
     }
     for name in card.state_names:
         expected[f"{name}_in"] = expected[f"{name}_out"] = state
+    if NEXT in tensors:
+        expected |= choice
     return min((name for name in tensors | expected if tensors.get(name) != expected.get(name)), default="")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import unittest.mock
 from collections.abc import Callable
 from pathlib import Path
 
@@ -99,15 +100,30 @@ class NumpyModel:
         return np.stack([self.step(state, column) for column in tokens.T], axis=1)
 
 
+TRACED: dict[tuple[object, ...], bytes] = {}
+
+
 @functools.cache
 def step_bytes(card: Card, seed: int = 0) -> bytes:
+    import onnx
     import torch
 
+    from p2.export import graph
     from p2.export.fold import fold
-    from p2.export.graph import step_graph
 
-    parameters = {name: torch.from_numpy(array) for name, array in random_parameters(card, seed).items()}
-    return step_graph(card, fold(card, parameters)).SerializeToString()
+    original = graph._trace
+
+    def trace(step, card):
+        """Tracing is the slow part, and the same for all precisions of one float type."""
+        key = (make_plain(card), seed, step.get_parameter("w_out").dtype)
+        if key not in TRACED:
+            TRACED[key] = original(step, card).SerializeToString()
+        return onnx.load_model_from_string(TRACED[key])
+
+    arrays = random_parameters(make_plain(card), seed)
+    parameters = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    with unittest.mock.patch.object(graph, "_trace", trace):
+        return graph.step_graph(card, fold(card, parameters)).SerializeToString()
 
 
 @pytest.fixture(params=CELLS, ids=["rnn", "lstm", "gru", "gru-before"])

@@ -199,6 +199,12 @@ BAD_CALLS = [
     (["generate", "--num-samples", "0"], 2, "num-samples must be 1 to 1,000,000"),
     (["generate", "--first-stream", "-1"], 2, "first-stream must be 0 to"),
     (["generate", "--threads", "0"], 2, "threads must be 1 to 256"),
+    (["generate", "--backend", "tpu"], 2, "unknown backend 'tpu': choose one of eager, cuda-graph"),
+    (
+        ["parity", "--backend", "tpu"],
+        2,
+        "unknown backend 'tpu': choose one of eager, cuda-graph, onnxruntime-cpu",
+    ),
     (["generate", "--on-unknown", "guess"], 2, "on-unknown takes error or skip, not 'guess'"),
     (["generate", "--prompts", "text.txt", "--prompt", "x"], 2, "--prompts writes JSON Lines: leave"),
     (["generate", "--prompts", "text.txt", "--prompt-file", "x"], 2, "--prompts writes JSON Lines: leave"),

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ...runtime import onnx_providers
 from ...spec import nvidia
-from ...spec.card import PRECISIONS
+from ...spec.card import CPU_PRECISIONS, PRECISIONS
 from ...spec.engine import Engine
 from ...spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT_RTX
 from .models import Files
@@ -66,15 +66,17 @@ def _plan(flavour: str) -> Backend:
             return "running a plan needs cuda-bindings: pip install cuda-bindings"
         return ""
 
-    def launch(files: Files, precision: str) -> Engine:
-        from ...runtime.tensorrt import open_plan
+    def opener(step_by_step: bool) -> Callable[[Files, str], Engine]:
+        def open_it(files: Files, precision: str) -> Engine:
+            from ...runtime.tensorrt import open_plan
 
-        return open_plan(files.plan(flavour, precision))
+            return open_plan(files.plan(flavour, precision), step_by_step=step_by_step)
 
+        return open_it
+
+    modes = {GRAPH: opener(step_by_step=False), STEPS: opener(step_by_step=True)}
     title = FLAVOURS[flavour].title
-    return Backend(
-        flavour, title, "cuda", missing, {GRAPH: launch}, flavour=flavour, contender="p2-tensorrt-{}"
-    )
+    return Backend(flavour, title, "cuda", missing, modes, flavour=flavour, contender="p2-tensorrt-{}")
 
 
 def _provider(key: str) -> Backend:
@@ -86,7 +88,13 @@ def _provider(key: str) -> Backend:
     title = f"ONNX Runtime, {onnx_providers.PROVIDERS[key].title}"
     # What it needs beside a supported GPU: `refuses` tells of the others.
     return Backend(
-        key, title, "cuda", lambda: onnx_providers.ask(key), {STEPS: steps}, contender=f"p2-{key}-{{}}"
+        key,
+        title,
+        "cuda",
+        lambda: onnx_providers.ask(key),
+        {STEPS: steps},
+        CPU_PRECISIONS,
+        contender=f"p2-{key}-{{}}",
     )
 
 
@@ -129,6 +137,12 @@ def _torch_cuda() -> str:
     return f"PyTorch {version} was built without CUDA, or does not fit the driver" if version else ""
 
 
+def _cuda_graph(files: Files, _: str) -> Engine:
+    from ...export.cuda_graph import open_cuda_graph
+
+    return open_cuda_graph(files.checkpoint)
+
+
 def _loop(files: Files, precision: str) -> Engine:
     from ...runtime.onnx_engine import open_onnx
 
@@ -154,6 +168,15 @@ BACKENDS = {
         *(_plan(flavour) for flavour in FLAVOURS),
         *(_provider(key) for key in onnx_providers.PROVIDERS),
         Backend(
+            "cuda-graph",
+            "PyTorch CUDA graphs",
+            "cuda",
+            _torch_cuda,
+            {GRAPH: _cuda_graph},
+            ("float32",),
+            contender="p2-cuda-graph",
+        ),
+        Backend(
             "torch-cuda", "PyTorch, CUDA, eager", "cuda", _torch_cuda, {STEPS: _eager("cuda")}, ("float32",)
         ),
         # The stand-ins of a rehearsal: whole launches, bound step by step, and PyTorch.
@@ -163,6 +186,7 @@ BACKENDS = {
             "cpu",
             _found("onnxruntime", "cpu"),
             {GRAPH: _loop, STEPS: _stand_in},
+            CPU_PRECISIONS,
             contender="p2-{}",
         ),
         Backend(

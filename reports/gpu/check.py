@@ -101,7 +101,8 @@ class Result:
 def check_from(values: dict[str, Any]) -> Check:
     """A check that was written as JSON."""
     lists = ("precisions", "contenders", "needs")
-    return Check(**{name: tuple(value) if name in lists else value for name, value in values.items()})
+    plain: dict[str, Any] = {n: tuple(value) if n in lists else value for n, value in values.items()}
+    return Check(**plain)
 
 
 def result_from(values: dict[str, Any]) -> Result:

@@ -44,7 +44,7 @@ def parity(open_engine: Open, reference: Engine) -> dict[str, Any]:
     return details
 
 
-def capture(open_engine: Open, _: Engine) -> dict[str, Any]:
+def capture(open_engine: Open, _reference: Engine) -> dict[str, Any]:
     """Writing for the first time, which may capture a graph, changes no state but as writing does."""
     engine = open_engine()
     try:
@@ -65,7 +65,7 @@ def capture(open_engine: Open, _: Engine) -> dict[str, Any]:
         details = {
             "characters": WRITTEN,
             "bystander_untouched": _same(begun, engine.snapshot(bystander)),
-            "same_text_again": bool(np.array_equal(*texts)),
+            "same_text_again": bool(np.array_equal(texts[0], texts[1])),
             "same_state_again": _same(*ends),
             "distance_from_reading": distance,
         }
@@ -115,7 +115,7 @@ def snapshot(open_engine: Open, reference: Engine) -> dict[str, Any]:
     return _verdict(wrong, details)
 
 
-def batches(open_engine: Open, _: Engine) -> dict[str, Any]:
+def batches(open_engine: Open, _reference: Engine) -> dict[str, Any]:
     """Batches of changing size, one text going on through all of them, rows leaving a batch."""
     engine = open_engine()
     try:

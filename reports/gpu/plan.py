@@ -13,6 +13,8 @@ from .options import Options
 
 MODELS = (("rnn", "after"), ("lstm", "after"), ("gru", "after"), ("gru", "before"))
 
+RACED = ("float32", "float16", "int8", "int4")
+
 # What else runs such models on the machine, beside p2's engines.
 PEERS = {
     "cuda": ("cuda-eager", "cuda-graph", "cuda-compile", "ort-cuda"),
@@ -49,7 +51,9 @@ def checks(options: Options, backends: Sequence[Backend]) -> list[Check]:
         found += _of(backend, options)
     for hidden in options.bench_hidden:
         found += _benchmark(hidden, backends, "cpu" if options.rehearse else "cuda")
-    unique = {check.name: check for check in found}  # a benchmark may need a model that is there already
+    # A benchmark may need a model that is there already, in more precisions.
+    unique = {check.name: check for check in reversed(found)}
+    unique = {check.name: unique[check.name] for check in found}
     if not options.only:
         return list(unique.values())
     wanted = {name for name in unique if any(part in name for part in options.only)}
@@ -62,9 +66,11 @@ def checks(options: Options, backends: Sequence[Backend]) -> list[Check]:
     return [check for check in unique.values() if check.name in wanted]
 
 
-def _models(hidden: int, cells: Iterable[tuple[str, str]]) -> list[Check]:
+def _models(
+    hidden: int, cells: Iterable[tuple[str, str]], precisions: tuple[str, ...] = PRECISIONS
+) -> list[Check]:
     return [
-        Check("model", MODEL, cell=cell, reset=reset, hidden=hidden, precisions=PRECISIONS)
+        Check("model", MODEL, cell=cell, reset=reset, hidden=hidden, precisions=precisions)
         for cell, reset in cells
     ]
 
@@ -103,13 +109,13 @@ def _needs(check: Check, backend: Backend, found: list[Check]) -> tuple[str, ...
 
 def _benchmark(hidden: int, backends: Sequence[Backend], device: str) -> list[Check]:
     """A race at one width: lstm, of which there is an operator and a module everywhere."""
-    found = _models(hidden, [("lstm", "after")])
+    found = _models(hidden, [("lstm", "after")], RACED)
     needs = [found[0].name]
     contenders: list[str] = []
     for backend in backends:
         if not backend.contender or refuses(backend):
             continue
-        for precision in backend.precisions:
+        for precision in (p for p in RACED if p in backend.precisions):
             contenders.append(backend.contender.format(precision))
             if backend.flavour:
                 found.append(
@@ -122,7 +128,7 @@ def _benchmark(hidden: int, backends: Sequence[Backend], device: str) -> list[Ch
         backends[0].key if backends else "",
         "lstm",
         hidden=hidden,
-        precisions=PRECISIONS,
+        precisions=RACED,
         contenders=(*dict.fromkeys(contenders), *PEERS[device]),
         needs=tuple(needs),
     )

@@ -24,7 +24,7 @@ HOST_GROWTH = 32 << 20
 DEVICE_GROWTH = 16 << 20
 
 
-def soak(open_engine: Open, _: Engine, characters: int) -> dict[str, Any]:
+def soak(open_engine: Open, _reference: Engine, characters: int) -> dict[str, Any]:
     """Write one text of so many characters; neither memory may go on growing.
 
     Args:
@@ -34,7 +34,8 @@ def soak(open_engine: Open, _: Engine, characters: int) -> dict[str, Any]:
     engine = open_engine()
     try:
         decoder = Decoder(engine, Sampling(), SEED)
-        piece, samples, kept, newest = max(1, characters // SAMPLES), [], None, None
+        piece, kept, newest = max(1, characters // SAMPLES), None, None
+        samples: list[dict[str, Any]] = []
         started = time.perf_counter()
         written = 0
         while written < characters:
@@ -52,10 +53,7 @@ def soak(open_engine: Open, _: Engine, characters: int) -> dict[str, Any]:
         same = bool(np.array_equal(newest, decoder.write(newest.shape[1])))
     finally:
         engine.close()
-    growth = {
-        kind: grown([s[f"{kind}_bytes"] for s in samples if s[f"{kind}_bytes"] is not None])
-        for kind in ("host", "device")
-    }
+    growth = {kind: grown([s[f"{kind}_bytes"] for s in samples]) for kind in ("host", "device")}
     details = {
         "characters": characters,
         "characters_per_second": characters / seconds,
@@ -65,7 +63,7 @@ def soak(open_engine: Open, _: Engine, characters: int) -> dict[str, Any]:
         "same_end_again": same,
     }
     problems = [
-        f"{kind} memory grew by {growth[kind] / 2**20:.1f} MiB (limit {limit >> 20})"
+        f"{kind} memory grew by {(growth[kind] or 0) / 2**20:.1f} MiB (limit {limit >> 20})"
         for kind, limit in (("host", HOST_GROWTH), ("device", DEVICE_GROWTH))
         if (growth[kind] or 0) > limit
     ]
@@ -76,8 +74,9 @@ def soak(open_engine: Open, _: Engine, characters: int) -> dict[str, Any]:
     return details
 
 
-def grown(sizes: list[int]) -> float | None:
+def grown(samples: list[int | None]) -> float | None:
     """Bytes between the median of the second and of the last quarter: the first is still warming up."""
+    sizes = [size for size in samples if size is not None]
     quarter = len(sizes) // 4
     if not quarter:
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import subprocess
 import sys
 
@@ -14,6 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from p2.export.builder import available, build_plan
+from p2.export.targets import Options
 from p2.spec import nvidia
 from p2.spec.card import PRECISIONS, Card
 from p2.spec.errors import BackendMissing, ContractError, P2Error, UsageError
@@ -37,6 +37,7 @@ def lstm_step(card: Card, block: int = 32) -> onnx.ModelProto:
     half = card.precision == "float16"
     dtype, kind = (np.float16, TensorProto.FLOAT16) if half else (np.float32, TensorProto.FLOAT)
     bits = {"int8": 8, "int4": 4}.get(card.precision)
+    short = {"bfloat16": TensorProto.BFLOAT16, "float8": TensorProto.FLOAT8E4M3FN}.get(card.precision)
     tensors, nodes = [], []
 
     def add(operator, inputs, outputs, **attributes):
@@ -47,8 +48,19 @@ def lstm_step(card: Card, block: int = 32) -> onnx.ModelProto:
         return name
 
     def matrix(name, rows, columns):
-        if not bits:
+        if not bits and not short:
             return constant(name, rows, columns)
+        if short:  # weights alone: the products are float32
+            values = rng.standard_normal(rows * columns) / 8
+            tensors.append(helper.make_tensor(f"{name}_q", short, (rows, columns), values))
+        if short == TensorProto.BFLOAT16:
+            add("Cast", [f"{name}_q"], [name], to=TensorProto.FLOAT)
+            return name
+        if short:
+            scale = rng.uniform(0.9, 1.1, columns).astype(np.float32)
+            tensors.append(numpy_helper.from_array(scale, f"{name}_scale"))
+            add("DequantizeLinear", [f"{name}_q", f"{name}_scale"], [name], axis=1)
+            return name
         top = 2 ** (bits - 1) - 1
         values = rng.integers(-top, top + 1, (rows, columns))
         if bits == 8:
@@ -128,44 +140,15 @@ def test_builds_a_plan_with_its_sidecar(precision, batch, step, tmp_path):
     assert sidecar.profiles == (((1, 1, 1),) if batch == (1, 1, 1) else ((1, 1, 1), batch))
     assert sidecar.settings == {
         "strongly_typed": True, "tf32": False, "profiling_verbosity": "DETAILED", "portable": True,
+        "products": "sums" if batch == (1, 1, 1) else "matrix products",
     }  # fmt: skip
+    portable = ("sm80", "sm86", "sm89", "sm120", "sm121")
+    assert sidecar.targets == header.targets == (portable if precision != "float8" else portable[2:])
     assert sorted(file.name for file in tmp_path.iterdir()) == [
         "charlm.onnx",
         "charlm.plan",
         "charlm.plan.json",
     ]
-
-
-@needs_rtx
-@pytest.mark.parametrize(
-    ("cell", "reset", "precision"),
-    [
-        ("rnn", "after", "float32"),
-        ("gru", "after", "int8"),
-        ("gru", "before", "float16"),
-        *(("lstm", "after", precision) for precision in PRECISIONS),
-    ],
-)
-def test_builds_what_the_exporter_traces(cell, reset, precision, card_of, write_step, tmp_path):
-    card = card_of(cell, reset, precision=precision)
-    out = tmp_path / "charlm.plan"
-    build_plan(write_step(card), card, out, engine="tensorrt-rtx")
-    assert read_sidecar(out).card == card
-
-
-def kernels(messages):
-    """The kernels of one step at batch 1, as the builder lists them at the end."""
-    (listing,) = (message for message in messages if message.startswith("Layers:"))
-    return re.findall(r"^Name: (\S+), LayerType: kgen", listing, re.MULTILINE)
-
-
-@needs_rtx
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_a_step_at_batch_1_is_three_kernels(precision, step, tmp_path):
-    path, card = step(precision)
-    heard = []
-    build_plan(path, card, tmp_path / "a.plan", engine="tensorrt-rtx", log=heard.append)
-    assert len(kernels(heard)) == 3
 
 
 @needs_rtx
@@ -384,3 +367,167 @@ def test_a_build_needs_no_torch(step, tmp_path):
     command = [sys.executable, "-c", code, json.dumps(card.to_dict()), path, tmp_path / "a.plan"]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     assert run.stdout == f"{read_header(tmp_path / 'a.plan')}\n", run.stderr
+
+
+class Flags:
+    """Enumerations of TensorRT, each member a number."""
+
+    STRONGLY_TYPED, TF32, VERSION_COMPATIBLE, DETAILED, AMPERE_PLUS = range(5)
+
+
+class FakeCache:
+    def __init__(self, data):
+        self.data = data
+
+    def serialize(self):
+        return self.data + b"+"
+
+
+class FakeConfig:
+    """Remembers what a builder was told; refuses a timing cache of another GPU."""
+
+    last = None
+
+    def __init__(self):
+        FakeConfig.last = self
+        self.flags, self.cache, self.hardware_compatibility_level = set(), None, None
+        self.profiling_verbosity = helper  # replaced by the builder; needs a name only
+
+    def clear_flag(self, flag):
+        self.flags.discard(flag)
+
+    def set_flag(self, flag):
+        self.flags.add(flag)
+
+    def get_flag(self, flag):
+        return flag in self.flags
+
+    def create_timing_cache(self, data):
+        return FakeCache(data)
+
+    def set_timing_cache(self, cache, ignore_mismatch):
+        assert not ignore_mismatch
+        if cache.data.startswith(b"another GPU"):
+            return False
+        self.cache = cache
+        return True
+
+    def get_timing_cache(self):
+        return self.cache
+
+    def add_optimization_profile(self, profile):
+        self.profile = profile
+
+
+class FakeNetwork:
+    """The tensors of a parsed step, as TensorRT describes them."""
+
+    def __init__(self):
+        self.ins, self.outs = [], []
+
+    num_inputs = property(lambda self: len(self.ins))
+    num_outputs = property(lambda self: len(self.outs))
+
+    def get_flag(self, flag):
+        return True
+
+    def get_input(self, index):
+        return self.ins[index]
+
+    def get_output(self, index):
+        return self.outs[index]
+
+
+class FakeTensor:
+    def __init__(self, value):
+        kinds = {TensorProto.FLOAT: "FLOAT", TensorProto.FLOAT16: "HALF", TensorProto.INT64: "INT64"}
+        self.name = value.name
+        self.dtype = type("dtype", (), {"name": kinds[value.type.tensor_type.elem_type]})
+        self.shape = tuple(dim.dim_value or -1 for dim in value.type.tensor_type.shape.dim)
+
+
+class FakeTensorRT(NoBuilder):
+    """A TensorRT that builds: enough of 10.x to see what it is asked for."""
+
+    NetworkDefinitionCreationFlag = BuilderFlag = HardwareCompatibilityLevel = Flags
+
+    class ProfilingVerbosity:
+        DETAILED = type("verbosity", (), {"name": "DETAILED"})
+
+    class Builder:
+        def __init__(self, logger):
+            self.logger = logger
+
+        def create_network(self, flags):
+            return FakeNetwork()
+
+        def create_builder_config(self):
+            return FakeConfig()
+
+        def create_optimization_profile(self):
+            return type("profile", (), {"set_shape": lambda *_: None})()
+
+        def build_serialized_network(self, network, config):
+            listing = "Engine Layer Information:\nLayer(kgen): a_myl0_0, Tactic: 0x1, x -> y\n"
+            self.logger.log(4, listing + "Layer(gemm): b_myl0_1, Tactic: 0x2, y -> z\n")
+            return memoryview(b"ftrt" + bytes(20) + bytes([10, 13, 3, 9]) + bytes(40))
+
+    class OnnxParser:
+        def __init__(self, network, logger):
+            self.network = network
+
+        def parse(self, data):
+            graph = onnx.load_model_from_string(data).graph
+            self.network.ins = [FakeTensor(value) for value in graph.input]
+            self.network.outs = [FakeTensor(value) for value in graph.output]
+            return True
+
+
+@pytest.fixture
+def tensorrt(monkeypatch, tmp_path):
+    """TensorRT 10 on a GPU, both played, and a cache folder of its own."""
+    library = nvidia.Library(TENSORRT, FakeTensorRT)
+    monkeypatch.setattr(nvidia, "library", lambda flavour: library)
+    monkeypatch.setattr(nvidia, "gpus", lambda: GPUS)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache/p2/tensorrt-10.13.3.9/timing-nvidia-test.bin"
+
+
+def test_tensorrt_keeps_what_it_measured(tensorrt, step, tmp_path):
+    path, card = step()
+    for expected in (b"+", b"++"):
+        build_plan(path, card, tmp_path / "a.plan", engine="tensorrt")
+        assert tensorrt.read_bytes() == expected
+    tensorrt.write_bytes(b"another GPU")
+    build_plan(path, card, tmp_path / "a.plan", engine="tensorrt")
+    assert tensorrt.read_bytes() == b"+"
+
+
+def test_compatibility_is_asked_for_and_written_down(tensorrt, step, tmp_path):
+    path, card = step()
+    out = tmp_path / "a.plan"
+    build_plan(path, card, out, engine="tensorrt")
+    assert FakeConfig.last.flags == set()
+    assert read_sidecar(out).settings["version_compatible"] is False
+    assert read_sidecar(out).targets == ()
+    assert read_sidecar(out).kernels == 2  # from the list in the older style
+    options = Options(version_compatible=True, hardware_compatible=True)
+    build_plan(path, card, out, engine="tensorrt", options=options)
+    assert FakeConfig.last.flags == {Flags.VERSION_COMPATIBLE}
+    assert FakeConfig.last.hardware_compatibility_level == Flags.AMPERE_PLUS
+    settings = read_sidecar(out).settings
+    assert settings["version_compatible"]
+    assert settings["hardware_compatible"]
+    assert not settings["portable"]
+
+
+def test_tensorrt_has_no_targets_and_old_gpus_no_float8(tensorrt, step, tmp_path, monkeypatch):
+    path, card = step()
+    with pytest.raises(UsageError, match="--target is for TensorRT-RTX"):
+        build_plan(path, card, tmp_path / "a.plan", engine="tensorrt", options=Options(("sm89",)))
+    path, card = step("float8")
+    build_plan(path, card, tmp_path / "a.plan", engine="tensorrt")
+    old = nvidia.Gpus((nvidia.Gpu("NVIDIA Old", (8, 6), 1 << 30),))
+    monkeypatch.setattr(nvidia, "gpus", lambda: old)
+    with pytest.raises(P2Error, match=r"float8 needs .* and the NVIDIA Old has 8\.6"):
+        build_plan(path, card, tmp_path / "a.plan", engine="tensorrt")

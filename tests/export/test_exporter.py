@@ -10,6 +10,7 @@ from p2.export import exporter, verify
 from p2.export.exporter import export_checkpoint, parse_batch
 from p2.runtime.onnx_engine import open_onnx
 from p2.spec.agreement import LIMITS
+from p2.spec.card import PRECISIONS
 from p2.spec.errors import BackendMissing, BuilderRefused, P2Error, ToleranceExceeded, UsageError
 from p2.spec.nvidia import installed
 from p2.spec.plan import TENSORRT_RTX, read_header, read_sidecar
@@ -17,7 +18,7 @@ from p2.spec.plan import TENSORRT_RTX, read_header, read_sidecar
 needs_rtx = pytest.mark.skipif(not installed(TENSORRT_RTX), reason="tensorrt_rtx is not installed")
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "int4"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_checkpoint_becomes_a_checked_graph(precision, tiny_run, tmp_path):
     lines: list[str] = []
     out = tmp_path / "m.onnx"

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
-from p2.spec.card import Card, step_shapes
+from p2.spec.card import PRECISIONS, Card, step_shapes
 
 
 def run_reference(
@@ -48,7 +48,7 @@ def test_typed_graphs_are_close_to_the_equations(
     assert 0 < np.abs(found - expected).max() < tolerance * np.abs(expected).max()
 
 
-@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "int4"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_keeps_the_contract(precision, cell, card_of, write_step):
     card = card_of(*cell, precision=precision)
     model = onnx.load(write_step(card))

@@ -2,7 +2,9 @@
 
 The double is stricter than the real thing: work waits until somebody synchronises, fresh memory
 is full of NaN, every access must lie inside a live allocation, and a step must not write where
-it reads.
+it reads. While a stream is captured nothing runs and nothing may wait, allocate or copy from or to the
+host; the graph keeps the addresses that it was recorded with, and the execution context that it was
+recorded from is its own.
 """
 
 from __future__ import annotations
@@ -27,6 +29,16 @@ from p2.spec.card import Card
 from p2.spec.nvidia import Library
 from p2.spec.plan import FLAVOURS, PlanHeader, Sidecar
 
+# What may be called while a stream is captured: not one of these waits or allocates.
+_RECORDABLE = {
+    "cudaStreamEndCapture",
+    "cudaMemcpyAsync",
+    "cudaMemsetAsync",
+    "cudaGetErrorString",
+    "cudaGetErrorName",
+    "cudaGraphDestroy",
+}
+
 
 class FakeCuda:
     """`cuda.bindings.runtime` in host memory."""
@@ -36,10 +48,15 @@ class FakeCuda:
         cudaErrorMemoryAllocation = 2
         cudaErrorInsufficientDriver = 35
         cudaErrorIllegalAddress = 700
+        cudaErrorStreamCaptureUnsupported = 900
 
     class cudaMemcpyKind(enum.IntEnum):  # noqa: N801
         cudaMemcpyHostToDevice = 1
         cudaMemcpyDeviceToHost = 2
+        cudaMemcpyDeviceToDevice = 3
+
+    class cudaStreamCaptureMode(enum.IntEnum):  # noqa: N801
+        cudaStreamCaptureModeThreadLocal = 1
 
     cudaStreamNonBlocking = 1
 
@@ -49,6 +66,13 @@ class FakeCuda:
         self.queue: list[Callable[[], None]] = []
         self.streams = 0
         self.failing: dict[str, int] = {}
+        self.recording: list[Callable[[], None]] | None = None
+        self.recordings: dict[int, list[Callable[[], None]]] = {}
+        self.graphs: dict[int, list[Callable[[], None]]] = {}
+        self.launches = 0
+
+    def enqueue(self, work: Callable[[], None]) -> None:
+        (self.queue if self.recording is None else self.recording).append(work)
 
     def __getattribute__(self, name: str) -> Any:
         attribute = object.__getattribute__(self, name)
@@ -56,6 +80,8 @@ class FakeCuda:
             code = object.__getattribute__(self, "failing").get(name)
             if code is not None:
                 return lambda *_: (self.cudaError_t(code), None)
+            if self.recording is not None and name not in _RECORDABLE:
+                return lambda *_: (self.cudaError_t.cudaErrorStreamCaptureUnsupported, None)
         return attribute
 
     def used(self) -> int:
@@ -109,21 +135,55 @@ class FakeCuda:
 
     def cudaMemcpyAsync(self, target, source, nbytes, kind, stream):
         assert stream == 77
+        if self.recording is not None and kind != self.cudaMemcpyKind.cudaMemcpyDeviceToDevice:
+            return (self.cudaError_t.cudaErrorStreamCaptureUnsupported,)
 
         def copy() -> None:
-            if kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice:
+            if kind == self.cudaMemcpyKind.cudaMemcpyDeviceToDevice:
+                self.view(target, nbytes)[:] = self.view(source, nbytes).copy()
+            elif kind == self.cudaMemcpyKind.cudaMemcpyHostToDevice:
                 self.view(target, nbytes)[:] = np.frombuffer(ctypes.string_at(source, nbytes), np.uint8)
             else:
                 ctypes.memmove(target, self.view(source, nbytes).tobytes(), nbytes)
 
-        self.queue.append(copy)
+        self.enqueue(copy)
         return (self.cudaError_t.cudaSuccess,)
 
     def cudaMemsetAsync(self, address, value, nbytes, stream):
         def fill() -> None:
             self.view(address, nbytes)[:] = value
 
-        self.queue.append(fill)
+        self.enqueue(fill)
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaStreamBeginCapture(self, stream, mode):
+        assert stream == 77  # not the default stream
+        self.recording = []
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaStreamEndCapture(self, stream):
+        handle = 1000 + len(self.recordings)
+        self.recordings[handle], self.recording = self.recording, None
+        return (self.cudaError_t.cudaSuccess, handle)
+
+    def cudaGraphInstantiate(self, graph, flags):
+        handle = 2000 + len(self.graphs)
+        self.graphs[handle] = list(self.recordings[graph])
+        return (self.cudaError_t.cudaSuccess, handle)
+
+    def cudaGraphDestroy(self, graph):
+        self.recordings[graph] = []
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaGraphLaunch(self, graph, stream):
+        assert stream == 77
+        self.launches += 1
+        self.queue.extend(self.graphs[graph])
+        return (self.cudaError_t.cudaSuccess,)
+
+    def cudaGraphExecDestroy(self, graph):
+        self.run_queue()
+        self.graphs[graph] = []
         return (self.cudaError_t.cudaSuccess,)
 
     def cudaGetErrorString(self, error):
@@ -150,11 +210,14 @@ class FakeTensorRT:
     model: Any
     float_type: str
     profiles: list[tuple[int, int, int]]
+    flavour: str
     steps: list[dict[str, Any]] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)  # in which order the objects were let go
     validity: tuple[int, int] = (0, 0)
     refuses: set[str] = field(default_factory=set)
     changed: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    chooses: bool = True
+    spills: bool = False  # capturing runs the step as well, as a library that is not capturable might
 
     __version__ = "1.7.1.116"
     EngineValidity = types.SimpleNamespace(VALID=0, SUBOPTIMAL=1, INVALID=2)
@@ -162,11 +225,17 @@ class FakeTensorRT:
     class ILogger:
         ERROR = 1
 
+    class DynamicShapesKernelSpecializationStrategy(enum.Enum):
+        LAZY, EAGER = range(2)
+
     def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         kind = {"float32": "FLOAT", "float16": "HALF"}[self.float_type]
         tensors: dict[str, tuple[str, tuple[int, ...]]] = {"token": ("INT64", (-1,))}
         for end in ("in", "out"):
             tensors |= {f"{name}_{end}": (kind, (-1, self.card.hidden)) for name in self.card.state_names}
+        if self.chooses:
+            tensors |= {"noise": ("FLOAT", (-1, self.card.vocab)), "filters": ("FLOAT", (-1, 4))}
+            tensors["next"] = ("INT64", (-1,))
         return tensors | {"logits": ("FLOAT", (-1, self.card.vocab))} | self.changed
 
     def Runtime(self, logger):
@@ -208,16 +277,23 @@ class FakeEngine:
     def get_tensor_profile_shape(self, name, index):
         return tuple((batch, *self.get_tensor_shape(name)[1:]) for batch in self.trt.profiles[index])
 
-    def create_execution_context(self):
+    def create_runtime_config(self):
+        return types.SimpleNamespace(dynamic_shapes_kernel_specialization_strategy=None)
+
+    def create_execution_context(self, config=None):
         if "context" in self.trt.refuses:
             self.logger.log(1, "out of memory while creating a context")
             return None
-        return FakeContext(self.trt, self.logger)
+        return FakeContext(self.trt, self.logger, config)
 
 
 class FakeContext:
-    def __init__(self, trt: FakeTensorRT, logger: Any) -> None:
+    def __init__(self, trt: FakeTensorRT, logger: Any, config: Any) -> None:
         self.trt, self.logger = trt, logger
+        # With the default, kernels are still being compiled when the second step runs.
+        strategy = getattr(config, "dynamic_shapes_kernel_specialization_strategy", None)
+        self.eager = strategy == trt.DynamicShapesKernelSpecializationStrategy.EAGER
+        self.warm = self.recorded = False
         self.profile = -1
         self.shapes: dict[str, tuple[int, ...]] = {}
         self.addresses: dict[str, int] = {}
@@ -229,6 +305,7 @@ class FakeContext:
 
     def set_input_shape(self, name, shape):
         assert len(shape) == len(self.trt.tensors()[name][1])
+        assert not self.recorded, "a graph keeps the shapes of its context"
         least, _, most = self.trt.profiles[self.profile]
         self.shapes[name] = shape
         return "shape" not in self.trt.refuses and least <= shape[0] <= most
@@ -248,6 +325,17 @@ class FakeContext:
         assert len(set(addresses.values())) == len(addresses), "a step writes where it reads"
         (batch,) = self.shapes["token"]
         assert all(self.shapes[f"{name}_in"] == (batch, card.hidden) for name in card.state_names)
+        assert self.shapes.get("noise", (batch, card.vocab)) == (batch, card.vocab)
+        assert self.shapes.get("filters", (batch, 4)) == (batch, 4)
+        if trt.cuda.recording is not None:
+            assert trt.flavour != "tensorrt-rtx" or self.eager, "the graph would keep the fallback kernels"
+            if not self.warm:
+                self.logger.log(1, "enqueueV3: operation not permitted when stream is capturing")
+                return False
+            self.recorded = True
+        else:
+            assert not self.recorded, "this context belongs to a graph"
+            self.warm = True
         trt.steps.append({"profile": self.profile, "batch": batch, "addresses": addresses})
 
         def tensor(name: str, dtype: Any, width: int) -> np.ndarray:
@@ -261,12 +349,35 @@ class FakeContext:
             }
             token = tensor("token", np.int64, 1)[:, 0]
             assert (token >= 0).all(), "the token was never written"
-            tensor("logits", np.float32, card.vocab)[:] = trt.model.step(state, token)
+            logits = tensor("logits", np.float32, card.vocab)
+            logits[:] = trt.model.step(state, token)
+            if trt.chooses:
+                noise, filters = tensor("noise", np.float32, card.vocab), tensor("filters", np.float32, 4)
+                chosen = tensor("next", np.int64, 1)
+                for row, settings in enumerate(filters):
+                    if np.isfinite(settings[:2]).all():  # else nobody wants to know
+                        chosen[row] = pick(logits[row], noise[row], settings)
             for name, values in state.items():
                 tensor(f"{name}_out", trt.float_type, card.hidden)[:] = values
 
-        trt.cuda.queue.append(step)
+        trt.cuda.enqueue(step)
+        if trt.spills and trt.cuda.recording is not None:
+            trt.cuda.queue.append(step)
         return True
+
+
+def pick(logits: np.ndarray, noise: np.ndarray, settings: np.ndarray) -> int:
+    """The choice for one stream, from the definition's words: sorted by hand, character by character."""
+    tau, top_k, top_p, min_p = settings.astype(np.float64)
+    order = sorted(range(len(logits)), key=lambda token: -logits[token])[: int(top_k)]
+    weights = np.exp((logits.astype(np.float64) - logits.max()) * tau)
+    total, before, lowest = sum(weights[order]), 0.0, np.inf
+    for token in order:
+        if before / total < top_p and weights[token] >= min_p:
+            lowest = logits[token]
+        before += weights[token]
+    kept = np.where(logits >= lowest, logits, -np.inf)
+    return int(np.argmax((kept + noise).astype(np.float32)))
 
 
 @pytest.fixture
@@ -294,6 +405,7 @@ def make_plan(
     sidecar = Sidecar(
         card, flavour, version, "0" * 64, hashlib.sha256(data).hexdigest(), len(data), float_type,
         ((1, 1, 1), (1, 4, 8)), {"tf32": False}, "2024-05-01T12:00:00+00:00",
+        ("sm80", "sm86", "sm89", "sm120", "sm121") if flavour == "tensorrt-rtx" else (),
     )  # fmt: skip
     return Plan(Path("charlm.plan"), PlanHeader(flavour, version), sidecar, data)
 
@@ -303,14 +415,19 @@ def bench(card_of, numpy_model, fake_cuda) -> Callable[..., Bench]:
     """Load an engine on the doubles: ``bench(card, float_type="float16", refuses={"execute"})``."""
 
     def load(
-        card: Card | None = None, float_type: str = "float32", flavour: str = "tensorrt-rtx", **how: Any
+        card: Card | None = None,
+        float_type: str = "float32",
+        flavour: str = "tensorrt-rtx",
+        *,
+        step_by_step: bool = False,
+        **how: Any,
     ) -> Bench:
         card = card or card_of()
         plan = make_plan(card, float_type, flavour)
         profiles = list(plan.sidecar.profiles)
-        trt = FakeTensorRT(fake_cuda, card, numpy_model(card), float_type, profiles, **how)
+        trt = FakeTensorRT(fake_cuda, card, numpy_model(card), float_type, profiles, flavour, **how)
         library = Library(FLAVOURS[flavour], trt)
-        engine = PlanEngine(plan, library, Device(fake_cuda), "NVIDIA Test")
+        engine = PlanEngine(plan, library, Device(fake_cuda), "NVIDIA Test", step_by_step=step_by_step)
         return Bench(engine, trt, fake_cuda, plan, library)
 
     return load

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.runtime.cuda import ALIGNMENT, Device, aligned
+from p2.runtime.cuda import ALIGNMENT, Device, Scratch, aligned
 from p2.spec import nvidia
 from p2.spec.errors import BackendMissing, P2Error
 
@@ -112,6 +112,73 @@ def test_no_device_and_an_old_driver_are_backends_that_are_missing(fake_cuda):
         BackendMissing, match=r"driver version is insufficient .*\(cudaErrorInsufficientDriver\)"
     ):
         Device(fake_cuda)
+
+
+def test_an_old_driver_is_to_be_updated(fake_cuda):
+    fake_cuda.failing["cudaGetDeviceCount"] = 35
+    with pytest.raises(BackendMissing, match=r"\(update the NVIDIA driver\)$"):
+        Device(fake_cuda)
+
+
+def test_what_is_captured_runs_when_it_is_launched(fake_cuda):
+    device = Device(fake_cuda)
+    address = device.allocate(512)
+    back = np.empty(2, np.int64)
+    device.zero(address, 512)
+    device.upload(address, np.array([7]))
+    graph = device.capture(lambda: device.copy(address + 256, address, 8))
+    device.download(back[1:], address + 256)
+    assert back[1] == 0
+    device.launch(graph)
+    device.download(back[1:], address + 256)
+    assert back[1] == 7
+    device.upload(address, np.array([8]))
+    device.launch(graph)  # the address is frozen, not what was there
+    device.download(back[1:], address + 256)
+    assert back[1] == 8
+    device.forget(graph)
+    device.forget(graph)
+    device.close()
+    assert not any(fake_cuda.recordings.values())
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        lambda device, address: device.allocate(8),
+        lambda device, address: device.synchronize(),
+        lambda device, address: device.upload(address, np.zeros(1)),
+        lambda device, address: device.download(np.zeros(1), address),
+    ],
+)
+def test_what_cannot_be_captured_is_one_sentence_and_the_stream_goes_on(forbidden, fake_cuda):
+    device = Device(fake_cuda)
+    address = device.allocate(8)
+    with pytest.raises(P2Error, match="the GPU could not"):
+        device.capture(lambda: forbidden(device, address))
+    device.upload(address, np.array([5]))
+    back = np.empty(1, np.int64)
+    device.download(back, address)
+    assert back[0] == 5
+
+
+def test_memory_is_asked_for_before_a_library_takes_it(fake_cuda):
+    device = Device(fake_cuda)
+    device.require(fake_cuda.memory)
+    with pytest.raises(P2Error, match=r"the GPU is out of memory: 256\.0 MiB more were needed and 256\.0 of"):
+        device.require(fake_cuda.memory + 1)
+
+
+def test_scratch_grows_and_gives_everything_back(fake_cuda):
+    device = Device(fake_cuda)
+    scratch = Scratch(device)
+    small = scratch.reserve("a", 100)
+    assert scratch.reserve("a", 50) == small
+    scratch.reserve("b", 10)
+    scratch.reserve("a", 1000)
+    assert device.allocated == 1010
+    scratch.close()
+    assert device.allocated == 0
 
 
 def test_missing_bindings_are_named(monkeypatch):

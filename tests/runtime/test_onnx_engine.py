@@ -8,6 +8,7 @@ import pytest
 from p2.runtime.decoder import Decoder
 from p2.runtime.onnx_engine import open_onnx
 from p2.spec.agreement import LIMITS, agreement
+from p2.spec.card import PRECISIONS
 from p2.spec.engine import Engine
 from p2.spec.noise import gumbel
 from p2.spec.sampling import Sampling, choose, scale_noise
@@ -26,7 +27,7 @@ def test_feed_says_what_the_equations_say(cell, layers, card_of, write_step, num
     np.testing.assert_allclose(logits, numpy_model(card).run(tokens), atol=2e-4)
 
 
-@pytest.mark.parametrize("precision", ["float16", "int8", "int4"])
+@pytest.mark.parametrize("precision", PRECISIONS[1:])
 def test_smaller_precisions_stay_within_their_limits(cell, precision, card_of, write_step, numpy_model):
     card = card_of(*cell, hidden=40, precision=precision)  # 40: the last block of 32 is a short one
     tokens = np.random.default_rng(1).integers(0, card.vocab, (2, 100))

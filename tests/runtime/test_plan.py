@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import types
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.runtime.plan import read_header, read_plan, read_sidecar, sidecar_path, write_sidecar
+from p2.runtime.plan import library_for, read_header, read_plan, read_sidecar, sidecar_path, write_sidecar
 from p2.spec import nvidia
 from p2.spec.card import Card
-from p2.spec.errors import ContractError, P2Error
+from p2.spec.errors import BackendMissing, ContractError, P2Error
 from p2.spec.plan import PlanHeader, Sidecar, same_version
 
 VERSION = bytes([10, 13, 3, 9])
@@ -181,3 +182,24 @@ def test_versions(one, other, same):
 def test_gpus_never_raises():
     found = nvidia.gpus()
     assert bool(found.devices) != bool(found.problem)
+
+
+def test_a_compatible_plan_runs_on_later_versions_of_its_major(monkeypatch, tmp_path):
+    header, path = PlanHeader("tensorrt", "10.13.3.9"), tmp_path / "a.plan"
+    monkeypatch.setattr(nvidia, "installed", lambda flavour: True)
+    for version, runs in (
+        ("10.13.3.9", True),
+        ("10.14.0.1", True),
+        ("10.13.2.1", False),
+        ("11.0.0.1", False),
+    ):
+        library = types.SimpleNamespace(version=version)
+        monkeypatch.setattr(nvidia, "library", lambda flavour, library=library: library)
+        if runs:
+            assert library_for(path, header, compatible=True) is library
+        else:
+            with pytest.raises(BackendMissing, match="runs only on the version"):
+                library_for(path, header, compatible=True)
+        if version != header.version:
+            with pytest.raises(BackendMissing, match="runs only on the version"):
+                library_for(path, header)

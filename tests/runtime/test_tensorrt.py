@@ -411,6 +411,40 @@ def test_a_plan_of_another_version(gpus, bench, plan_file, monkeypatch):
     assert str(caught.value).endswith("run `p2 export` again, or pip install tensorrt-rtx==1.7.1.116")
 
 
+@pytest.mark.parametrize("capability", [(9, 0), (7, 5), (10, 0)])
+def test_a_gpu_that_the_plan_is_not_for(capability, bench, plan_file, monkeypatch):
+    path, b = plan_file(), bench()
+    machine(monkeypatch, nvidia.Gpus((nvidia.Gpu("NVIDIA H100", capability, 1 << 34),), "570.1", (13, 0)))
+    fake_library(monkeypatch, b.library)
+    with pytest.raises(BackendMissing) as caught:
+        tensorrt.open_plan(path)
+    major, minor = capability
+    assert str(caught.value) == (
+        f"{path} does not run on the NVIDIA H100: it has compute capability {major}.{minor}, and the plan is"
+        " for 8.0, 8.6, 8.9, 12.0, 12.1: run the checkpoint with `--backend cuda-graph`, or the .onnx file"
+    )
+
+
+def test_a_driver_that_is_too_old_for_the_library(bench, plan_file, monkeypatch):
+    path, b = plan_file(), bench()
+    machine(monkeypatch, nvidia.Gpus(GPU.devices, "550.54", (12, 4)))
+    monkeypatch.setattr(nvidia, "cuda_of", lambda flavour: 13)
+    fake_library(monkeypatch, b.library)
+    with pytest.raises(
+        BackendMissing,
+        match=r"this NVIDIA driver 550.54 knows CUDA 12.4, and the TensorRT-RTX installed here is built for"
+        r" CUDA 13: update the driver, or run the .onnx file",
+    ):
+        tensorrt.open_plan(path)
+
+
+def test_a_plan_larger_than_the_free_memory_is_not_loaded(bench, fake_cuda):
+    fake_cuda.memory = 100
+    with pytest.raises(P2Error, match="the GPU is out of memory"):
+        bench()
+    assert fake_cuda.streams == 0
+
+
 OPEN = """
 import sys
 from pathlib import Path

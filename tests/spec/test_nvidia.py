@@ -117,6 +117,22 @@ def test_a_folder_of_that_name_is_no_library(tmp_path, monkeypatch):
     assert not nvidia.installed(TENSORRT)
 
 
+def test_which_cuda_a_library_is_built_for(monkeypatch):
+    def version(name):
+        if name != "tensorrt-cu12":
+            raise nvidia.importlib.metadata.PackageNotFoundError(name)
+        return "10.0"
+
+    monkeypatch.setattr(nvidia.importlib.metadata, "version", version)
+    assert (nvidia.cuda_of(TENSORRT), nvidia.cuda_of(TENSORRT_RTX)) == (12, None)
+
+
+@pytest.mark.rtx
+def test_the_library_here_says_which_cuda_it_is_built_for():
+    pytest.importorskip("tensorrt_rtx", reason="tensorrt_rtx is not installed")
+    assert nvidia.cuda_of(TENSORRT_RTX) in (12, 13)
+
+
 SPEAKING = """
 __version__ = "10.13.3.9"
 class ILogger:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....runtime.onnx_providers import PROVIDERS
-from ....spec.card import PRECISIONS
+from ....spec.card import CPU_PRECISIONS, PRECISIONS
 from ....spec.errors import UsageError
 from ..contender import Contender, Model
 from .cuda import CudaEager, CudaGraph, OrtCuda, P2TensorRT
@@ -11,8 +11,8 @@ from .cuda_compile import CudaCompile
 from .openvino_contender import OpenVino, OpenVinoOperator
 from .operator_graph import ensure
 from .ort_operator import OrtOperator
+from .p2_gpu import P2CudaGraph, P2OnnxGpu
 from .p2_onnx import P2Onnx
-from .p2_onnx_gpu import P2OnnxGpu
 from .torch_cell import TorchCell, TorchCompile
 from .torch_modules import TorchEager
 
@@ -20,7 +20,7 @@ from .torch_modules import TorchEager
 def contenders() -> list[Contender]:
     """One of each: p2 first, then its peers, then those that need a GPU."""
     return [
-        *(P2Onnx(precision) for precision in PRECISIONS),
+        *(P2Onnx(precision) for precision in CPU_PRECISIONS),
         TorchEager(),
         TorchCell(),
         TorchCompile(),
@@ -28,7 +28,8 @@ def contenders() -> list[Contender]:
         OpenVino(),
         OpenVinoOperator(),
         *(P2TensorRT(precision) for precision in PRECISIONS),
-        *(P2OnnxGpu(backend, precision) for backend in PROVIDERS for precision in PRECISIONS),
+        *(P2OnnxGpu(backend, precision) for backend in PROVIDERS for precision in CPU_PRECISIONS),
+        P2CudaGraph(),
         CudaEager(),
         CudaGraph(),
         CudaCompile(),

@@ -1,0 +1,97 @@
+"""The `p2 export` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .reports.terminal import needing
+from .spec.errors import UsageError
+
+DEFAULT_RUN = Path("artifacts/charlm")
+
+
+def export(
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A checkpoint, or a training run's folder.")
+    ] = DEFAULT_RUN,
+    fp16: Annotated[
+        bool, typer.Option("--fp16", help="16-bit floats: the same as --precision float16.")
+    ] = False,
+    bf16: Annotated[
+        bool, typer.Option("--bf16", help="16-bit floats of float32's range: --precision bfloat16.")
+    ] = False,
+    fp8: Annotated[
+        bool, typer.Option("--fp8", help="8-bit float weights: the same as --precision float8.")
+    ] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="8-bit weights: the same as --precision int8.")
+    ] = False,
+    int4: Annotated[
+        bool, typer.Option("--int4", help="4-bit weights: the same as --precision int4.")
+    ] = False,
+    precision: Annotated[
+        str | None, typer.Option(help="float32 (the default), float16, bfloat16, float8, int8 or int4.")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="auto, none, tensorrt or tensorrt-rtx: which builder makes the .plan.")
+    ] = "auto",
+    batch: Annotated[
+        str,
+        typer.Option(
+            help="Batch sizes the .plan serves: min,opt,max; 1 is for one text alone, on the fewest kernels."
+        ),
+    ] = "1,8,64",
+    target: Annotated[
+        str,
+        typer.Option(
+            metavar="smXX,...", help="Compute capabilities that a TensorRT-RTX .plan is for, e.g. sm89,sm120."
+        ),
+    ] = "portable",
+    version_compatible: Annotated[
+        bool,
+        typer.Option("--version-compatible", help="TensorRT: later versions run the .plan as well."),
+    ] = False,
+    hardware_compatible: Annotated[
+        bool,
+        typer.Option(
+            "--hardware-compatible", help="TensorRT: GPUs from compute capability 8.0 up run the .plan."
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None, typer.Option(help="The .onnx file to write; the .plan goes beside it.")
+    ] = None,
+) -> None:
+    """Turn a checkpoint into charlm.onnx, and charlm.plan where TensorRT is installed."""
+    flags = {"float16": fp16, "bfloat16": bf16, "float8": fp8, "int8": int8, "int4": int4}
+    given = [name for name, on in flags.items() if on]
+    given += [precision] if precision else []
+    if len(given) > 1:
+        raise UsageError("give one of --fp16, --bf16, --fp8, --int8, --int4, --precision")
+    with needing("train"):
+        from .export.exporter import export_checkpoint, parse_batch
+        from .export.targets import parse_targets
+        from .reports.progress import Stages
+
+        with Stages() as stages:
+            made = export_checkpoint(
+                checkpoint,
+                precision=given[0] if given else "float32",
+                out=out,
+                engine=engine,
+                batch=parse_batch(batch),
+                targets=parse_targets(target),
+                version_compatible=version_compatible,
+                hardware_compatible=hardware_compatible,
+                say=print,
+                stage=stages.say,
+                progress=stages.progress,
+            )
+    if made.plan is None:
+        print(made.plan_note)
+    from .runtime.locate import name_for
+    from .spec.nvidia import gpus
+
+    print(f"next: p2 generate --engine {name_for(made.plan if made.plan and gpus().devices else made.onnx)}")

@@ -1,0 +1,309 @@
+"""A checkpoint on an NVIDIA GPU without TensorRT: the exported step as a PyTorch CUDA graph.
+
+The module that export traces (`step.Step`) is captured instead, many steps at a time, with the choice of
+each character behind it: state, token and characters stay on the device, and the host launches once for
+`STEPS` characters. For GPUs that have no TensorRT, and the one to beat for those that have.
+
+    p2 generate --engine artifacts/charlm --backend cuda-graph
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from ..spec import nvidia
+from ..spec.card import Card
+from ..spec.choice import filter_row
+from ..spec.engine import Snapshot
+from ..spec.errors import BackendMissing, ContractError, P2Error, UsageError
+from ..spec.sampling import Sampling
+from ..trainer import checkpoint
+from .fold import fold
+from .step import Step
+
+# Characters per launch: a launch costs the host about as much as a few kernels.
+STEPS = 64
+
+_FEED_NUMBERS = 1 << 24  # logits that wait on the device: bounds the memory of a long prompt
+
+States = tuple[Tensor, ...]
+Body = Callable[[], None]
+Capture = Callable[[Body], Body]
+
+
+class GraphState:
+    """The state of a batch of texts; `tensors` (``[batch, hidden]`` each) is replaced as it advances."""
+
+    def __init__(self, tensors: States) -> None:
+        self.tensors = tensors
+
+
+class CudaGraphEngine:
+    """`spec.engine.Engine` over PyTorch CUDA graphs, in float32.
+
+    Args:
+        card: the model.
+        step: its step, on the device.
+        name: the device, for people.
+        capture: makes a function repeat what another does to its buffers, without running it now.
+    """
+
+    def __init__(self, card: Card, step: Step, name: str, capture: Capture) -> None:
+        self.card = card
+        self.name = f"PyTorch CUDA graphs ({name})"
+        self._loaded: Step | None = step
+        self._device = step.get_parameter("w_out").device
+        self._capture = capture
+        self._loop: _Loop | None = None
+
+    def zero_state(self, batch: int) -> GraphState:
+        """See `Engine.zero_state`.
+
+        Raises:
+            P2Error: the GPU is out of memory.
+        """
+        with _memory():
+            return GraphState(_zeros(self.card, batch, self._device))
+
+    @torch.inference_mode()
+    def feed(
+        self, state: GraphState, tokens: npt.NDArray[np.int64], *, logits: bool = False
+    ) -> npt.NDArray[np.float32] | None:
+        """See `Engine.feed`. Step by step, not captured.
+
+        Raises:
+            UsageError: a token lies outside the vocabulary.
+            P2Error: the GPU is out of memory.
+        """
+        self._check_tokens(tokens)
+        batch, length = tokens.shape
+        outputs = np.empty((batch, length, self.card.vocab), np.float32) if logits else None
+        chunk = max(1, _FEED_NUMBERS // (batch * self.card.vocab))
+        with _memory():
+            for start in range(0, length, chunk):
+                columns = np.ascontiguousarray(tokens[:, start : start + chunk].T)
+                predicted = []
+                for token in torch.from_numpy(columns).to(self._device):
+                    now, *new = self._step(token, *state.tensors)
+                    state.tensors = tuple(new)
+                    if logits:
+                        predicted.append(now)
+                if outputs is not None:
+                    outputs[:, start : start + chunk] = torch.stack(predicted, dim=1).cpu().numpy()
+        return outputs
+
+    @torch.inference_mode()
+    def decode(
+        self,
+        state: GraphState,
+        last: npt.NDArray[np.int64],
+        noise: npt.NDArray[np.float32],
+        sampling: Sampling,
+    ) -> npt.NDArray[np.int64]:
+        """See `Engine.decode`. The first call for a batch size captures its graphs.
+
+        Raises:
+            UsageError: a token lies outside the vocabulary.
+            P2Error: the GPU is out of memory.
+        """
+        self._check_tokens(last)
+        batch, count = len(last), len(noise)
+        if count == 0:
+            return np.empty((batch, 0), np.int64)
+        with _memory():
+            if self._loop is None or self._loop.batch != batch:
+                self._loop = None  # its memory goes back first
+                self._loop = _Loop(self.card, self._step, batch, self._device, self._capture)
+            written, state.tensors = self._loop.write(state.tensors, last, noise, sampling)
+            return np.ascontiguousarray(written.cpu().numpy().T)
+
+    def snapshot(self, state: GraphState) -> Snapshot:
+        """See `Engine.snapshot`."""
+        return {
+            name: tensor.cpu().numpy().copy()
+            for name, tensor in zip(self.card.state_names, state.tensors, strict=True)
+        }
+
+    def restore(self, snapshot: Snapshot) -> GraphState:
+        """See `Engine.restore`.
+
+        Raises:
+            ContractError: the snapshot is not of a model of this shape.
+            P2Error: the GPU is out of memory.
+        """
+        names = self.card.state_names
+        batch = len(next(iter(snapshot.values()), ()))
+        if {n: a.shape for n, a in snapshot.items()} != dict.fromkeys(names, (batch, self.card.hidden)):
+            raise ContractError(
+                f"the snapshot does not fit the model: it needs {', '.join(names)}, each [batch,"
+                f" {self.card.hidden}]"
+            )
+        with _memory():
+            return GraphState(
+                tuple(
+                    torch.tensor(snapshot[name], dtype=torch.float32, device=self._device) for name in names
+                )
+            )
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._loop = None
+        self._loaded = None
+
+    @property
+    def _step(self) -> Step:
+        if self._loaded is None:
+            raise RuntimeError("the engine is closed")
+        return self._loaded
+
+    def _check_tokens(self, tokens: npt.NDArray[np.int64]) -> None:
+        # On a GPU a wrong index ends every later call in the process, so the host has to look.
+        if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.card.vocab):
+            raise UsageError(f"a token lies outside the vocabulary of {self.card.vocab} characters")
+
+
+class _Loop:
+    """What the graphs of one batch size read and write: a graph keeps the addresses it was captured with."""
+
+    def __init__(self, card: Card, step: Step, batch: int, device: torch.device, capture: Capture) -> None:
+        self.batch = batch
+        self._step = step
+        self._capture = capture
+        self._token = torch.zeros(batch, dtype=torch.int64, device=device)
+        self._noise = torch.zeros(STEPS, batch, card.vocab, device=device)
+        self._written = torch.zeros(STEPS, batch, dtype=torch.int64, device=device)
+        self._filters = torch.ones(batch, 4, device=device)
+        self._states = _zeros(card, batch, device)
+        self._graphs: dict[tuple[int, bool], Body] = {}
+
+    def write(
+        self,
+        states: States,
+        last: npt.NDArray[np.int64],
+        noise: npt.NDArray[np.float32],
+        sampling: Sampling,
+    ) -> tuple[Tensor, States]:
+        """The new tokens, int64 ``[count, batch]`` on the device, and the new states."""
+        count, filters = len(noise), sampling.filters
+        sizes = [STEPS] * (count // STEPS) + [1] * (count % STEPS)
+        for steps in set(sizes):
+            self._prepare(steps, filters)  # it uses the buffers, so before they are filled
+        for buffer, state in zip(self._states, states, strict=True):
+            buffer.copy_(state)
+        self._token.copy_(torch.from_numpy(np.ascontiguousarray(last, np.int64)))
+        self._filters.copy_(torch.from_numpy(filter_row(sampling, noise.shape[2])))
+        pieces, done = [], 0
+        for steps in sizes:
+            self._noise[:steps].copy_(torch.from_numpy(np.ascontiguousarray(noise[done : done + steps])))
+            self._graphs[steps, filters]()
+            pieces.append(self._written[:steps].clone())
+            done += steps
+        return torch.cat(pieces), tuple(buffer.clone() for buffer in self._states)
+
+    def _prepare(self, steps: int, filters: bool) -> None:
+        """Capture so many steps, and make sure that this ran none of them."""
+        if (steps, filters) in self._graphs:
+            return
+
+        def body() -> None:
+            self._run(steps, filters)
+
+        body()  # libraries set themselves up now: they may not while it is captured
+        buffers = (self._token, self._written, *self._states)
+        before = [buffer.clone() for buffer in buffers]
+        graph = self._capture(body)
+        if not all(torch.equal(*pair) for pair in zip(buffers, before, strict=True)):
+            raise P2Error(
+                "recording the CUDA graph has run the step and changed the state, so no text of it could be"
+                " trusted: update PyTorch or the NVIDIA driver, or run without --backend cuda-graph"
+            )
+        self._graphs[steps, filters] = graph
+
+    def _run(self, steps: int, filters: bool) -> None:
+        token, states = self._token, self._states
+        for index in range(steps):
+            logits, *new = self._step(token, *states)  # new tensors: nothing is read after it is written
+            states = tuple(new)
+            if filters:
+                logits = _filtered(logits, self._filters)
+            token = (logits + self._noise[index]).argmax(dim=1)
+            self._written[index].copy_(token)
+        self._token.copy_(token)
+        for buffer, state in zip(self._states, states, strict=True):
+            buffer.copy_(state)
+
+
+def _filtered(logits: Tensor, filters: Tensor) -> Tensor:
+    """`spec.sampling.threshold` and the masking after it.
+
+    Args:
+        logits: float32 ``[batch, vocab]``.
+        filters: float32 ``[batch, 4]``, rows of `spec.choice.filter_row`.
+    """
+    tau, top_k, top_p, min_p = torch.split(filters, 1, dim=1)
+    ordered = logits.sort(dim=1, descending=True).values
+    weights = torch.exp((ordered - ordered[:, :1]) * tau)
+    in_top_k = torch.arange(logits.shape[1], device=logits.device) < top_k
+    probabilities = torch.where(in_top_k, weights, 0.0)
+    probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
+    before = torch.nn.functional.pad(probabilities[:, :-1].cumsum(dim=1), (1, 0))
+    keep = in_top_k & (before < top_p) & (weights >= min_p)
+    threshold = torch.where(keep, ordered, torch.inf).amin(dim=1, keepdim=True)
+    return torch.where(logits >= threshold, logits, -torch.inf)
+
+
+def open_cuda_graph(path: Path) -> CudaGraphEngine:
+    """The engine of a checkpoint folder, or of a run folder's best checkpoint, on the first GPU.
+
+    Raises:
+        BackendMissing: there is no GPU, or PyTorch does not reach it.
+        P2Error: there is no checkpoint, it is damaged, or the GPU is out of memory.
+    """
+    gpus = nvidia.gpus()
+    if not gpus.devices:
+        raise BackendMissing(
+            f"--backend cuda-graph needs an NVIDIA GPU, and {gpus.problem} here: leave --backend out, or run"
+            " an exported .onnx"
+        )
+    if not torch.cuda.is_available():
+        raise BackendMissing(
+            f"--backend cuda-graph needs a PyTorch that reaches the GPU, and PyTorch {torch.__version__} was"
+            " built without CUDA or for a newer driver: pytorch.org says which to install"
+        )
+    torch.backends.cuda.matmul.allow_tf32 = False  # products of 10 bits are not float32
+    found = checkpoint.load(path)
+    with _memory():
+        step = Step(found.card, fold(found.card, found.model_state)).eval().to("cuda")
+    return CudaGraphEngine(found.card, step, gpus.devices[0].name, _captured)
+
+
+def _captured(body: Body) -> Body:
+    """The kernels of a function as a CUDA graph."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):  # on a stream of its own: nothing can be captured from the default one
+        body()
+    torch.cuda.synchronize()
+    replay: Body = graph.replay
+    return replay
+
+
+def _zeros(card: Card, batch: int, device: torch.device) -> States:
+    return tuple(torch.zeros(batch, card.hidden, device=device) for _ in card.state_names)
+
+
+@contextlib.contextmanager
+def _memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        reason = str(error).split(". ")[0]
+        raise P2Error(
+            f"the GPU is out of memory ({reason}): use fewer streams, or a smaller model"
+        ) from error
