@@ -222,7 +222,7 @@ BAD_CALLS = [
     (["generate", "--engine", "text.txt"], 2, "text.txt is no engine"),
     (["generate", "--wat"], 2, "No such option: --wat"),
     (["export"], 1, "there is no checkpoint artifacts/charlm: `p2 train` makes one"),
-    (["export", "--fp16", "--int8"], 2, "give one of --fp16, --int8, --int4, --precision"),
+    (["export", "--fp16", "--int8"], 2, "give one of --fp16, --bf16, --fp8, --int8, --int4, --precision"),
     (["export", "--precision", "int3"], 2, "unknown precision 'int3'"),
     (["export", "--engine", "cuda"], 2, "unknown engine 'cuda'"),
     (["export", "--batch", "4,2,1"], 2, "--batch needs 1 <= min <= opt <= max"),
