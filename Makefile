@@ -26,9 +26,12 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# Every check that needs an NVIDIA GPU, in one go; writes artifacts/gpu/<name of the GPU>.json.
-gpu-check: $(READY)
-	$(BIN)/p2 gpu-check
+# Every check that needs an NVIDIA GPU, in one go; writes artifacts/gpu/<name of the GPU>.json and .md. Needs no
+# network where PYTHON has a torch that reaches the GPU: then that one runs it, else .venv does.
+gpu-check:
+	if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; \
+	then $(PYTHON) gpu_check.py $(GPU_CHECK_ARGS); \
+	else $(MAKE) $(READY) && $(BIN)/python gpu_check.py $(GPU_CHECK_ARGS); fi
 
 clean:
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -12,11 +12,20 @@ from typing import Annotated
 
 import typer
 
-from . import cli_bench, cli_export
+from . import cli_bench, cli_export, cli_gpu
 from .cli_export import DEFAULT_RUN
 from .reports.terminal import console, give_up_stdout, needing, prepare_streams
 from .spec.errors import P2Error, ToleranceExceeded, UsageError
 from .version import __version__
+
+Backend = Annotated[
+    str | None,
+    typer.Option(
+        help="What runs it, and nothing else quietly does. A checkpoint: eager (PyTorch) or cuda-graph"
+        " (PyTorch on an NVIDIA GPU). A .onnx: native (p2's compiled decoder) or onnxruntime-cpu, -cuda,"
+        " -tensorrt, -rtx."
+    ),
+]
 
 app = typer.Typer(
     name="p2",
@@ -245,13 +254,7 @@ def generate(
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; measured once and remembered if not given.")
     ] = None,
-    backend: Annotated[
-        str,
-        typer.Option(
-            help="What runs it. A .onnx: native (p2's compiled decoder) or onnxruntime. A checkpoint: eager"
-            " (PyTorch) or cuda-graph (PyTorch on an NVIDIA GPU). auto is the first that can."
-        ),
-    ] = "auto",
+    backend: Backend = None,
 ) -> None:
     """Write text with an engine."""
     if threads is not None and not 1 <= threads <= 256:
@@ -311,6 +314,7 @@ def parity(
         Path | None,
         typer.Option("--json", help="The report; parity.json in the checkpoint's folder if not given."),
     ] = None,
+    backend: Backend = None,
 ) -> None:
     """Prove that engines say the same as eager PyTorch; exit code 1 if one does not."""
     with needing("train"):
@@ -326,6 +330,7 @@ def parity(
                 seed=seed,
                 text=text,
                 json_path=json_path,
+                backend=backend,
                 stages=stages,
             )
     console().print(parity_report.table(results, skipped))
@@ -387,16 +392,7 @@ def demo() -> None:
 app.add_typer(cli_bench.app, name="bench")
 
 
-@app.command("gpu-check")
-def gpu_check() -> None:
-    """Every check that needs an NVIDIA GPU, in one go; writes a report to artifacts/gpu/."""
-    with needing("train"):
-        from .reports import gpu_check as checks
-
-        target, passed = checks.run(console())
-    print(f"report: {target}")
-    if not passed:
-        raise ToleranceExceeded(f"not every plan ran as it should: see {target}")
+app.command("gpu-check")(cli_gpu.gpu_check)
 
 
 def _random_seed() -> int:

@@ -6,36 +6,43 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..runtime.backends import AUTO, STEP_BACKENDS, open_step_engine
+from ..runtime.backends import CPU_BACKENDS, open_step_engine
 from ..runtime.locate import locate
 from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, UsageError
 
-# What `--backend` may name, by the kind of file that it runs.
-BACKENDS = {"onnx": STEP_BACKENDS, "checkpoint": ("eager", "cuda-graph"), "plan": ()}
+# What --backend takes, by the kind of engine that it runs. ONNX Runtime's on a GPU are the keys of
+# `runtime.onnx_providers.PROVIDERS`.
+_ON_A_GPU = ("onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx")
+BACKENDS = {"checkpoint": ("eager", "cuda-graph"), "onnx": (*CPU_BACKENDS, *_ON_A_GPU)}
+_KINDS = {"checkpoint": "a checkpoint folder", "onnx": "a .onnx file", "plan": "a .plan file"}
 
 
-def open_engine(name: str | Path, threads: int | None = None, backend: str = AUTO) -> Engine:
+def open_engine(name: str | Path, threads: int | None = None, backend: str | None = None) -> Engine:
     """The engine that a name or path means: a checkpoint folder, a .onnx or a .plan.
 
     Args:
         name: as given to ``--engine``; `runtime.locate.locate` says where it is looked for.
         threads: processor threads, None to let the engine choose.
-        backend: what runs it, one of `BACKENDS`; `AUTO` is the first that can.
+        backend: what runs it, one of `BACKENDS`; None runs each kind of file as it usually is.
 
     Raises:
-        UsageError: threads for what runs on the GPU, no such backend, or one for another kind of file.
+        UsageError: threads for what runs on the GPU, no such backend, or one for another kind of engine.
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
     """
-    runs = next((kind for kind, known in BACKENDS.items() if backend in known), None)
-    if backend != AUTO and runs is None:
-        known = ", ".join([AUTO, *(name for names in BACKENDS.values() for name in names)])
-        raise UsageError(f"unknown backend {backend!r}: choose one of {known}")
+    meant = kind_for(backend)
     path, kind = locate(str(name))
-    if backend != AUTO and kind != runs:
-        is_for = "a checkpoint folder" if runs == "checkpoint" else "a .onnx file"
-        is_one = f"a {path.suffix} file" if path.is_file() else "a checkpoint folder"
-        raise UsageError(f"--backend {backend} runs {is_for}, and {name} is {is_one}")
+    if meant not in (None, kind):
+        raise UsageError(f"--backend {backend} runs {_KINDS[meant or kind]}, and {name} is {_KINDS[kind]}")
+    if backend in _ON_A_GPU:
+        assert backend is not None
+        from ..runtime.onnx_gpu import open_onnx_gpu
+
+        if threads is not None:
+            raise UsageError(
+                f"--threads is for engines on the processor; --backend {backend} runs on the GPU"
+            )
+        return open_onnx_gpu(path, backend)
     if kind == "onnx":
         return open_step_engine(path, threads, backend)
     if kind == "plan":
@@ -53,6 +60,21 @@ def open_engine(name: str | Path, threads: int | None = None, backend: str = AUT
             from ..export.cuda_graph import open_cuda_graph
         return open_cuda_graph(path)
     return open_checkpoint(path, threads)
+
+
+def kind_for(backend: str | None) -> str | None:
+    """The kind of engine that a backend runs, or None without one.
+
+    Raises:
+        UsageError: there is no such backend.
+    """
+    if backend is None:
+        return None
+    for kind, names in BACKENDS.items():
+        if backend in names:
+            return kind
+    known = ", ".join(name for names in BACKENDS.values() for name in names)
+    raise UsageError(f"unknown backend {backend!r}: choose one of {known}")
 
 
 def open_checkpoint(path: Path, threads: int | None = None) -> Engine:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.backends import AUTO, usable_backends
+from ..runtime.backends import usable_backends
 from ..runtime.locate import locate
 from ..spec.agreement import LIMITS
 from ..spec.codec import Codec, Tokens
@@ -13,7 +13,7 @@ from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, P2Error, UsageError
 from ..spec.files import read_text, write_bytes, write_json
 from ..version import __version__
-from .engines import open_checkpoint, open_engine
+from .engines import kind_for, open_checkpoint, open_engine
 from .machine import machine
 from .parity import TAUS, Parity, Reference
 from .progress import Stages
@@ -31,6 +31,7 @@ def run_parity(
     seed: int,
     text: Path | None,
     json_path: Path | None,
+    backend: str | None = None,
     stages: Stages,
 ) -> tuple[list[Parity], dict[str, str], Path]:
     """Compare engines with the eager checkpoint and write the report.
@@ -44,6 +45,8 @@ def run_parity(
         text: a UTF-8 file to read in the teacher-forced part, instead of text the model writes.
         json_path: where the report goes; by default ``parity.json`` in the checkpoint's folder. A
             picture of the error over the steps goes beside it.
+        backend: what runs the engines (`engines.BACKENDS`); none of another kind can then take part. With
+            None, a .onnx is run by everything on the processor that can.
         stages: shows what is being done.
 
     Returns:
@@ -55,9 +58,7 @@ def run_parity(
     if steps < 2 or characters < 1:
         raise UsageError("parity needs at least 2 steps and 1 character")
     named = bool(engines)
-    names = engines or [
-        str(path) for path in sorted(checkpoint.glob("*.onnx")) + sorted(checkpoint.glob("*.plan"))
-    ]
+    names = engines or _engines_in(checkpoint, backend)
     if not names:
         raise P2Error(f"there is no engine in {checkpoint}: `p2 export {checkpoint}` makes one")
     opened: list[tuple[Path, Engine]] = []
@@ -65,8 +66,8 @@ def run_parity(
     for name in names:
         try:
             path, kind = locate(name)
-            backends = usable_backends(path) if kind == "onnx" else [AUTO]
-            opened += [(path, open_engine(name, backend=backend)) for backend in backends]
+            backends = usable_backends(path) if kind == "onnx" and backend is None else [backend]
+            opened += [(path, open_engine(name, backend=chosen)) for chosen in backends]
         except BackendMissing as error:
             if named:
                 raise
@@ -86,6 +87,15 @@ def run_parity(
     write_json(target, _report(results, skipped, checkpoint, steps, characters, seed, text))
     write_bytes(target.with_suffix(".svg"), _picture(results))
     return results, skipped, target
+
+
+def _engines_in(checkpoint: Path, backend: str | None) -> list[str]:
+    """The engines that are compared when none is named."""
+    kind = kind_for(backend)
+    if kind == "checkpoint":
+        return [str(checkpoint)]
+    kinds = [kind] if kind else ["onnx", "plan"]
+    return [str(path) for kind in kinds for path in sorted(checkpoint.glob(f"*.{kind}"))]
 
 
 def _compare(reference: Reference, path: Path, engine: Engine, stages: Stages) -> Parity:

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from .native.engine import NativeEngine
     from .onnx_engine import OnnxEngine
 
-AUTO, NATIVE, ONNXRUNTIME = "auto", "native", "onnxruntime"
-STEP_BACKENDS = (NATIVE, ONNXRUNTIME)
+NATIVE, ONNXRUNTIME = "native", "onnxruntime-cpu"
+CPU_BACKENDS = (NATIVE, ONNXRUNTIME)
 
 
 def open_step_engine(
-    path: Path, threads: int | None = None, backend: str = AUTO
+    path: Path, threads: int | None = None, backend: str | None = None
 ) -> NativeEngine | OnnxEngine:
     """Load a step graph on the processor.
 
@@ -26,14 +26,14 @@ def open_step_engine(
     Args:
         path: of the .onnx file.
         threads: processor threads; None measures what is best.
-        backend: one of `STEP_BACKENDS`, or `AUTO`: the compiled decoder where it can run the step.
+        backend: one of `CPU_BACKENDS`; None is the compiled decoder where it can run the step.
 
     Raises:
         UsageError: no such backend.
         P2Error: the file cannot be read, breaks the contract, or the backend cannot run it here.
     """
-    if backend not in (AUTO, *STEP_BACKENDS):
-        raise UsageError(f"a .onnx file is run by {' or '.join(STEP_BACKENDS)}, not by {backend!r}")
+    if backend not in (None, *CPU_BACKENDS):
+        raise UsageError(f"the processor runs a .onnx file by {' or '.join(CPU_BACKENDS)}, not {backend!r}")
     step = open_step(path)
     if backend != ONNXRUNTIME:
         from .native.engine import NativeEngine, why_not
@@ -45,8 +45,8 @@ def open_step_engine(
     return OnnxEngine(step, threads)
 
 
-def usable_backends(path: Path) -> list[str]:
-    """Those that can run a step graph here, the one that ``auto`` takes first.
+def usable_backends(path: Path) -> list[str | None]:
+    """Those that can run a step graph here, the one that is taken by itself first.
 
     Raises:
         BackendMissing: none can.
@@ -56,7 +56,7 @@ def usable_backends(path: Path) -> list[str]:
     from .session import import_onnxruntime
 
     step = open_step(path)
-    found = [] if why_not(step) else [NATIVE]
+    found: list[str | None] = [] if why_not(step) else [NATIVE]
     try:
         import_onnxruntime()
     except BackendMissing:

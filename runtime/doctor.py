@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..spec import nvidia
-from ..spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT_RTX, Flavour
+from ..spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, Flavour
 from ..version import __version__
+from . import onnx_providers
 from .installed import PACKAGES, Package, onnxruntimes, packages
 from .processor import cpu_name
 
@@ -108,7 +109,24 @@ def _engines(found: Diagnosis) -> list[EngineVerdict]:
         build = [*export, library] if flavour == TENSORRT_RTX else [*export, library, gpu]
         run = [library, _need(found, "cuda-bindings", flavour.extra), gpu]
         rows.append(EngineVerdict(f".plan ({flavour.title})", _judge(build), _judge(run)))
+    for key in onnx_providers.PROVIDERS:
+        run = [onnxruntime, _provider_need(found, key)]
+        rows.append(EngineVerdict(f".onnx ({key})", _judge(export), _judge(run)))
     return rows
+
+
+def _provider_need(found: Diagnosis, key: str) -> _Need:
+    """Whether a session really opens on a GPU provider of ONNX Runtime: a listed one may not load."""
+    provider = onnx_providers.PROVIDERS[key]
+    gpu = _gpu_need(found, TENSORRT_RTX if provider.plugin else TENSORRT)
+    if not found.gpus.devices:
+        return gpu
+    if not gpu.met:
+        return replace(gpu, remedy="p2 generate --backend onnxruntime-cuda runs a .onnx on this GPU")
+    if not found.packages["onnxruntime"].works:
+        return _Need(True, "")  # that is said already
+    reason, _, remedy = onnx_providers.ask(key).partition(": pip ")
+    return _Need(not reason, reason, remedy=f"pip {remedy}" if remedy else "see what is missing above")
 
 
 def _published(found: Diagnosis) -> bool:

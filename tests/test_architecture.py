@@ -147,7 +147,7 @@ def test_text_is_the_same_without_torch(card_of, write_step):
         ("torch", ["generate", "--engine", ".", "--threads", "2"], "pip install 'p2[train]'"),
         (
             "onnxruntime",
-            ["generate", "--engine", "FILE", "--backend", "onnxruntime"],
+            ["generate", "--engine", "FILE", "--backend", "onnxruntime-cpu"],
             "pip install 'p2[cpu]'",
         ),
     ],

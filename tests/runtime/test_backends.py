@@ -37,14 +37,14 @@ def no_onnxruntime(monkeypatch):
 def test_the_compiled_decoder_comes_first(write_step, card_of):
     path = write_step(card_of())
     assert isinstance(open_step_engine(path, 1), NativeEngine)
-    assert isinstance(open_step_engine(path, 1, "onnxruntime"), OnnxEngine)
-    assert usable_backends(path) == ["native", "onnxruntime"]
+    assert isinstance(open_step_engine(path, 1, "onnxruntime-cpu"), OnnxEngine)
+    assert usable_backends(path) == ["native", "onnxruntime-cpu"]
 
 
 def test_without_it_onnx_runtime_does_the_work(write_step, card_of, not_compiled):
     path = write_step(card_of())
     assert isinstance(open_step_engine(path, 1), OnnxEngine)
-    assert usable_backends(path) == ["onnxruntime"]
+    assert usable_backends(path) == ["onnxruntime-cpu"]
     with pytest.raises(BackendMissing, match="it was not compiled when p2 was installed"):
         open_step_engine(path, 1, "native")
 
@@ -72,7 +72,7 @@ def test_an_older_processor(write_step, card_of, monkeypatch):
 
     monkeypatch.setattr(binding, "library", Library)
     path = write_step(card_of())
-    assert usable_backends(path) == ["onnxruntime"]
+    assert usable_backends(path) == ["onnxruntime-cpu"]
     with pytest.raises(BackendMissing, match="needs a processor with AVX-512 and VNNI"):
         open_step_engine(path, 1, "native")
 
@@ -84,5 +84,5 @@ def test_a_decoder_compiled_from_another_version_is_left_alone(monkeypatch):
 
 
 def test_no_such_backend(write_step, card_of):
-    with pytest.raises(UsageError, match="run by native or onnxruntime, not by 'fast'"):
+    with pytest.raises(UsageError, match="by native or onnxruntime-cpu, not 'fast'"):
         open_step_engine(write_step(card_of()), 1, "fast")

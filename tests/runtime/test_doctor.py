@@ -12,7 +12,7 @@ import sys
 import pytest
 from rich.console import Console
 
-from p2.runtime import doctor, installed
+from p2.runtime import doctor, installed, onnx_providers
 from p2.runtime.installed import PACKAGES, Package
 from p2.spec import nvidia
 
@@ -28,7 +28,9 @@ CHECKPOINT, ONNX, TENSORRT, RTX = range(4)
 def examine(monkeypatch):
     """Diagnose a made-up machine: ``examine({"torch": "2.9"}, ADA)``; the rest is not installed."""
 
-    def diagnose(packages, gpus=NONE, broken=(), runtimes=None, machine="x86_64", system="Linux"):
+    def diagnose(
+        packages, gpus=NONE, broken=(), runtimes=None, machine="x86_64", system="Linux", providers=None
+    ):
         here = {name: Package(packages.get(name)) for name in PACKAGES}
         here |= {name: Package("1.0", broken="it crashes") for name in broken}
         if runtimes is None:
@@ -38,13 +40,14 @@ def examine(monkeypatch):
         monkeypatch.setattr(doctor.platform, "machine", lambda: machine)
         monkeypatch.setattr(doctor.platform, "system", lambda: system)
         monkeypatch.setattr(nvidia, "gpus", lambda: gpus)
+        monkeypatch.setattr(onnx_providers, "ask", lambda key: (providers or {}).get(key, ""))
         return doctor.diagnose()
 
     return diagnose
 
 
 def possible(found):
-    return [(row.build.possible, row.run.possible) for row in found.engines]
+    return [(row.build.possible, row.run.possible) for row in found.engines[:4]]
 
 
 def without(*names):
@@ -112,6 +115,26 @@ def test_an_unsupported_gpu_is_named_with_its_capability(examine):
 def test_where_the_rtx_builder_does_not_exist(machine, system, examine):
     found = examine(without("tensorrt-rtx"), NONE, machine=machine, system=system)
     assert found.engines[RTX].build.remedy == "TensorRT-RTX is made for Linux and Windows on x86-64 only"
+
+
+def test_providers_of_onnx_runtime_are_tried(examine):
+    reason = "ONNX Runtime 1.31.0 was built without CUDAExecutionProvider: pip install 'p2[gpu]'"
+    found = examine(EVERYTHING, ADA, providers={"onnxruntime-cuda": reason}).engines[4:]
+    assert [row.engine for row in found] == [
+        ".onnx (onnxruntime-cuda)", ".onnx (onnxruntime-tensorrt)", ".onnx (onnxruntime-rtx)",
+    ]  # fmt: skip
+    assert [row.run.possible for row in found] == [False, True, True]
+    assert found[0].run.missing == "ONNX Runtime 1.31.0 was built without CUDAExecutionProvider"
+    assert found[0].run.remedy == "pip install 'p2[gpu]'"
+
+
+def test_providers_are_not_tried_where_they_cannot_work(examine):
+    reasons = dict.fromkeys(onnx_providers.PROVIDERS, "tried")
+    for found in (examine(EVERYTHING, NONE, providers=reasons), examine({}, ADA, providers=reasons)):
+        assert not any(row.run.possible or "tried" in row.run.missing for row in found.engines[4:])
+    rtx = examine(EVERYTHING, HOPPER).engines[6].run
+    assert "compute capability 9.0" in rtx.missing
+    assert rtx.remedy == "p2 generate --backend onnxruntime-cuda runs a .onnx on this GPU"
 
 
 def test_two_onnx_runtimes_are_a_problem(examine):
@@ -225,6 +248,7 @@ def test_the_command_on_this_machine_as_text_and_as_json():
     assert found["packages"]["numpy"]["version"] in text.stdout
     assert [row["engine"] for row in found["engines"]] == [
         "checkpoint (PyTorch)", ".onnx (ONNX Runtime)", ".plan (TensorRT)", ".plan (TensorRT-RTX)",
+        *(f".onnx ({key})" for key in onnx_providers.PROVIDERS),
     ]  # fmt: skip
     for row in found["engines"]:
         assert row["engine"] in text.stdout

@@ -52,7 +52,7 @@ class CudaEager:
         Raises:
             P2Error: PyTorch does not reach the GPU, or the checkpoint cannot be read.
         """
-        _prepare_cuda()
+        prepare_cuda()
         return ModulesRunning(model, use_threads(threads), "cuda")
 
 
@@ -75,9 +75,9 @@ class CudaGraph:
         Raises:
             P2Error: PyTorch does not reach the GPU, or the checkpoint cannot be read.
         """
-        _prepare_cuda()
+        prepare_cuda()
         threads = use_threads(threads)
-        return GraphRunning(model.card, threads, folded_cell(model, "cuda"), "cuda", _captured)
+        return GraphRunning(model.card, threads, folded_cell(model, "cuda"), "cuda", captured)
 
 
 class OrtCuda:
@@ -288,7 +288,7 @@ def _zeros(card: Card, batch: int, device: torch.device) -> States:
     return tuple(torch.zeros(batch, card.hidden, device=device) for _ in card.state_names)
 
 
-def _prepare_cuda() -> None:
+def prepare_cuda() -> None:
     """See that PyTorch reaches the GPU, and computes in float32 where that is asked for."""
     import torch
 
@@ -299,7 +299,7 @@ def _prepare_cuda() -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
 
 
-def _captured(body: Callable[[], None]) -> Callable[[], None]:
+def captured(body: Callable[[], None]) -> Callable[[], None]:
     """A function's kernels as a CUDA graph; libraries set themselves up before, not while it is captured."""
     import torch
 

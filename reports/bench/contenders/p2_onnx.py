@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....runtime import native
-from ....runtime.backends import AUTO, ONNXRUNTIME, open_step_engine
+from ....runtime.backends import ONNXRUNTIME, open_step_engine
 from ....spec.card import Card
 from ....spec.errors import UsageError
 from ..contender import Model
@@ -20,7 +20,7 @@ class P2Onnx:
 
     group = "p2"
     device = "cpu"
-    backend = AUTO
+    backend: str | None = None
 
     def __init__(self, precision: str) -> None:
         self.key = f"p2-{precision}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from ....runtime.onnx_providers import PROVIDERS
 from ....spec.card import CPU_PRECISIONS, PRECISIONS
 from ....spec.errors import UsageError
 from ..contender import Contender, Model
 from .cuda import CudaEager, CudaGraph, OrtCuda, P2TensorRT
+from .cuda_compile import CudaCompile
 from .openvino_contender import OpenVino, OpenVinoOperator
 from .operator_graph import ensure
 from .ort_operator import OrtOperator
+from .p2_gpu import P2CudaGraph, P2OnnxGpu
 from .p2_onnx import P2Onnx, P2OnnxRuntime
 from .torch_cell import TorchCell, TorchCompile
 from .torch_modules import TorchEager
@@ -26,8 +29,11 @@ def contenders() -> list[Contender]:
         OpenVino(),
         OpenVinoOperator(),
         *(P2TensorRT(precision) for precision in PRECISIONS),
+        *(P2OnnxGpu(backend, precision) for backend in PROVIDERS for precision in CPU_PRECISIONS),
+        P2CudaGraph(),
         CudaEager(),
         CudaGraph(),
+        CudaCompile(),
         OrtCuda(),
     ]
 

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 NOISE_NUMBERS = 1 << 20  # noise held at a time
 
-_COMPILED_BATCHES = 64  # batch sizes for which PyTorch may keep a compiled step
+COMPILED_BATCHES = 64  # batch sizes for which PyTorch may keep a compiled step
 
 
 class TorchCell:
@@ -88,7 +88,7 @@ class TorchCompile:
         import torch._dynamo
 
         # Beyond its limit PyTorch would run the rest of the batch sizes eagerly without a word.
-        torch._dynamo.config.recompile_limit = _COMPILED_BATCHES
+        torch._dynamo.config.recompile_limit = COMPILED_BATCHES
         threads = use_threads(threads)
         turn = torch.compile(choosing(folded_cell(model)), dynamic=False)
         return CompiledRunning(model.card, threads, turn)

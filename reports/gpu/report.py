@@ -1,0 +1,158 @@
+"""The GPU checks' JSON as a page of Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from . import check as words
+
+Row = Sequence[object]
+
+# What the table of an engine shows of each kind of check.
+_COLUMNS = ("parity", "capture", "snapshot", "batches", "soak", "refusal")
+
+
+def markdown(document: dict[str, Any]) -> str:
+    """The page."""
+    checks = document["checks"]
+    machine = document["machine"]
+    gpus = "; ".join(
+        f"{gpu['name']}, compute capability {gpu['capability'][0]}.{gpu['capability'][1]},"
+        f" {gpu['memory'] / 2**30:.0f} GiB"
+        for gpu in document["gpus"]
+    )
+    title = "Rehearsal of the GPU checks, on the processor" if document["rehearsal"] else "GPU checks"
+    outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(document["outcomes"].items()))
+    verdict = "Nothing that could run went wrong" if document["passed"] else "**Something is wrong**"
+    parts = [
+        f"# {title}",
+        f"{verdict}: {outcomes}.",
+        _table(
+            ("", ""),
+            [
+                ("GPU", gpus or "none"),
+                ("driver", machine["gpu_driver"] or "none"),
+                ("processor", f"{machine['processor']}, {machine['processors']} usable"),
+                ("p2", f"{document['p2']}, Python {machine['python']}, {document['created']}"),
+                ("installed", ", ".join(f"{n} {v}" for n, v in document["installed"].items())),
+                ("checked", ", ".join(document["backends"])),
+            ],
+        ),
+        _list("Missing here", (f"{name}: {reason}" for name, reason in document["missing"].items())),
+        _list(
+            "What went wrong, or did not run",
+            (
+                f"{check['name']}: {check['outcome']}: {check['reason']}"
+                for check in checks
+                if check["outcome"] not in (words.PASSED, words.EXPECTED)
+            ),
+        ),
+        _engines(checks),
+        _soaks(checks),
+        *(_race(check) for check in checks if check["check"]["kind"] == "benchmark" and check["details"]),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _engines(checks: list[dict[str, Any]]) -> str:
+    """A row for each engine: what each check of it said."""
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    for result in checks:
+        check = result["check"]
+        if check["kind"] not in _COLUMNS:
+            continue
+        reset = "" if check["reset"] == "after" else f", reset {check['reset']}"
+        key = (check["backend"], check["cell"] + reset, check["precision"], check["mode"])
+        said = result["outcome"]
+        if check["kind"] == "parity" and "forced" in result["details"]:
+            said += f", {result['details']['forced']['relative']:.0e}"
+        rows.setdefault(key, {})[check["kind"]] = said
+    if not rows:
+        return ""
+    shown = [kind for kind in _COLUMNS if any(kind in row for row in rows.values())]
+    body = [(*key, *(row.get(kind, "") for kind in shown)) for key, row in rows.items()]
+    note = (
+        "With parity: the relative logit error over 1,000 recurrent steps against eager PyTorch in float32."
+    )
+    heads = ("engine", "cell", "precision", "launches", *shown)
+    return f"## Engines\n\n{note}\n\n{_table(heads, body)}"
+
+
+def _soaks(checks: list[dict[str, Any]]) -> str:
+    rows = [
+        (
+            check["name"].removeprefix("soak "),
+            f"{found['characters']:,}",
+            f"{found['characters_per_second']:,.0f}",
+            _mib(found["host_growth_bytes"]),
+            _mib(found["device_growth_bytes"]),
+        )
+        for check in checks
+        if check["check"]["kind"] == "soak" and (found := check["details"])
+    ]
+    heads = ("engine", "characters", "per second", "host memory grew by", "GPU memory grew by")
+    return f"## Writing for a long time\n\n{_table(heads, rows)}" if rows else ""
+
+
+def _race(check: dict[str, Any]) -> str:
+    """The figures of one width."""
+    details = check["details"]
+    rates = [found["bytes_per_second"] for found in details["copies"] if "bytes_per_second" in found]
+    copied = f"{max(rates) / 1e9:,.0f} GB/s" if rates else details["copies"][0]["problem"]
+    rows = []
+    for entry in details["entries"]:
+        speed, latency = entry["characters_per_second"], entry["latency"]
+        if speed is None:
+            rows.append((entry["title"], entry["precision"], f"not run: {entry['skipped']}", "", "", "", ""))
+            continue
+        share = entry["bandwidth_share"]
+        best = max((point["characters_per_second"] for point in entry["batches"]), default=None)
+        rows.append(
+            (
+                entry["title"],
+                entry["precision"],
+                f"{1e6 / speed['median']:,.1f}",
+                f"{speed['median']:,.0f}",
+                f"{latency['p99_us']:,.1f}" if latency else "",
+                f"{best:,.0f}" if best else "",
+                f"{share:.0%}" if share is not None else "",
+            )
+        )
+    heads = (
+        "LSTM, 2 layers", "weights", "µs per character", "characters per second", "p99, µs",
+        "best batch, characters per second", "weights read, share of the copy rate",
+    )  # fmt: skip
+    notes = _list("", details["notes"])
+    table = _table(heads, rows)
+    return "\n\n".join(
+        part
+        for part in (
+            f"## Hidden {check['check']['hidden']:,}",
+            f"Copying its own memory, bytes read and written: {copied}.",
+            table,
+            notes,
+        )
+        if part
+    )
+
+
+def _mib(nbytes: float | None) -> str:
+    return "not measured" if nbytes is None else f"{nbytes / 2**20:+.1f} MiB"
+
+
+def _list(title: str, lines: Iterable[str]) -> str:
+    items = "\n".join(f"- {_plain(line)}" for line in lines)
+    head = f"## {title}\n\n" if title else ""
+    return f"{head}{items}" if items else ""
+
+
+def _table(heads: Sequence[str], rows: Iterable[Row]) -> str:
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in line) + " |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text that ends neither a line nor a cell, and is no markup."""
+    line = " ".join(text.split())
+    return line.replace("|", "\\|").replace("<", "&lt;")
