@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from ..spec import nvidia
 from ..spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, Flavour
 from ..version import __version__
-from . import onnx_providers
+from . import native, onnx_providers
 from .installed import PACKAGES, Package, onnxruntimes, packages
+from .native import binding
 from .processor import cpu_name
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ def _engines(found: Diagnosis) -> list[EngineVerdict]:
     export = [*train, _need(found, "onnx"), _need(found, "onnxscript"), onnxruntime]
     rows = [
         EngineVerdict("checkpoint (PyTorch)", _judge(train), _judge(train)),
+        EngineVerdict(".onnx (native)", _judge(export), _judge([_native_need()])),
         EngineVerdict(".onnx (ONNX Runtime)", _judge(export), _judge([onnxruntime])),
     ]
     for flavour in FLAVOURS.values():
@@ -113,6 +115,14 @@ def _engines(found: Diagnosis) -> list[EngineVerdict]:
         run = [onnxruntime, _provider_need(found, key)]
         rows.append(EngineVerdict(f".onnx ({key})", _judge(export), _judge(run)))
     return rows
+
+
+def _native_need() -> _Need:
+    reason = native.problem() or ""
+    remedy = "p2 generate --backend onnxruntime-cpu runs a .onnx on this processor"
+    if binding.library() is None:
+        remedy = "install a C compiler, then p2 again: pip install --force-reinstall --no-deps p2"
+    return _Need(not reason, reason, remedy=remedy)
 
 
 def _provider_need(found: Diagnosis, key: str) -> _Need:

@@ -17,7 +17,7 @@ from .. import tuning
 from ..processor import cpu_name, processors
 from ..step_file import StepFile
 from ..tuning import Plan
-from . import available, binding, packing
+from . import binding, packing, problem
 from .binding import Filters, Job
 
 Tokens = npt.NDArray[np.int64]
@@ -39,10 +39,8 @@ FEED_NUMBERS = 1 << 23
 
 def why_not(step: StepFile) -> str | None:
     """Why the decoder cannot run a step here; None if it can."""
-    if binding.library() is None:
-        return "it was not compiled when p2 was installed"
-    if not available():
-        return "it needs a processor with AVX-512 and VNNI"
+    if problem():
+        return problem()
     if not packing.can_pack(step):
         return "the step is not as p2 exports it"
     return None
