@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ...spec.card import bytes_per_step
 from ...spec.engine import Snapshot
-from ...spec.errors import BackendMissing
+from ...spec.errors import BackendMissing, UsageError
 from ...spec.sampling import Sampling
 from .. import tuning
 from ..processor import cpu_name, processors
@@ -100,7 +100,7 @@ class NativeEngine:
         pieces = [np.zeros((batch, 0, card.vocab), np.float32)]
         piece = max(1, FEED_NUMBERS // (batch * card.gates * card.hidden))
         for start in range(0, length, piece):
-            part = np.ascontiguousarray(tokens[:, start : start + piece])
+            part = np.ascontiguousarray(tokens[:, start : start + piece], np.int64)
             predicted = np.empty((batch, part.shape[1], card.vocab), np.float32) if logits else None
             self._run("p2_feed", state, threads, part, part.shape[1], logits=predicted)
             if predicted is not None:
@@ -119,9 +119,9 @@ class NativeEngine:
             "p2_decode",
             state,
             self.plan(len(last)).threads,
-            last.copy(),
+            np.array(last, np.int64),  # the decoder leaves the newest tokens in it
             len(noise),
-            noise=np.ascontiguousarray(noise),
+            noise=np.ascontiguousarray(noise, np.float32),
             settings=ctypes.pointer(settings),
             written=written,
         )
@@ -143,6 +143,8 @@ class NativeEngine:
         """One call of the decoder, with arrays for addresses; the state is advanced in place."""
         assert self._packed is not None
         card, packed, batch = self.card, self._packed, len(tokens)
+        if tokens.min() < 0 or tokens.max() >= card.vocab:
+            raise UsageError(f"tokens must be 0 to {card.vocab - 1}")
         arrays: dict[str, npt.NDArray[Any]] = {"tokens": tokens}
         for field, prefix in (("states", "h"), ("cells", "c")):
             names = [name for name in card.state_names if name.startswith(prefix)]

@@ -247,7 +247,8 @@ def test_the_command_on_this_machine_as_text_and_as_json():
     assert set(found["packages"]) == set(PACKAGES)
     assert found["packages"]["numpy"]["version"] in text.stdout
     assert [row["engine"] for row in found["engines"]] == [
-        "checkpoint (PyTorch)", ".onnx (native)", ".onnx (ONNX Runtime)", ".plan (TensorRT)", ".plan (TensorRT-RTX)",
+        "checkpoint (PyTorch)", ".onnx (native)", ".onnx (ONNX Runtime)",
+        ".plan (TensorRT)", ".plan (TensorRT-RTX)",
         *(f".onnx ({key})" for key in onnx_providers.PROVIDERS),
     ]  # fmt: skip
     for row in found["engines"]:

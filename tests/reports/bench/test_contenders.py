@@ -22,6 +22,7 @@ from p2.reports.bench.contenders import availability, cuda, operator_graph, torc
 from p2.reports.bench.contenders.host_loop import HostLoop, Stepper
 from p2.reports.bench.contenders.ort_operator import OperatorRunning
 from p2.reports.bench.contenders.registry import by_key, contenders, prepare
+from p2.runtime import native
 from p2.spec import nvidia
 from p2.spec.card import Card
 from p2.spec.errors import BackendMissing, UsageError
@@ -32,9 +33,18 @@ CELLS = [("rnn", "after"), ("lstm", "after"), ("gru", "after"), ("gru", "before"
 # A captured graph without a GPU: the function itself, called again.
 GRAPH = "cuda-graph on the processor"
 
-EXACT = ["p2-float32", "torch-eager", "torch-cell", "ort-operator", "openvino", "openvino-operator", GRAPH]
+EXACT = [
+    "p2-float32",
+    "p2-onnxruntime-float32",
+    "torch-eager",
+    "torch-cell",
+    "ort-operator",
+    "openvino",
+    "openvino-operator",
+    GRAPH,
+]
 # Those that take their noise from `spec.noise`, so that a seed means the same text to all.
-SAME_SEED = ["p2-float32", "ort-operator", "openvino", "openvino-operator"]
+SAME_SEED = ["p2-float32", "p2-onnxruntime-float32", "ort-operator", "openvino", "openvino-operator"]
 
 Load = Callable[..., Running]
 
@@ -351,7 +361,7 @@ def test_asking_what_is_missing_imports_nothing_heavy(card_of):
 
 
 PACKAGES = {
-    "p2-int8": ("onnxruntime", "ONNX Runtime is not installed: pip install 'p2[cpu]'"),
+    "p2-onnxruntime-int8": ("onnxruntime", "ONNX Runtime is not installed: pip install 'p2[cpu]'"),
     "torch-eager": ("torch", "PyTorch is not installed: pip install 'p2[train]'"),
     "torch-cell": ("torch", "PyTorch is not installed: pip install 'p2[train]'"),
     "torch-compile": ("torch", "PyTorch is not installed: pip install 'p2[train]'"),
@@ -368,6 +378,7 @@ A_GPU = nvidia.Gpus((nvidia.Gpu("NVIDIA Test", (9, 0), 1 << 30),))
 @pytest.mark.parametrize("key", PACKAGES)
 def test_a_missing_package_is_named_with_its_cure(key, card_of, monkeypatch):
     monkeypatch.setattr(nvidia, "gpus", lambda: A_GPU)
+    monkeypatch.setattr(native, "available", lambda: True)
     monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
     gone: set[str] = set()
     found = types.SimpleNamespace(find_spec=lambda name: None if name in gone else object())
@@ -490,7 +501,7 @@ def test_registry_lists_each_once():
     assert keys[:4] == ["p2-float32", "p2-float16", "p2-int8", "p2-int4"]
     titles = {(contender.title, contender.device) for contender in listed}
     assert len(titles) == len(listed)
-    assert {contender.group for contender in listed} == {"p2", "peer"}
+    assert {contender.group for contender in listed} == {"p2", "peer", "variant"}
     assert {contender.device for contender in listed} == {"cpu", "cuda"}
     with pytest.raises(UsageError, match="unknown contender 'fast': choose from p2-float32, "):
         by_key("fast")

@@ -15,6 +15,7 @@ from p2.runtime.native.packing import padded
 from p2.runtime.onnx_engine import OnnxEngine
 from p2.runtime.step_file import StepFile, open_step
 from p2.spec.agreement import agreement
+from p2.spec.errors import UsageError
 from p2.spec.noise import gumbel
 from p2.spec.sampling import Sampling, choose
 
@@ -214,6 +215,15 @@ def test_nothing_to_do(card_of, write_step):
     noise = np.zeros((0, 2, engine.card.vocab), np.float32)
     assert engine.decode(state, np.zeros(2, np.int64), noise, Sampling()).shape == (2, 0)
     assert not any(array.any() for array in state.values())
+
+
+@pytest.mark.parametrize("token", [-1, 29])
+def test_tokens_outside_the_vocabulary_are_refused(token, card_of, write_step):
+    engine = NativeEngine(open_step(write_step(card_of())), 1)
+    with pytest.raises(UsageError, match="tokens must be 0 to 28"):
+        engine.feed(engine.zero_state(1), np.array([[0, token]]))
+    with pytest.raises(UsageError, match="tokens must be 0 to 28"):
+        engine.decode(engine.zero_state(1), np.array([token]), np.zeros((1, 1, 29), np.float32), Sampling())
 
 
 def test_the_measured_plan_is_remembered(card_of, write_step, monkeypatch):
