@@ -5,14 +5,11 @@ from __future__ import annotations
 import io
 import json
 
-import pytest
 from rich.console import Console
 
-from p2.reports import demo, gpu_check
+from p2.reports import demo
 from p2.reports.speed import measure
 from p2.runtime.onnx_engine import open_onnx
-from p2.spec.errors import BackendMissing
-from p2.spec.nvidia import gpus
 
 
 def test_the_demo_shows_everything_and_keeps_its_figures(tmp_path, monkeypatch):
@@ -64,17 +61,3 @@ def _noting(turns, name, decode):
         return decode(*arguments)
 
     return noted
-
-
-@pytest.mark.skipif(bool(gpus().devices), reason="there is a GPU here: make gpu-check runs the real thing")
-def test_gpu_checks_say_that_there_is_no_gpu(tmp_path):
-    with pytest.raises(BackendMissing, match="the GPU checks need an NVIDIA GPU"):
-        gpu_check.run(Console(file=io.StringIO()), tmp_path)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.gpu
-@pytest.mark.skipif(not gpus().devices, reason="needs an NVIDIA GPU")
-def test_gpu_checks_run(tmp_path):
-    target, _ = gpu_check.run(Console(file=io.StringIO()), tmp_path)
-    assert json.loads(target.read_text())["checks"]

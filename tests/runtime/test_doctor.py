@@ -14,6 +14,7 @@ from rich.console import Console
 
 from p2.runtime import doctor, installed, onnx_providers
 from p2.runtime.installed import PACKAGES, Package
+from p2.runtime.native import binding
 from p2.spec import nvidia
 
 ADA = nvidia.Gpus((nvidia.Gpu("NVIDIA GeForce RTX 4090", (8, 9), 24 << 30),), "570.86.15", (13, 0))
@@ -21,7 +22,7 @@ HOPPER = nvidia.Gpus((nvidia.Gpu("NVIDIA H200", (9, 0), 139 << 30),), "580.1", (
 NONE = nvidia.Gpus(problem="no NVIDIA driver is installed")
 EVERYTHING = dict.fromkeys(PACKAGES, "13.1.0")
 
-CHECKPOINT, ONNX, TENSORRT, RTX = range(4)
+CHECKPOINT, NATIVE, ONNX, TENSORRT, RTX = range(5)
 
 
 @pytest.fixture
@@ -46,8 +47,17 @@ def examine(monkeypatch):
     return diagnose
 
 
+class OldProcessor:
+    """A compiled decoder on a processor without its instructions."""
+
+    @staticmethod
+    def p2_supported():
+        return 0
+
+
 def possible(found):
-    return [(row.build.possible, row.run.possible) for row in found.engines[:4]]
+    rows = [found.engines[index] for index in (CHECKPOINT, ONNX, TENSORRT, RTX)]
+    return [(row.build.possible, row.run.possible) for row in rows]
 
 
 def without(*names):
@@ -119,7 +129,7 @@ def test_where_the_rtx_builder_does_not_exist(machine, system, examine):
 
 def test_providers_of_onnx_runtime_are_tried(examine):
     reason = "ONNX Runtime 1.31.0 was built without CUDAExecutionProvider: pip install 'p2[gpu]'"
-    found = examine(EVERYTHING, ADA, providers={"onnxruntime-cuda": reason}).engines[4:]
+    found = examine(EVERYTHING, ADA, providers={"onnxruntime-cuda": reason}).engines[RTX + 1 :]
     assert [row.engine for row in found] == [
         ".onnx (onnxruntime-cuda)", ".onnx (onnxruntime-tensorrt)", ".onnx (onnxruntime-rtx)",
     ]  # fmt: skip
@@ -131,10 +141,24 @@ def test_providers_of_onnx_runtime_are_tried(examine):
 def test_providers_are_not_tried_where_they_cannot_work(examine):
     reasons = dict.fromkeys(onnx_providers.PROVIDERS, "tried")
     for found in (examine(EVERYTHING, NONE, providers=reasons), examine({}, ADA, providers=reasons)):
-        assert not any(row.run.possible or "tried" in row.run.missing for row in found.engines[4:])
-    rtx = examine(EVERYTHING, HOPPER).engines[6].run
+        assert not any(row.run.possible or "tried" in row.run.missing for row in found.engines[RTX + 1 :])
+    rtx = examine(EVERYTHING, HOPPER).engines[RTX + 3].run
     assert "compute capability 9.0" in rtx.missing
     assert rtx.remedy == "p2 generate --backend onnxruntime-cuda runs a .onnx on this GPU"
+
+
+@pytest.mark.parametrize(
+    ("library", "missing", "remedy"),
+    [
+        (lambda: None, "it was not compiled when p2 was installed", "install a C compiler"),
+        (OldProcessor, "it needs a processor with AVX-512 and VNNI", "--backend onnxruntime-cpu"),
+    ],
+)
+def test_why_the_compiled_decoder_does_not_run(library, missing, remedy, examine, monkeypatch):
+    monkeypatch.setattr(binding, "library", library)
+    verdict = examine(EVERYTHING, NONE).engines[NATIVE].run
+    assert (verdict.possible, verdict.missing) == (False, missing)
+    assert remedy in verdict.remedy
 
 
 def test_two_onnx_runtimes_are_a_problem(examine):

@@ -217,13 +217,13 @@ def test_nothing_to_do(card_of, write_step):
     assert not any(array.any() for array in state.values())
 
 
-@pytest.mark.parametrize("token", [-1, 29])
+@pytest.mark.parametrize("token", [-1, 30])
 def test_tokens_outside_the_vocabulary_are_refused(token, card_of, write_step):
     engine = NativeEngine(open_step(write_step(card_of())), 1)
-    with pytest.raises(UsageError, match="tokens must be 0 to 28"):
+    with pytest.raises(UsageError, match="tokens must be 0 to 29"):
         engine.feed(engine.zero_state(1), np.array([[0, token]]))
-    with pytest.raises(UsageError, match="tokens must be 0 to 28"):
-        engine.decode(engine.zero_state(1), np.array([token]), np.zeros((1, 1, 29), np.float32), Sampling())
+    with pytest.raises(UsageError, match="tokens must be 0 to 29"):
+        engine.decode(engine.zero_state(1), np.array([token]), np.zeros((1, 1, 30), np.float32), Sampling())
 
 
 def test_the_measured_plan_is_remembered(card_of, write_step, monkeypatch):
