@@ -181,12 +181,12 @@ def test_writes_what_its_logits_choose(cell, sampling, card_of, write_step):
 def test_activations_over_their_whole_range(card_of, write_weights):
     """A vanilla RNN that forgets everything is a table of hyperbolic tangents."""
     card = card_of("rnn", layers=1, hidden=64)
-    values = np.concatenate([np.linspace(-12, 12, 29 * 64 - 64), np.linspace(-1e-3, 1e-3, 64)])
-    table = values.astype(np.float32).reshape(29, 64)
+    values = np.concatenate([np.linspace(-12, 12, (card.vocab - 1) * 64), np.linspace(-1e-3, 1e-3, 64)])
+    table = values.astype(np.float32).reshape(card.vocab, 64)
     step = open_step(write_weights(card, {"table": table, "w_00": np.zeros((64, 64), np.float32)}))
     engine = NativeEngine(step, 1)
-    state = engine.zero_state(29)
-    engine.feed(state, np.arange(29)[:, None])
+    state = engine.zero_state(card.vocab)
+    engine.feed(state, np.arange(card.vocab)[:, None])
     wanted = np.tanh(table.astype(np.float64))
     assert np.abs(state["h_00"] - wanted).max() < 1.5e-7
     small = np.abs(table) < 1e-3
