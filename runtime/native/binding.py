@@ -7,6 +7,8 @@ import functools
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+from ...spec.errors import P2Error
+
 LAYOUT = 1  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4 = 0, 1, 2
 CELLS = {("rnn", ""): 0, ("lstm", ""): 1, ("gru", "after"): 2, ("gru", "before"): 3}
@@ -103,9 +105,11 @@ def run(name: str, model: Model, job: Job) -> None:
     """Call ``p2_decode`` or ``p2_feed``; other Python threads go on meanwhile.
 
     Raises:
-        MemoryError: there is no memory for the job, or no thread to be had.
+        P2Error: there is no memory for the job, or no thread to be had.
     """
     found = library()
     assert found is not None
     if getattr(found, name)(ctypes.byref(model), ctypes.byref(job)):
-        raise MemoryError(f"no memory or no threads for {job.batch} texts on {job.threads} threads")
+        raise P2Error(
+            f"there is no memory or there are no threads for {job.batch} texts on {job.threads} threads"
+        )

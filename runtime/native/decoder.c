@@ -15,7 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-
 /* Numbers with one row for each text: floats, and where products want them 8 bits (128 + 127 * x) and the sums of
  * 16 of those, less the 128. */
 typedef struct {
@@ -110,7 +109,7 @@ static void advance(work *w, int thread, const layer *l, int number, const value
         plain(l->bias, rows, first, end, z, z_panel, tokens, token_step, old, new, NULL);
     else if (m->cell == LSTM)
         lstm(l, rows, first, end, z, z_panel, tokens, token_step, new,
-                   w->j->cells + (size_t)number * rows * m->width);
+             w->j->cells + (size_t)number * rows * m->width);
     else if (m->cell == GRU_AFTER)
         gru_after(l, rows, first, end, z, z_panel, tokens, token_step, old, new);
     else {

@@ -109,23 +109,13 @@ class NativeEngine:
 
     def decode(self, state: State, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
-        written = np.zeros((len(last), len(noise)), np.int64)
         if not len(noise):
-            return written
+            return np.zeros((len(last), 0), np.int64)
         settings = Filters()
         if sampling.filters:
             settings = Filters(1, sampling.top_k, 1.0 / sampling.temperature, sampling.top_p, sampling.min_p)
-        self._run(
-            "p2_decode",
-            state,
-            self.plan(len(last)).threads,
-            np.array(last, np.int64),  # the decoder leaves the newest tokens in it
-            len(noise),
-            noise=np.ascontiguousarray(noise, np.float32),
-            settings=ctypes.pointer(settings),
-            written=written,
-        )
-        return written
+        noise = np.ascontiguousarray(noise, np.float32)
+        return self._decode(state, self.plan(len(last)).threads, last, noise, settings)
 
     def snapshot(self, state: State) -> Snapshot:
         """A copy of the state."""
@@ -139,6 +129,15 @@ class NativeEngine:
         """Drop the weights."""
         self._packed = None
 
+    def _decode(self, state: State, threads: int, last: Tokens, noise: Floats, settings: Filters) -> Tokens:
+        written = np.zeros((len(last), len(noise)), np.int64)
+        newest = np.array(last, np.int64)  # the decoder leaves the newest tokens in it
+        pointer = ctypes.pointer(settings)
+        self._run(
+            "p2_decode", state, threads, newest, len(noise), noise=noise, settings=pointer, written=written
+        )
+        return written
+
     def _run(self, name: str, state: State, threads: int, tokens: Tokens, count: int, **given: Any) -> None:
         """One call of the decoder, with arrays for addresses; the state is advanced in place."""
         assert self._packed is not None
@@ -146,12 +145,16 @@ class NativeEngine:
         if tokens.min() < 0 or tokens.max() >= card.vocab:
             raise UsageError(f"tokens must be 0 to {card.vocab - 1}")
         arrays: dict[str, npt.NDArray[Any]] = {"tokens": tokens}
+        places: State = {}  # of every state among the padded ones
         for field, prefix in (("states", "h"), ("cells", "c")):
             names = [name for name in card.state_names if name.startswith(prefix)]
             if names:
-                arrays[field] = wide = np.zeros((card.layers, batch, packed.width), np.float32)
-                for layer, own in enumerate(names):
-                    wide[layer, :, : card.hidden] = state[own]
+                arrays[field] = np.zeros((card.layers, batch, packed.width), np.float32)
+                places |= {
+                    own: wide[:, : card.hidden] for own, wide in zip(names, arrays[field], strict=True)
+                }
+        for own, place in places.items():
+            place[...] = state[own]
         arrays |= {field: value for field, value in given.items() if isinstance(value, np.ndarray)}
         job = Job(batch, threads, count)
         for field, array in arrays.items():
@@ -159,10 +162,8 @@ class NativeEngine:
         if "settings" in given:
             job.settings = given["settings"]
         binding.run(name, packed.model, job)
-        for field, prefix in (("states", "h"), ("cells", "c")):
-            names = [name for name in card.state_names if name.startswith(prefix)]
-            for layer, own in enumerate(names):
-                state[own] = arrays[field][layer, :, : card.hidden].copy()
+        for own, place in places.items():
+            state[own] = place.copy()
 
     def _seconds(self, plan: Plan) -> float:
         """The time of one character of one stream in a batch of ``plan.group``, in one turn."""
@@ -170,12 +171,8 @@ class NativeEngine:
         state, steps, taken, seconds = self.zero_state(plan.group), 1, 0, 0.0
         while seconds < MEASURED_SECONDS:
             noise = np.zeros((steps, plan.group, self.card.vocab), np.float32)
-            written = np.zeros((plan.group, steps), np.int64)
-            settings = ctypes.pointer(Filters())
             started = time.perf_counter()
-            self._run(
-                "p2_decode", state, plan.threads, last, steps, noise=noise, written=written, settings=settings
-            )
+            self._decode(state, plan.threads, last, noise, Filters())
             seconds += time.perf_counter() - started
             taken += steps
             steps = max(1, int(taken / seconds * MEASURED_SECONDS) - taken)

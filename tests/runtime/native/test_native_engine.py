@@ -15,7 +15,7 @@ from p2.runtime.native.packing import padded
 from p2.runtime.onnx_engine import OnnxEngine
 from p2.runtime.step_file import StepFile, open_step
 from p2.spec.agreement import agreement
-from p2.spec.errors import UsageError
+from p2.spec.errors import P2Error, UsageError
 from p2.spec.noise import gumbel
 from p2.spec.sampling import Sampling, choose
 
@@ -241,7 +241,7 @@ def test_the_measured_plan_is_remembered(card_of, write_step, monkeypatch):
 def test_a_job_that_finds_no_memory_says_so(card_of, write_step):
     engine = NativeEngine(open_step(write_step(card_of())), 1)
     job = binding.Job(batch=1 << 30, threads=1, count=1)
-    with pytest.raises(MemoryError, match="no memory or no threads for"):
+    with pytest.raises(P2Error, match="there is no memory or there are no threads for"):
         binding.run("p2_decode", engine._packed.model, job)
 
 
