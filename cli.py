@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from . import cli_bench, cli_export, cli_gpu
+from . import cli_bench, cli_export, cli_gpu, cli_practical
 from .cli_export import DEFAULT_RUN
 from .reports.terminal import console, give_up_stdout, needing, prepare_streams
 from .spec.errors import P2Error, ToleranceExceeded, UsageError
@@ -390,6 +390,7 @@ def demo() -> None:
 
 
 app.add_typer(cli_bench.app, name="bench")
+app.add_typer(cli_practical.app, name="practical")
 
 
 app.command("gpu-check")(cli_gpu.gpu_check)

@@ -1,0 +1,7 @@
+"""The practical: every experiment of the report on recurrent networks that p2 reproduces, and what it left open.
+
+    p2 practical baum-sweet --quick
+
+An experiment writes one JSON document (`document`) with its settings, results, claims and figures under
+``artifacts/practical/``; `page` makes one HTML report of all documents that are there.
+"""

@@ -1,0 +1,90 @@
+"""What every experiment of the practical leaves behind: one JSON document, and SVG figures beside it.
+
+``<experiment>.json`` holds:
+
+| key | type | meaning |
+| --- | --- | --- |
+| experiment | str | ``baum-sweet``, ``gradients`` or ``text`` |
+| version | int | of this format: `VERSION` |
+| mode | str | ``quick`` or ``full`` |
+| seconds | {wall, cpu} | what it took, all pieces of a resumed run added up; cpu counts every process |
+| machine | dict | `reports.machine.machine` |
+| settings | dict | what was asked for |
+| results | dict | figures of the experiment, its own keys |
+| claims | list of `Claim` | what the report that is reproduced says, beside what was measured |
+| figures | list of `Figure` | pictures, in the order of the page |
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from ...spec.errors import P2Error
+from ...spec.files import read_json, write_json
+
+VERSION = 1
+FOLDER = Path("artifacts/practical")
+
+Verdict = Literal["confirmed", "not confirmed", "explained", "not measured"]
+
+
+class Claim(TypedDict):
+    """A claim beside its measurement; `measured` and `verdict` are made from results, never typed in."""
+
+    where: str  # section, figure or table of the report, such as "1.3, figure 1"
+    seed: str  # what it says, in our own words
+    measured: str  # what was measured, one or two sentences with figures
+    verdict: Verdict
+
+
+class Figure(TypedDict):
+    """A picture beside the document."""
+
+    file: str  # name of an SVG in the document's folder
+    title: str
+    caption: str
+
+
+class Document(TypedDict):
+    """One experiment."""
+
+    experiment: str
+    version: int
+    mode: str
+    seconds: dict[str, float]
+    machine: dict[str, Any]
+    settings: dict[str, Any]
+    results: dict[str, Any]
+    claims: list[Claim]
+    figures: list[Figure]
+
+
+class Section(TypedDict):
+    """A part of the page: a heading and finished HTML, in which everything foreign is escaped."""
+
+    title: str
+    html: str
+
+
+def write(folder: Path, document: Document) -> Path:
+    """Write a document to its place in `folder`, whole or not at all; where it is."""
+    path = folder / f"{document['experiment']}.json"
+    write_json(path, document)
+    return path
+
+
+def read(path: Path) -> Document:
+    """Read a document.
+
+    Raises:
+        P2Error: missing, damaged, or of another version.
+    """
+    found = read_json(path)
+    missing = sorted(Document.__required_keys__ - set(found)) if isinstance(found, dict) else ["everything"]
+    if missing:
+        raise P2Error(f"{path} is not a document of the practical: {', '.join(missing)} missing")
+    if found["version"] != VERSION:
+        raise P2Error(f"{path} is of version {found['version']}, not {VERSION}: run its experiment again")
+    document: Document = found
+    return document
