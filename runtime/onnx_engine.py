@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -198,16 +197,13 @@ class OnnxEngine:
 
     def _seconds(self, plan: Plan) -> float:
         """The time of one character of one stream in a batch of ``plan.group``, in one turn."""
-        last = np.zeros(plan.group, np.int64)
-        state, steps, taken, seconds = self.zero_state(plan.group), 1, 0, 0.0
-        while seconds < MEASURED_SECONDS:
-            noise = np.zeros((steps, plan.group, self.card.vocab), np.float32)
-            started = time.perf_counter()
+        last, state = np.zeros(plan.group, np.int64), self.zero_state(plan.group)
+
+        def steps(count: int) -> None:
+            noise = np.zeros((count, plan.group, self.card.vocab), np.float32)
             self._run("decode", plan.threads, state, {"first": last, "noise": noise})
-            seconds += time.perf_counter() - started
-            taken += steps
-            steps = max(1, int(taken / seconds * MEASURED_SECONDS) - taken)
-        return seconds / taken / plan.group
+
+        return tuning.seconds_per_step(steps, MEASURED_SECONDS) / plan.group
 
 
 def open_onnx(path: Path, threads: int | None = None) -> OnnxEngine:

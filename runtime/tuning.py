@@ -9,6 +9,7 @@ second, when a model is first used with a batch of about that size, and writes t
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,23 @@ def choose(options: list[Plan], seconds: Callable[[Plan], float]) -> Plan:
     times = [sorted(own)[TURNS // 4] for own in zip(*turns, strict=True)]
     limit = min(times) * (1 + MARGIN)
     return next(option for option, time in zip(options, times, strict=True) if time <= limit)
+
+
+def seconds_per_step(steps: Callable[[int], object], least: float) -> float:
+    """The time of one step, from a turn of at least so many seconds, or of one step where that is longer.
+
+    Args:
+        steps: runs so many of them.
+        least: seconds.
+    """
+    count, taken, seconds = 1, 0, 0.0
+    while seconds < least:
+        started = time.perf_counter()
+        steps(count)
+        seconds += time.perf_counter() - started
+        taken += count
+        count = max(1, int(taken / seconds * least) - taken)
+    return seconds / taken
 
 
 class Memory:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ...spec.errors import P2Error
 
-LAYOUT = 1  # of the structures; the compiled side says the same, or it is of another version
-FLOATS, INT8, INT4 = 0, 1, 2
+LAYOUT = 2  # of the structures; the compiled side says the same, or it is of another version
+FLOATS, INT8, INT4, HALVES, BRAIN = range(5)
 CELLS = {("rnn", ""): 0, ("lstm", ""): 1, ("gru", "after"): 2, ("gru", "before"): 3}
 
 _Address = ctypes.c_void_p
@@ -84,6 +84,7 @@ class Job(ctypes.Structure):
         ("settings", ctypes.POINTER(Filters)),
         ("written", _Address),
         ("logits", _Address),
+        ("waits", ctypes.c_int64),
     )
 
 

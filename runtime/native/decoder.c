@@ -39,7 +39,7 @@ static value rows_from(value a, size_t row) {
 #pragma GCC pop_options
 
 /* Of the structures in decoder.h; binding.py expects this one. */
-int p2_layout(void) { return 1; }
+int p2_layout(void) { return 2; }
 
 /* Whether this processor has the instructions. */
 int p2_supported(void) {
@@ -58,10 +58,13 @@ typedef struct {
     float *updates;         /* GRU_BEFORE: z */
     float *sums, *candidate_sums, *logits, *sorted;
     int piece; /* feed: characters of a text that go through a layer together */
-    atomic_int arrived, generation;
+    atomic_int arrived, generation, waits;
 } work;
 
-/* All threads meet. A thread that waits long lets others have its processor. */
+/* Pauses of a thread that waits, 10 to 40 microseconds, before it lets others have its processor. */
+enum { PATIENCE = 1000 };
+
+/* All threads meet. */
 static void meet(work *w) {
     if (w->j->threads == 1) return;
     const int generation = atomic_load_explicit(&w->generation, memory_order_acquire);
@@ -71,8 +74,12 @@ static void meet(work *w) {
         return;
     }
     for (int spins = 0; atomic_load_explicit(&w->generation, memory_order_acquire) == generation; spins++) {
-        if (spins < 1000) _mm_pause();
-        else sched_yield();
+        if (spins < PATIENCE) {
+            _mm_pause();
+            continue;
+        }
+        if (spins == PATIENCE) atomic_fetch_add_explicit(&w->waits, 1, memory_order_relaxed);
+        sched_yield();
     }
 }
 
@@ -278,7 +285,7 @@ static void *take(arena *a, size_t bytes) {
 
 static value take_value(arena *a, const model *m, size_t rows) {
     const size_t numbers = rows * m->width;
-    const int rounded = m->out.kind != FLOATS;
+    const int rounded = !is_float(&m->out);
     value made = {take(a, numbers * sizeof(float)), NULL, NULL, m->width};
     if (rounded) {
         made.bytes = take(a, numbers);
@@ -309,7 +316,7 @@ static void lay_out(work *w, arena *a, int feeding) {
 }
 
 /* Run a job: 0, or -1 where there is no memory or no thread to be had, or there are too many layers. */
-static int run(const model *m, const job *j, int feeding) {
+static int run(const model *m, job *j, int feeding) {
     work w = {.m = m, .j = j};
     if (m->layers > 64) return -1;
     const int64_t limit = (1 << 20) / ((int64_t)4 * m->width * j->batch);
@@ -340,6 +347,7 @@ static int run(const model *m, const job *j, int feeding) {
         atomic_store_explicit(&order, result ? LEAVE : GO, memory_order_release);
         if (!result) what(&w, 0);
         for (int t = 1; t < started; t++) pthread_join(threads[t], NULL);
+        j->waits = atomic_load_explicit(&w.waits, memory_order_relaxed);
         const value *end = !feeding && j->count % 2 ? w.new : w.old;
         for (int l = 0; l < m->layers && !result; l++)
             memcpy(j->states + l * numbers, end[l].floats, numbers * sizeof(float));
@@ -350,6 +358,6 @@ static int run(const model *m, const job *j, int feeding) {
     return result;
 }
 
-int p2_decode(const model *m, const job *j) { return run(m, j, 0); }
+int p2_decode(const model *m, job *j) { return run(m, j, 0); }
 
-int p2_feed(const model *m, const job *j) { return run(m, j, 1); }
+int p2_feed(const model *m, job *j) { return run(m, j, 1); }

@@ -4,12 +4,12 @@
 
 #include <stdint.h>
 
-enum { FLOATS = 0, INT8 = 1, INT4 = 2 };
+enum { FLOATS = 0, INT8 = 1, INT4 = 2, HALVES = 3, BRAIN = 4 };
 enum { RNN = 0, LSTM = 1, GRU_AFTER = 2, GRU_BEFORE = 3 };
 
 /* The product of one value [rows] with a matrix [rows, outputs], outputs in panels of `vectors` times 16.
  *
- * FLOATS: float [panels][rows][vectors][16].
+ * FLOATS: float [panels][rows][vectors][16]; HALVES (IEEE) and BRAIN (bfloat16): the same with 16 bits a number.
  * INT8: int8 [panels][rows / 4][vectors][16][4], one scale for each output.
  * INT4: two numbers a byte, plus 8: [panels][rows / 8][vectors][16][4], rows 0..3 of eight in the low
  *       halves, 4..7 in the high ones; a scale for each `block` rows of an output.
@@ -21,6 +21,8 @@ typedef struct {
     const float *scales;
     const int32_t *start;
 } product;
+
+static inline int is_float(const product *m) { return m->kind != INT8 && m->kind != INT4; }
 
 /* One layer. `x` and `h` meet the input (not in layer 0) and the state; with GRU_BEFORE they make the gates, and
  * `candidate_x`, `candidate_h` the candidate. `bias` and `candidate_bias` are in the order of the panels, for
@@ -47,7 +49,9 @@ typedef struct {
  *
  * decode: tokens int64 [batch], replaced by the last ones; noise float [count][batch][vocab]; written int64
  *         [batch][count].
- * feed: tokens int64 [batch][count]; logits float [batch][count][vocab], or NULL. */
+ * feed: tokens int64 [batch][count]; logits float [batch][count][vocab], or NULL.
+ *
+ * waits comes back: how often a thread waited so long for another that it gave its processor away. */
 typedef struct {
     int32_t batch, threads;
     int64_t count;
@@ -57,6 +61,7 @@ typedef struct {
     const filters *settings;
     int64_t *written;
     float *logits;
+    int64_t waits;
 } job;
 
 #endif

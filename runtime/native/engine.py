@@ -33,6 +33,10 @@ ONE_THREAD_BYTES = 1 << 15
 # With more, one thread is not worth trying.
 SHARED_BYTES = 8 << 20
 
+# Where in more than this share of the steps a thread waited long for another, some other program has its
+# processor, and for so many seconds one thread alone is faster.
+DISTURBED_SHARE, ALONE_SECONDS = 0.05, 0.25
+
 # A call reads text of at most this many gate inputs, so that Ctrl-C is heard in between.
 FEED_NUMBERS = 1 << 23
 
@@ -71,6 +75,7 @@ class NativeEngine:
         self._given = threads
         where = f"{cpu_name()} x {processors()}, compiled"
         self._memory = tuning.Memory(step.path, step.card, where)
+        self._alone_until = 0.0
         self.threads = self.plan(1).threads
 
     def plan(self, batch: int) -> Plan:
@@ -96,7 +101,7 @@ class NativeEngine:
         """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
         batch, length = tokens.shape
         card = self.card
-        threads = self.plan(batch).threads
+        threads = self._threads(batch)
         pieces = [np.zeros((batch, 0, card.vocab), np.float32)]
         piece = max(1, FEED_NUMBERS // (batch * card.gates * card.hidden))
         for start in range(0, length, piece):
@@ -115,7 +120,7 @@ class NativeEngine:
         if sampling.filters:
             settings = Filters(1, sampling.top_k, 1.0 / sampling.temperature, sampling.top_p, sampling.min_p)
         noise = np.ascontiguousarray(noise, np.float32)
-        return self._decode(state, self.plan(len(last)).threads, last, noise, settings)
+        return self._decode(state, self._threads(len(last)), last, noise, settings)
 
     def snapshot(self, state: State) -> Snapshot:
         """A copy of the state."""
@@ -128,6 +133,10 @@ class NativeEngine:
     def close(self) -> None:
         """Drop the weights."""
         self._packed = None
+
+    def _threads(self, batch: int) -> int:
+        """Threads for the next call: the plan's, but one while another program disturbs them."""
+        return 1 if time.monotonic() < self._alone_until else self.plan(batch).threads
 
     def _decode(self, state: State, threads: int, last: Tokens, noise: Floats, settings: Filters) -> Tokens:
         written = np.zeros((len(last), len(noise)), np.int64)
@@ -162,18 +171,19 @@ class NativeEngine:
         if "settings" in given:
             job.settings = given["settings"]
         binding.run(name, packed.model, job)
+        # The threads of a large step wait for one another for long without anybody's fault.
+        small = batch * bytes_per_step(card) < SHARED_BYTES
+        if job.waits > DISTURBED_SHARE * count and self._given is None and small:
+            self._alone_until = time.monotonic() + ALONE_SECONDS
         for own, place in places.items():
             state[own] = place.copy()
 
     def _seconds(self, plan: Plan) -> float:
         """The time of one character of one stream in a batch of ``plan.group``, in one turn."""
-        last = np.zeros(plan.group, np.int64)
-        state, steps, taken, seconds = self.zero_state(plan.group), 1, 0, 0.0
-        while seconds < MEASURED_SECONDS:
-            noise = np.zeros((steps, plan.group, self.card.vocab), np.float32)
-            started = time.perf_counter()
+        last, state = np.zeros(plan.group, np.int64), self.zero_state(plan.group)
+
+        def steps(count: int) -> None:
+            noise = np.zeros((count, plan.group, self.card.vocab), np.float32)
             self._decode(state, plan.threads, last, noise, Filters())
-            seconds += time.perf_counter() - started
-            taken += steps
-            steps = max(1, int(taken / seconds * MEASURED_SECONDS) - taken)
-        return seconds / taken / plan.group
+
+        return tuning.seconds_per_step(steps, MEASURED_SECONDS) / plan.group

@@ -15,10 +15,20 @@
 /* A loop over registers: it must not remain one. */
 #define EACH(i, count) _Pragma("GCC unroll 8") for (int i = 0; i < count; i++)
 
-/* z[panel][row][slot[v]] += a[row][from..to] @ weights, for float weights. */
+/* 16 weights of a kind of floats, widened; exact. */
+static inline __attribute__((always_inline)) vf widened(const int kind, const char *weights) {
+    if (kind == FLOATS) return *(const vfu *)weights;
+    const __m256i narrow = _mm256_loadu_si256((const __m256i *)weights);
+    if (kind == HALVES) return (vf)_mm512_cvtph_ps(narrow);
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16);
+}
+
+/* z[panel][row][slot[v]] += a[row][from..to] @ weights, for weights of any kind of floats. */
 static inline __attribute__((always_inline)) void float_kernel(
-    const int rows, const int panels, const int vectors, const float *a, size_t width, const float *weights,
-    size_t panel_size, int from, int to, float *z, size_t z_panel, const int *slot) {
+    const int kind, const int rows, const int panels, const int vectors, const float *a, size_t width,
+    const product *m, int panel, int from, int to, float *z, size_t z_panel, const int *slot) {
+    const size_t vector_size = kind == FLOATS ? 64 : 32, panel_size = (size_t)m->rows * vectors * vector_size;
+    const char *weights = (const char *)m->weights + panel * panel_size;
     vf sum[ROWS * PANELS][4];
     EACH(p, panels)
         EACH(r, rows)
@@ -26,9 +36,9 @@ static inline __attribute__((always_inline)) void float_kernel(
                 sum[p * rows + r][v] = *(const vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16);
     for (int k = from; k < to; k++) {
         EACH(p, panels) {
-            const float *w = weights + p * panel_size + (size_t)k * vectors * 16;
+            const char *w = weights + p * panel_size + (size_t)k * vectors * vector_size;
             vf column[4];
-            EACH(v, vectors) column[v] = *(const vfu *)(w + v * 16);
+            EACH(v, vectors) column[v] = widened(kind, w + v * vector_size);
             EACH(r, rows) {
                 vf factor = all(a[r * width + k]);
                 EACH(v, vectors) sum[p * rows + r][v] += factor * column[v];
@@ -135,11 +145,13 @@ static inline __attribute__((always_inline)) void int4_kernel(
 static inline __attribute__((always_inline)) void sized_product(
     const int rows, const int panels, const int vectors, const product *m, value a, int panel, int from, int to,
     float *z, size_t z_panel, const int *slot) {
-    if (m->kind == FLOATS) {
-        const size_t panel_size = (size_t)m->rows * vectors * 16;
-        float_kernel(rows, panels, vectors, a.floats, a.width, (const float *)m->weights + panel * panel_size,
-                     panel_size, from, to, z, z_panel, slot);
-    } else if (m->kind == INT8)
+    if (m->kind == FLOATS)
+        float_kernel(FLOATS, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot);
+    else if (m->kind == HALVES)
+        float_kernel(HALVES, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot);
+    else if (m->kind == BRAIN)
+        float_kernel(BRAIN, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot);
+    else if (m->kind == INT8)
         int8_kernel(rows, panels, vectors, a.bytes, a.width, m, panel, z, z_panel, slot);
     else
         int4_kernel(rows, panels, vectors, a.bytes, a.width, a.sums, m, panel, z, z_panel, slot);
@@ -161,10 +173,14 @@ ONE_SIZE(4, 1)
 ONE_SIZE(5, 1)
 ONE_SIZE(6, 1)
 
+static void (*const products[ROWS + 1])(const product *, value, int, int, int, float *, size_t, const int *) = {
+    NULL, product_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1};
+
 /* z[panel][row] += value @ matrix for `rows` rows and the panels `first` to `end`. */
 static void multiply(const product *m, value a, int rows, int first, int end, float *z, size_t z_panel,
                      const int *slot) {
-    const int piece = m->kind == FLOATS && rows > ROWS ? PIECE : m->rows;
+    const int piece = is_float(m) && rows > ROWS ? PIECE : m->rows;
+    const int groups = (rows + ROWS - 1) / ROWS; /* of almost the same size: 4 and 4 rows are faster than 6 and 2 */
     for (int panel = first; panel < end;) {
         float *here = z + panel * z_panel;
         if (rows == 1 && panel + 1 < end) {
@@ -174,17 +190,10 @@ static void multiply(const product *m, value a, int rows, int first, int end, fl
         }
         for (int from = 0; from < m->rows; from += piece) {
             const int to = from + piece < m->rows ? from + piece : m->rows;
-            for (int row = 0; row < rows;) {
-                value part = rows_from(a, row);
-                float *target = here + row * Z_ROW;
-                const int left = rows - row;
-                if (left >= 6) product_6_1(m, part, panel, from, to, target, z_panel, slot);
-                else if (left == 5) product_5_1(m, part, panel, from, to, target, z_panel, slot);
-                else if (left == 4) product_4_1(m, part, panel, from, to, target, z_panel, slot);
-                else if (left == 3) product_3_1(m, part, panel, from, to, target, z_panel, slot);
-                else if (left == 2) product_2_1(m, part, panel, from, to, target, z_panel, slot);
-                else product_1_1(m, part, panel, from, to, target, z_panel, slot);
-                row += left < ROWS ? left : ROWS;
+            for (int group = 0, row = 0; group < groups; group++) {
+                const int next = rows * (group + 1) / groups;
+                products[next - row](m, rows_from(a, row), panel, from, to, here + row * Z_ROW, z_panel, slot);
+                row = next;
             }
         }
         panel++;

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .. import huge_pages
+from ..onnx_format import BFLOAT16, FLOAT16
 from ..onnx_format import INT4 as ONNX_INT4
 from ..products import FLOATS, Weights
 from ..step_file import StepFile
@@ -119,9 +120,10 @@ class Packed:
         vectors = gates * run
         stored = self._stored
         if self._weights.kind(name) == FLOATS:
-            matrix = _pad(self._weights.array(name)[rows], 0, padded(rows.stop - rows.start))
+            kind, floats = self._floats(name)
+            matrix = _pad(floats[rows], 0, padded(rows.stop - rows.start))
             panels = _panels(matrix, gates, run).transpose(1, 0, 2, 3)
-            return Product(binding.FLOATS, vectors, len(matrix), 0, self._keep(panels), None, None)
+            return Product(kind, vectors, len(matrix), 0, self._keep(panels), None, None)
         q, scales = stored[f"{name}_q"], np.asarray(stored[f"{name}_scale"].array(), np.float32)
         integers = _pad(np.asarray(q.array()[rows], np.int8), 0, padded(rows.stop - rows.start))
         count = len(integers)
@@ -138,6 +140,15 @@ class Packed:
         nibbles = nibbles.reshape(count // 8, 2, 4, *nibbles.shape[1:])
         both = (nibbles[:, 0] | (nibbles[:, 1] << 4)).transpose(2, 0, 3, 4, 1)
         return Product(binding.INT4, vectors, count, block, self._keep(both), self._keep(scales), None)
+
+    def _floats(self, name: str) -> tuple[int, Array]:
+        """A matrix of floats in the width that its step reads, and what the decoder calls its kind."""
+        tensor = self._stored.get(name)
+        if tensor is not None and tensor.type == FLOAT16:
+            return binding.HALVES, tensor.array()
+        if tensor is not None and tensor.type == BFLOAT16:
+            return binding.BRAIN, np.frombuffer(tensor.raw, "<u2").reshape(tensor.shape)
+        return binding.FLOATS, self._weights.array(name)
 
     def _bias(self, bias: Floats, gates: int, run: int) -> int:
         return self._keep(_panels(np.atleast_2d(bias), gates, run))

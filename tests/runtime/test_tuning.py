@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.runtime import onnx_engine
+from p2.runtime import onnx_engine, tuning
 from p2.runtime.onnx_engine import OnnxEngine, open_onnx
 from p2.runtime.tuning import LARGEST, MARGIN, Memory, Plan, choose, groups, size_class, thread_counts
 from p2.spec.sampling import Sampling
@@ -163,3 +163,16 @@ def test_a_batch_in_groups_writes_what_it_writes_whole(precision, monkeypatch, c
     np.testing.assert_array_equal(engine.decode(cut_state, last, noise, Sampling()), whole)
     for name, array in whole_state.items():
         np.testing.assert_allclose(cut_state[name], array, atol=1e-5)
+
+
+def test_a_turn_lasts_as_long_as_asked(monkeypatch):
+    now, taken = [0.0], []
+    monkeypatch.setattr(tuning.time, "perf_counter", lambda: now[0])
+
+    def steps(count):
+        taken.append(count)
+        now[0] += 0.003 * count
+
+    assert tuning.seconds_per_step(steps, 0.01) == pytest.approx(0.003)
+    assert taken[0] == 1
+    assert sum(taken) == 4  # the first whole number of steps that takes 10 ms

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -13,6 +15,7 @@ from p2.runtime.native import binding
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.native.packing import padded
 from p2.runtime.onnx_engine import OnnxEngine
+from p2.runtime.onnx_format import Tensor
 from p2.runtime.step_file import StepFile, open_step
 from p2.spec.agreement import agreement
 from p2.spec.errors import P2Error, UsageError
@@ -115,7 +118,7 @@ def test_rounded_logits_are_those_of_numpy(cell, hidden, precision, card_of, wri
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float8"])
 def test_narrow_floats_agree_with_onnx_runtime(cell, precision, card_of, write_step):
-    """Both widen the weights to float32 when they load them."""
+    """ONNX Runtime widens the weights when it loads them, the decoder while it reads them."""
     step = open_step(write_step(card_of(*cell, precision=precision)))
     tokens = tokens_of(step.card, 2, 40)
     logits = [
@@ -123,6 +126,23 @@ def test_narrow_floats_agree_with_onnx_runtime(cell, precision, card_of, write_s
         for engine in (NativeEngine(step, 1), OnnxEngine(step, 1))
     ]
     assert agreement(logits[1], logits[0]).max_abs < 2e-5
+
+
+@pytest.mark.parametrize("precision", ["float16", "bfloat16"])
+def test_weights_of_16_bits_are_read_as_they_are(cell, precision, card_of, write_step):
+    """Widening is exact: the logits are those of the same numbers stored in 32 bits, to the last bit."""
+    step = open_step(write_step(card_of(*cell, precision=precision)))
+    wide = {
+        name: Tensor.of(name, np.asarray(t.array(), np.float32)) for name, t in step.graph.tensors.items()
+    }
+    widened = replace(step, graph=replace(step.graph, tensors=wide))
+    narrow, other = NativeEngine(step, 1), NativeEngine(widened, 1)
+    kinds = [engine._packed.model.out.kind for engine in (narrow, other)]
+    assert kinds == [{"float16": binding.HALVES, "bfloat16": binding.BRAIN}[precision], binding.FLOATS]
+    for batch in (1, 2, 7):
+        tokens = tokens_of(step.card, batch, 20)
+        logits = [e.feed(e.zero_state(batch), tokens, logits=True) for e in (narrow, other)]
+        assert np.array_equal(*logits)
 
 
 def test_int8_agrees_with_onnx_runtime(cell, card_of, write_step):
@@ -236,6 +256,37 @@ def test_the_measured_plan_is_remembered(card_of, write_step, monkeypatch):
     assert path.with_suffix(".tuning.json").exists()
     monkeypatch.setattr(NativeEngine, "_seconds", lambda *_: pytest.fail("it measured again"))
     assert NativeEngine(open_step(path)).plan(4) == first
+
+
+def test_one_thread_works_while_another_program_disturbs_two(card_of, write_step, monkeypatch):
+    from p2.runtime.native import engine as module
+
+    now, threads, waits, really = [0.0], [], [0], binding.run
+
+    def run(name, model, job):
+        really(name, model, job)
+        threads.append(job.threads)
+        job.waits = waits[0]
+
+    monkeypatch.setattr(module, "ONE_THREAD_BYTES", 0)
+    monkeypatch.setattr(module, "processors", lambda: 2)
+    monkeypatch.setattr(module.tuning, "choose", lambda options, _: options[-1])
+    monkeypatch.setattr(module.binding, "run", run)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    engine = NativeEngine(open_step(write_step(card_of())))
+    noise = np.zeros((20, 1, engine.card.vocab), np.float32)
+
+    def write():
+        engine.decode(engine.zero_state(1), np.zeros(1, np.int64), noise, Sampling())
+
+    write()  # in peace
+    waits[0] = 20
+    write()  # disturbed
+    waits[0] = 0
+    write()
+    now[0] += module.ALONE_SECONDS
+    write()
+    assert threads == [2, 2, 1, 2]
 
 
 def test_a_job_that_finds_no_memory_says_so(card_of, write_step):
