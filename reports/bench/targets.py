@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...spec.card import GATES
 from .document import Document, Entry, Measured, Target
 from .figures import (
     EAGER,
@@ -228,7 +229,16 @@ def _prompt(measured: Measured, name: str, entry: Entry | None) -> Target:
     if length < PROMPT_LENGTH:
         notes.append(f"the prompt had {length:,} characters only")
     reached = gain >= PROMPT_OVER_WRITING if length >= PROMPT_LEAST else None
+    if reached is False:
+        share = _recurrent_weights(measured) / measured["weights"]
+        notes.append(f"{percent(share)} of the weights meet the state of the character before")
     return _target(what, goal, ratio(gain), reached, "; ".join(notes))
+
+
+def _recurrent_weights(measured: Measured) -> int:
+    """Weights that no way of reading can apply to several characters of a text at once."""
+    card = measured["card"]
+    return int(card["layers"] * GATES[card["cell"]] * card["hidden"] ** 2)
 
 
 def _texts(measured: Measured) -> Target:
