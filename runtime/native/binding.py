@@ -7,11 +7,17 @@ import functools
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
+
 from ...spec.errors import P2Error
 
-LAYOUT = 2  # of the structures; the compiled side says the same, or it is of another version
-FLOATS, INT8, INT4, HALVES, BRAIN = range(5)
+LAYOUT = 3  # of the structures; the compiled side says the same, or it is of another version
+FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {("rnn", ""): 0, ("lstm", ""): 1, ("gru", "after"): 2, ("gru", "before"): 3}
+
+PIECE = 256  # rows of a panel that every text of a batch meets before the next ones
+OUTLIER = np.dtype([("row", np.int32), ("column", np.int32), ("weight", np.float32)])
 
 _Address = ctypes.c_void_p
 
@@ -27,6 +33,10 @@ class Product(ctypes.Structure):
         ("weights", _Address),
         ("scales", _Address),
         ("start", _Address),
+        ("places", _Address),
+        ("exponents", _Address),
+        ("outliers", _Address),
+        ("outlier_ends", _Address),
     )
 
 
@@ -100,6 +110,37 @@ def library() -> ctypes.CDLL | None:
             except (OSError, AttributeError):  # built for another machine, or from another version
                 return None
     return None
+
+
+def compact(
+    panels: npt.NDArray[np.float32],
+    made: npt.NDArray[np.uint8],
+    places: npt.NDArray[np.uint8],
+    exponents: npt.NDArray[np.uint8],
+    outliers: npt.NDArray[np.void],
+    ends: npt.NDArray[np.int32],
+) -> int | None:
+    """Put float32 weights into 28 bits (compact.h).
+
+    Args:
+        panels: float32 ``[panels, rows, vectors, 16]``.
+        made: receives three bytes of each number.
+        places: receives half a byte of each.
+        exponents: uint8 ``[panels, 16]``, likewise.
+        outliers: of `OUTLIER`, the numbers that do not fit; at most so many.
+        ends: int32 ``[panels, pieces of PIECE rows]``, how many there are up to the end of each.
+
+    Returns:
+        the number of outliers; None where there are more, or a weight is not finite.
+    """
+    found = library()
+    assert found is not None
+    found.p2_compact.restype = ctypes.c_int64
+    addresses = [_Address(array.ctypes.data) for array in (made, places, exponents, outliers, ends)]
+    fitting = found.p2_compact(
+        _Address(panels.ctypes.data), *panels.shape[:3], *addresses, ctypes.c_int64(len(outliers))
+    )
+    return None if fitting < 0 else int(fitting)
 
 
 def run(name: str, model: Model, job: Job) -> None:

@@ -4,12 +4,21 @@
 
 #include <stdint.h>
 
-enum { FLOATS = 0, INT8 = 1, INT4 = 2, HALVES = 3, BRAIN = 4 };
+enum { FLOATS = 0, INT8 = 1, INT4 = 2, HALVES = 3, BRAIN = 4, COMPACT = 5 };
 enum { RNN = 0, LSTM = 1, GRU_AFTER = 2, GRU_BEFORE = 3 };
+
+/* A weight that stands apart from its matrix (COMPACT). */
+typedef struct {
+    int32_t row, column; /* of its panel */
+    float weight;
+} outlier;
 
 /* The product of one value [rows] with a matrix [rows, outputs], outputs in panels of `vectors` times 16.
  *
  * FLOATS: float [panels][rows][vectors][16]; HALVES (IEEE) and BRAIN (bfloat16): the same with 16 bits a number.
+ * COMPACT: the numbers of FLOATS in 28 bits, see compact.h: bytes [panels][groups][3][64], with groups = rows *
+ *       vectors / 4; places bytes [panels][groups][32]; exponents bytes [panels][16]; outlier_ends int32 [panels]
+ *       [pieces of rows].
  * INT8: int8 [panels][rows / 4][vectors][16][4], one scale for each output.
  * INT4: two numbers a byte, plus 8: [panels][rows / 8][vectors][16][4], rows 0..3 of eight in the low
  *       halves, 4..7 in the high ones; a scale for each `block` rows of an output.
@@ -20,6 +29,9 @@ typedef struct {
     const void *weights;
     const float *scales;
     const int32_t *start;
+    const uint8_t *places, *exponents;
+    const outlier *outliers;
+    const int32_t *outlier_ends;
 } product;
 
 static inline int is_float(const product *m) { return m->kind != INT8 && m->kind != INT4; }

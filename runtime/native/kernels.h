@@ -173,32 +173,11 @@ ONE_SIZE(4, 1)
 ONE_SIZE(5, 1)
 ONE_SIZE(6, 1)
 
-static void (*const products[ROWS + 1])(const product *, value, int, int, int, float *, size_t, const int *) = {
-    NULL, product_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1};
+typedef void (*kernel)(const product *, value, int panel, int from, int to, float *z, size_t z_panel, const int *slot);
 
-/* z[panel][row] += value @ matrix for `rows` rows and the panels `first` to `end`. */
-static void multiply(const product *m, value a, int rows, int first, int end, float *z, size_t z_panel,
-                     const int *slot) {
-    const int piece = is_float(m) && rows > ROWS ? PIECE : m->rows;
-    const int groups = (rows + ROWS - 1) / ROWS; /* of almost the same size: 4 and 4 rows are faster than 6 and 2 */
-    for (int panel = first; panel < end;) {
-        float *here = z + panel * z_panel;
-        if (rows == 1 && panel + 1 < end) {
-            product_1_2(m, a, panel, 0, m->rows, here, z_panel, slot);
-            panel += 2;
-            continue;
-        }
-        for (int from = 0; from < m->rows; from += piece) {
-            const int to = from + piece < m->rows ? from + piece : m->rows;
-            for (int group = 0, row = 0; group < groups; group++) {
-                const int next = rows * (group + 1) / groups;
-                products[next - row](m, rows_from(a, row), panel, from, to, here + row * Z_ROW, z_panel, slot);
-                row = next;
-            }
-        }
-        panel++;
-    }
-}
+/* By their rows; the first is for one row and two panels. */
+static const kernel kernels[ROWS + 1] = {product_1_2, product_1_1, product_2_1, product_3_1,
+                                         product_4_1, product_5_1, product_6_1};
 
 /* Put 16 new numbers of a state into its row, in 8 bits as well where products want that. */
 static inline __attribute__((always_inline)) void keep(value a, int row, int unit, vf numbers) {

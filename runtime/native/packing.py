@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...spec.card import bytes_per_step
 from .. import huge_pages
 from ..onnx_format import BFLOAT16, FLOAT16
 from ..onnx_format import INT4 as ONNX_INT4
@@ -26,6 +27,11 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 LANES, PANEL = 16, 64
+
+# Float32 weights of at least so many bytes wait for the memory, and are read in 28 bits each (compact.h).
+LARGE_BYTES = 96 << 20
+MOST_OUTLIERS = 0.005  # share of the numbers that may lie apart
+
 GRID = np.float32(1 / 127)  # the step of states in 8 bits, which lie in [-1, 1]
 
 
@@ -59,6 +65,7 @@ class Packed:
         self.width = padded(card.hidden)
         self._stored, self._weights = step.graph.tensors, Weights(step)
         self._kept: list[Array] = []
+        self._wants_compact = bytes_per_step(card) >= LARGE_BYTES
         layers = (Layer * card.layers)(*(self._layer(number) for number in range(card.layers)))
         self._layers = layers
         self.model = Model(
@@ -123,7 +130,8 @@ class Packed:
             kind, floats = self._floats(name)
             matrix = _pad(floats[rows], 0, padded(rows.stop - rows.start))
             panels = _panels(matrix, gates, run).transpose(1, 0, 2, 3)
-            return Product(kind, vectors, len(matrix), 0, self._keep(panels), None, None)
+            compact = self._compact(panels) if self._wants_compact and kind == binding.FLOATS else None
+            return compact or Product(kind, vectors, len(matrix), 0, self._keep(panels))
         q, scales = stored[f"{name}_q"], np.asarray(stored[f"{name}_scale"].array(), np.float32)
         integers = _pad(np.asarray(q.array()[rows], np.int8), 0, padded(rows.stop - rows.start))
         count = len(integers)
@@ -149,6 +157,21 @@ class Packed:
         if tensor is not None and tensor.type == BFLOAT16:
             return binding.BRAIN, np.frombuffer(tensor.raw, "<u2").reshape(tensor.shape)
         return binding.FLOATS, self._weights.array(name)
+
+    def _compact(self, panels: Floats) -> Product | None:
+        """Float32 panels ``[panels, rows, vectors, 16]`` in 28 bits a number; None if too many do not fit."""
+        count, rows, vectors, lanes = panels.shape
+        made = huge_pages.empty((3 * panels.size,), np.uint8)
+        places = huge_pages.empty((panels.size // 2,), np.uint8)
+        exponents = np.zeros((count, lanes), np.uint8)
+        outliers = np.zeros(int(panels.size * MOST_OUTLIERS) + 1, binding.OUTLIER)
+        ends = np.zeros((count, -(-rows // binding.PIECE)), np.int32)
+        parts = (places, exponents, outliers, ends)
+        if binding.compact(np.ascontiguousarray(panels), made, *parts) is None:
+            return None
+        self._kept += [made, *parts]
+        addresses = [array.ctypes.data for array in parts]
+        return Product(binding.COMPACT, vectors, rows, 0, made.ctypes.data, None, None, *addresses)
 
     def _bias(self, bias: Floats, gates: int, run: int) -> int:
         return self._keep(_panels(np.atleast_2d(bias), gates, run))

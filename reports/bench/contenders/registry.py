@@ -20,7 +20,7 @@ from .torch_modules import TorchEager
 def contenders() -> list[Contender]:
     """One of each: p2 first, then its peers, then those that need a GPU."""
     return [
-        *(P2Onnx(precision) for precision in CPU_PRECISIONS),
+        *(P2Onnx(precision) for precision in PRECISIONS),
         *(P2OnnxRuntime(precision) for precision in CPU_PRECISIONS if precision != "float16"),
         TorchEager(),
         TorchCell(),

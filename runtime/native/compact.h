@@ -1,0 +1,108 @@
+/* float32 weights in 28 bits, without loss: where the weights of a model exceed the caches, the memory decides how
+ * fast it writes, and this is an eighth less to read.
+ *
+ * Trained weights of a panel differ in size by few powers of two. So a number keeps its sign and its 23 bits of
+ * fraction in three bytes, and of its exponent 4 bits: a place in the panel's list of 15 neighbouring exponents, the
+ * largest one last; place 0 is zero. The few numbers smaller than that are listed apart (`outliers`) and added after
+ * every PIECE rows. The sums are those of the same numbers in 32 bits, but for the place of the outliers in them.
+ *
+ * A group is four vectors, in the order of the matrix: first the low bytes of its 64 numbers, then the middle ones,
+ * then the high ones; two places a byte lie in an array of their own. Number i of vector v is byte
+ * 16 * (i / 4) + 4 * v + i % 4 of each, so that interleaving the bytes gives back whole vectors. */
+
+#define GROUP_BYTES 192
+#define PLACES_BYTES 32
+
+/* Groups that are asked for in advance: with as much to compute for a byte the processor does not do it by itself. */
+#define AHEAD 24
+
+/* Groups of a panel, or of its first rows. Rows come in multiples of 4. */
+static inline size_t groups_of(int rows, int vectors) { return (size_t)rows * vectors / 4; }
+
+static inline __attribute__((always_inline)) __m512i exponents_of(const product *m, int panel) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128((const __m128i *)(m->exponents + panel * 16)));
+}
+
+/* The numbers of a group. */
+static inline __attribute__((always_inline)) void expand(const uint8_t *bytes, const uint8_t *places,
+                                                         __m512i exponents, vf *made) {
+    for (int line = 0; line < GROUP_BYTES; line += 64)
+        _mm_prefetch((const char *)bytes + AHEAD * GROUP_BYTES + line, _MM_HINT_T0);
+    _mm_prefetch((const char *)places + AHEAD * PLACES_BYTES, _MM_HINT_T0);
+    const __m512i low = _mm512_loadu_si512(bytes), middle = _mm512_loadu_si512(bytes + 64);
+    const __m512i high = _mm512_loadu_si512(bytes + 128);
+    const __m512i two = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)places));
+    const __m512i place = _mm512_and_si512(_mm512_or_si512(two, _mm512_slli_epi16(two, 4)), _mm512_set1_epi8(0x0f));
+    const __m512i exponent = _mm512_shuffle_epi8(exponents, place);
+    const __m512i ends[2] = {_mm512_unpacklo_epi8(low, middle), _mm512_unpackhi_epi8(low, middle)};
+    const __m512i fronts[2] = {_mm512_unpacklo_epi8(high, exponent), _mm512_unpackhi_epi8(high, exponent)};
+    /* Exponent, fraction, sign: one bit to the right makes it a float. */
+    EACH(half, 2) {
+        made[2 * half] = (vf)_mm512_ror_epi32(_mm512_unpacklo_epi16(ends[half], fronts[half]), 1);
+        made[2 * half + 1] = (vf)_mm512_ror_epi32(_mm512_unpackhi_epi16(ends[half], fronts[half]), 1);
+    }
+}
+
+/* As float_kernel, without the outliers. Three vectors a row: four rows are three groups. */
+static inline __attribute__((always_inline)) void compact_kernel(
+    const int rows, const int panels, const int vectors, const float *a, size_t width, const product *m, int panel,
+    int from, int to, float *z, size_t z_panel, const int *slot) {
+    const int together = vectors == 4 ? 1 : 4; /* rows of the matrix */
+    const size_t panel_groups = groups_of(m->rows, vectors);
+    const uint8_t *bytes = (const uint8_t *)m->weights + panel * panel_groups * GROUP_BYTES;
+    const uint8_t *places = m->places + panel * panel_groups * PLACES_BYTES;
+    vf sum[ROWS * PANELS][4];
+    __m512i exponents[PANELS];
+    EACH(p, panels) exponents[p] = exponents_of(m, panel + p);
+    EACH(p, panels)
+        EACH(r, rows)
+            EACH(v, vectors)
+                sum[p * rows + r][v] = *(const vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16);
+    for (int k = from; k < to; k += together) {
+        EACH(p, panels) {
+            const size_t first = p * panel_groups + groups_of(k, vectors);
+            vf column[12];
+            EACH(g, together * vectors / 4)
+                expand(bytes + (first + g) * GROUP_BYTES, places + (first + g) * PLACES_BYTES, exponents[p], column + 4 * g);
+            EACH(t, together)
+                EACH(r, rows) {
+                    vf factor = all(a[r * width + k + t]);
+                    EACH(v, vectors) sum[p * rows + r][v] += factor * column[t * vectors + v];
+                }
+        }
+    }
+    EACH(p, panels)
+        EACH(r, rows)
+            EACH(v, vectors)
+                *(vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16) = sum[p * rows + r][v];
+}
+
+#define ONE_COMPACT_SIZE(rows, panels)                                                                       \
+    static __attribute__((noinline)) void compact_##rows##_##panels(                                         \
+        const product *m, value a, int panel, int from, int to, float *z, size_t z_panel, const int *slot) { \
+        if (m->vectors == 4)                                                                                 \
+            compact_kernel(rows, panels, 4, a.floats, a.width, m, panel, from, to, z, z_panel, slot);        \
+        else                                                                                                 \
+            compact_kernel(rows, panels, 3, a.floats, a.width, m, panel, from, to, z, z_panel, slot);        \
+    }
+ONE_COMPACT_SIZE(1, 1)
+ONE_COMPACT_SIZE(1, 2)
+ONE_COMPACT_SIZE(2, 1)
+ONE_COMPACT_SIZE(3, 1)
+ONE_COMPACT_SIZE(4, 1)
+ONE_COMPACT_SIZE(5, 1)
+ONE_COMPACT_SIZE(6, 1)
+
+static const kernel compact_kernels[ROWS + 1] = {compact_1_2, compact_1_1, compact_2_1, compact_3_1,
+                                                 compact_4_1, compact_5_1, compact_6_1};
+
+/* Some rows of a panel as float [rows][vectors][16], for a batch that meets them more than once. */
+static void expand_rows(const product *m, int panel, int from, int to, float *made) {
+    const size_t start = panel * groups_of(m->rows, m->vectors);
+    const __m512i exponents = exponents_of(m, panel);
+    for (size_t g = start + groups_of(from, m->vectors); g < start + groups_of(to, m->vectors); g++, made += 64) {
+        vf four[4];
+        expand((const uint8_t *)m->weights + g * GROUP_BYTES, m->places + g * PLACES_BYTES, exponents, four);
+        EACH(v, 4) *(vfu *)(made + v * 16) = four[v];
+    }
+}

@@ -1,0 +1,49 @@
+/* Puts a panel of float32 weights into 28 bits: see compact.h. */
+
+/* The exponent field of a float: 0 is zero and what is smaller than 2**-126. */
+static int exponent_of(uint32_t bits) { return bits >> 23 & 255; }
+
+/* `weights` float [rows][vectors * 16]; `bytes` takes rows * vectors * 48, `places` rows * vectors * 8,
+ * `exponents` 16, `outlier_ends` a number for every PIECE rows, counted on from `count`, `outliers` at most up to
+ * number `most`.
+ *
+ * The new count, or -1 where there would be more outliers than that, or a number is not finite. */
+static int64_t compact_panel(const float *weights, int rows, int vectors, uint8_t *bytes, uint8_t *places,
+                             uint8_t *exponents, outlier *outliers, int32_t *outlier_ends, int64_t count,
+                             int64_t most) {
+    const int columns = vectors * 16;
+    int largest = 15;
+    for (size_t i = 0; i < (size_t)rows * columns; i++) {
+        uint32_t bits;
+        memcpy(&bits, weights + i, 4);
+        if (exponent_of(bits) > largest) largest = exponent_of(bits);
+    }
+    if (largest == 255) return -1;
+    exponents[0] = 0;
+    for (int place = 1; place < 16; place++) exponents[place] = largest - 15 + place;
+    memset(places, 0, groups_of(rows, vectors) * PLACES_BYTES);
+    for (int row = 0; row < rows; row++) {
+        for (int column = 0; column < columns; column++) {
+            const size_t number = (size_t)row * columns + column;
+            const int vector = number / 16 % 4, lane = number % 16, at = 16 * (lane / 4) + 4 * vector + lane % 4;
+            uint8_t *group = bytes + number / 64 * GROUP_BYTES;
+            uint32_t bits;
+            memcpy(&bits, weights + number, 4);
+            int place = exponent_of(bits) - (largest - 15);
+            uint32_t kept = bits << 1 & 0xffffff; /* the sign comes last */
+            if (place < 1) {
+                place = 0;
+                kept = 0;
+                if (weights[number] != 0) {
+                    if (count == most) return -1;
+                    outliers[count++] = (outlier){row, column, weights[number]};
+                }
+            }
+            kept |= bits >> 31;
+            for (int byte = 0; byte < 3; byte++) group[byte * 64 + at] = kept >> 8 * byte;
+            places[number / 64 * PLACES_BYTES + at / 2] |= place << 4 * (at % 2);
+        }
+        if (row % PIECE == PIECE - 1 || row == rows - 1) outlier_ends[row / PIECE] = count;
+    }
+    return count;
+}
