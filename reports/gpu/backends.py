@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ...runtime import onnx_providers
+from ...runtime import cuda, onnx_providers
 from ...spec import nvidia
 from ...spec.card import CPU_PRECISIONS, PRECISIONS
 from ...spec.engine import Engine
@@ -62,9 +62,7 @@ def _plan(flavour: str) -> Backend:
         about = FLAVOURS[flavour]
         if not nvidia.installed(about):
             return f"{about.title} is not installed: pip install 'p2[{about.extra}]'"
-        if importlib.util.find_spec("cuda") is None:
-            return "running a plan needs cuda-bindings: pip install cuda-bindings"
-        return ""
+        return cuda.missing()
 
     def opener(step_by_step: bool) -> Callable[[Files, str], Engine]:
         def open_it(files: Files, precision: str) -> Engine:
