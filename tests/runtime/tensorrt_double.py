@@ -20,7 +20,7 @@ from .cuda_double import STREAM, FakeCuda
 
 
 class DataType(enum.Enum):
-    FLOAT, HALF, INT64 = range(3)
+    FLOAT, HALF, INT64, INT32 = range(4)
 
 
 @dataclass
@@ -39,6 +39,7 @@ class FakeTensorRT:
     refuses: set[str] = field(default_factory=set)
     changed: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     chooses: bool = True
+    integer: str = "INT64"  # the type of tokens; "INT32" before TensorRT 10
     spills: bool = False  # capturing runs the step as well, as a library that is not capturable might
 
     __version__ = "1.7.1.116"
@@ -52,12 +53,12 @@ class FakeTensorRT:
 
     def tensors(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         kind = {"float32": "FLOAT", "float16": "HALF"}[self.float_type]
-        tensors: dict[str, tuple[str, tuple[int, ...]]] = {"token": ("INT64", (-1,))}
+        tensors: dict[str, tuple[str, tuple[int, ...]]] = {"token": (self.integer, (-1,))}
         for end in ("in", "out"):
             tensors |= {f"{name}_{end}": (kind, (-1, self.card.hidden)) for name in self.card.state_names}
         if self.chooses:
             tensors |= {"noise": ("FLOAT", (-1, self.card.vocab)), "filters": ("FLOAT", (-1, 4))}
-            tensors["next"] = ("INT64", (-1,))
+            tensors["next"] = (self.integer, (-1,))
         return tensors | {"logits": ("FLOAT", (-1, self.card.vocab))} | self.changed
 
     def Runtime(self, logger):
@@ -200,13 +201,13 @@ class FakeContext:
                 name: tensor(f"{name}_in", trt.float_type, card.hidden).astype(np.float64)
                 for name in card.state_names
             }
-            token = tensor("token", np.int64, 1)[:, 0]
+            token = tensor("token", trt.integer.lower(), 1)[:, 0]
             assert (token >= 0).all(), "the token was never written"
             logits = tensor("logits", np.float32, card.vocab)
             logits[:] = trt.model.step(state, token)
             if trt.chooses:
                 noise, filters = tensor("noise", np.float32, card.vocab), tensor("filters", np.float32, 4)
-                chosen = tensor("next", np.int64, 1)
+                chosen = tensor("next", trt.integer.lower(), 1)
                 for row, settings in enumerate(filters):
                     if np.isfinite(settings[:2]).all():  # else nobody wants to know
                         chosen[row] = pick(logits[row], noise[row], settings)

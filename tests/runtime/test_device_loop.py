@@ -105,6 +105,22 @@ def test_a_plan_that_does_not_choose_is_decoded_step_by_step(bench, numpy_model)
     assert b.cuda.launches == 0
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_older_tensorrt_has_shorter_integers(batch, bench, numpy_model):
+    b = bench(flavour="tensorrt", integer="INT32")
+    model, first = numpy_model(b.engine.card), np.arange(batch) + 1
+    known = np.random.default_rng(0).integers(0, b.engine.card.vocab, (batch, 5))
+    state, model_state = b.engine.zero_state(batch), model.zero(batch)
+    b.engine.feed(state, known)
+    for column in known.T:
+        model.step(model_state, column)
+    noise = noise_for(batch, 9, b.engine.card.vocab, Sampling())
+    written = b.engine.decode(state, first, noise, Sampling())
+    np.testing.assert_array_equal(written, expected(model, model_state, first, noise, Sampling()))
+    assert written.dtype == np.int64
+    assert_state(b.engine, state, model_state)
+
+
 def test_the_host_waits_once_for_all_the_characters(bench):
     b = bench()
     state, noise = b.engine.zero_state(1), noise_for(1, 40, b.engine.card.vocab, Sampling())
