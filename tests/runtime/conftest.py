@@ -68,11 +68,12 @@ def bench(card_of, numpy_model, fake_cuda) -> Callable[..., Bench]:
         flavour: str = "tensorrt-rtx",
         *,
         step_by_step: bool = False,
+        profiles: list[tuple[int, int, int]] | None = None,
         **how: Any,
     ) -> Bench:
         card = card or card_of()
         plan = make_plan(card, float_type, flavour)
-        profiles = list(plan.sidecar.profiles)
+        profiles = profiles or list(plan.sidecar.profiles)
         trt = FakeTensorRT(fake_cuda, card, numpy_model(card), float_type, profiles, flavour, **how)
         library = Library(FLAVOURS[flavour], trt)
         engine = PlanEngine(
