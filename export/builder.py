@@ -2,9 +2,9 @@
 
 The network is strongly typed: the tensors of the ONNX file decide every precision, no builder flag
 does. Only calls that TensorRT 10, 11 and TensorRT-RTX share are used (`untyped` has what 8.6 and 9 need
-instead). TensorRT measures kernels on
-the GPU that it finds; TensorRT-RTX needs no GPU, and unless it is told a target its plan runs on compute
-capability 8.0, 8.6, 8.9, 12.0 and 12.1 (it compiles the last bit there, when it loads).
+instead). TensorRT measures kernels on the GPU that it finds; TensorRT-RTX needs no GPU, and unless it is
+told a target its plan runs on compute capability 8.0, 8.6, 8.9, 12.0 and 12.1 (it compiles the last bit
+there, when it loads).
 
 Batch 1 has an optimization profile of its own; the price is that the plan holds float weights twice when a
 larger batch is asked for as well. A plan for batch 1 alone has its products written as sums (`matvec`): a

@@ -28,6 +28,8 @@ FILTER_COLUMNS = ("tau", "top_k", "top_p", "min_p")
 
 Floats = npt.NDArray[np.float32]
 
+_INT64 = 7  # onnx.TensorProto.INT64
+
 
 class Operator(NamedTuple):
     """One node: ONNX operator, names of its inputs and of its outputs, integer attributes."""
@@ -92,9 +94,9 @@ def operators() -> list[Operator]:
     add("Add", "kept_logits noise", "noisy_logits")
     add("ReduceMax", "noisy_logits at_1", "highest", keepdims=1)
     add("Equal", "noisy_logits highest", "is_highest")
-    add("Where", "is_highest number beyond", "candidates")
+    add("Where", "is_highest number last_number", "candidates")
     add("ReduceMin", "candidates at_1", "chosen", keepdims=0)
-    add("Cast", "chosen", "next", to=7)
+    add("Cast", "chosen", "next", to=_INT64)
     return nodes
 
 
@@ -107,9 +109,8 @@ def constants(vocab: int) -> dict[str, npt.NDArray[np.generic]]:
     values: dict[str, npt.NDArray[np.generic]] = {
         "one": np.array(1, np.float32),
         "zero": np.array(0, np.float32),
-        "infinity": np.array(np.inf, np.float32),
         "minus_infinity": np.array(-np.inf, np.float32),
-        "beyond": np.array(vocab - 1, np.float32),
+        "last_number": np.array(vocab - 1, np.float32),  # a character, even if no logit is a number
         "number": numbers[None, :],
         "this_number": numbers[None, :, None],
         "other_number": numbers[None, None, :],
