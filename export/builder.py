@@ -1,9 +1,10 @@
 """Compile a step graph to a TensorRT or TensorRT-RTX plan.
 
 The network is strongly typed: the tensors of the ONNX file decide every precision, no builder flag
-does. Only calls that TensorRT 10, 11 and TensorRT-RTX share are used. TensorRT measures kernels on
-the GPU that it finds; TensorRT-RTX needs no GPU, and unless it is told a target its plan runs on compute
-capability 8.0, 8.6, 8.9, 12.0 and 12.1 (it compiles the last bit there, when it loads).
+does. Only calls that TensorRT 10, 11 and TensorRT-RTX share are used (`untyped` has what 8.6 and 9 need
+instead). TensorRT measures kernels on the GPU that it finds; TensorRT-RTX needs no GPU, and unless it is
+told a target its plan runs on compute capability 8.0, 8.6, 8.9, 12.0 and 12.1 (it compiles the last bit
+there, when it loads).
 
 Batch 1 has an optimization profile of its own; the price is that the plan holds float weights twice when a
 larger batch is asked for as well. A plan for batch 1 alone has its products written as sums (`matvec`): a
@@ -36,6 +37,7 @@ from ..spec.plan import (
     parse_header,
     write_sidecar,
 )
+from . import untyped
 from .choice_stage import add_choice
 from .layers import layers_in
 from .matvec import as_sums
@@ -116,7 +118,7 @@ def build_plan(
 
     with library.listening(hear):
         typed = as_sums(model) if most == 1 else model
-        float_type = compiler.parse(typed.SerializeToString(), card)
+        float_type = compiler.parse(typed)
         memory = compiler.build(profiles, progress)
     files.write_atomically(out, lambda file: file.write(memory))
     header = parse_header(bytes(memoryview(memory)[:64]), out)
@@ -189,6 +191,10 @@ class _Compiler:
         trt = library.trt
         self._library = library
         self._path = path
+        self._card = card
+        self._untyped = untyped.is_untyped(trt)
+        if self._untyped:
+            untyped.check_precision(library, path, card)
         if library.flavour == TENSORRT:
             self._gpu = nvidia.gpus().devices[0]
             self.targets: tuple[str, ...] = ()
@@ -200,10 +206,13 @@ class _Compiler:
                 self._builder = trt.Builder(library.logger)
             except (RuntimeError, TypeError) as error:  # how the bindings report that C++ gave nothing
                 raise self._refused("start its builder") from error
+        flags = trt.NetworkDefinitionCreationFlag
         # The flag's number differs between releases; the name does not.
-        typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
-        self._network = self._builder.create_network(typed)
+        flag = flags.EXPLICIT_BATCH if self._untyped else flags.STRONGLY_TYPED
+        self._network = self._builder.create_network(1 << int(flag))
         self._config = self._builder.create_builder_config()
+        if self._untyped:
+            untyped.configure(trt, self._config, card)
         # On by default, it would round the products of a float32 graph to 11 bits.
         self._config.clear_flag(trt.BuilderFlag.TF32)
         self._config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
@@ -220,7 +229,7 @@ class _Compiler:
                 if not self._config.set_compute_capability(capability, index):
                     raise self._refused(f"build for {name}")
         self.settings: dict[str, Any] = {
-            "strongly_typed": self._network.get_flag(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED),
+            "strongly_typed": not self._untyped and self._network.get_flag(flag),
             "tf32": self._config.get_flag(trt.BuilderFlag.TF32),
             "profiling_verbosity": self._config.profiling_verbosity.name,
             "portable": portable,
@@ -229,10 +238,12 @@ class _Compiler:
             self.settings["version_compatible"] = options.version_compatible
             self.settings["hardware_compatible"] = options.hardware_compatible
 
-    def parse(self, graph: bytes, card: Card) -> str:
+    def parse(self, model: onnx.ModelProto) -> str:
         """Read an ONNX graph, check it against the contract, and return the type of its states."""
-        parser = self._library.trt.OnnxParser(self._network, self._library.logger)
-        if not parser.parse(graph):
+        trt, card = self._library.trt, self._card
+        parser = trt.OnnxParser(self._network, self._library.logger)
+        graph = untyped.to_opset_17(model) if self._untyped else model
+        if not parser.parse(graph.SerializeToString()):
             reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
             raise self._refused("read the graph", " ".join(reasons[0].split()) if reasons else None)
         tensors = [self._network.get_input(index) for index in range(self._network.num_inputs)]
@@ -246,6 +257,8 @@ class _Compiler:
                 f"{self._path} breaks the step contract (tensor {breach}): export the checkpoint again with"
                 " `p2 export`"
             )
+        if self._untyped:
+            untyped.keep_choice_exact(trt, self._network, card)
         return float_type
 
     def build(self, profiles: list[Profile], progress: Progress | None) -> Any:
@@ -257,7 +270,7 @@ class _Compiler:
                 rest = tuple(tensor.shape)[1:]
                 profile.set_shape(tensor.name, *((batch, *rest) for batch in batches))
             self._config.add_optimization_profile(profile)
-        if progress:
+        if progress and hasattr(self._library.trt, "IProgressMonitor"):  # not in TensorRT 8.6.0
             self._config.progress_monitor = _monitor(self._library, progress)
         cache = self._timing_cache() if self._library.flavour == TENSORRT else None
         memory = self._builder.build_serialized_network(self._network, self._config)

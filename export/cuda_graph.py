@@ -22,9 +22,11 @@ from ..spec import nvidia
 from ..spec.card import Card
 from ..spec.choice import filter_row
 from ..spec.engine import Snapshot
-from ..spec.errors import BackendMissing, ContractError, P2Error, UsageError
+from ..spec.errors import BackendMissing, P2Error, UsageError
 from ..spec.sampling import Sampling
 from ..trainer import checkpoint
+from ..trainer.model import State
+from ..trainer.tensor_state import TensorState, restored
 from .fold import fold
 from .step import Step
 
@@ -33,16 +35,8 @@ STEPS = 64
 
 _FEED_NUMBERS = 1 << 24  # logits that wait on the device: bounds the memory of a long prompt
 
-States = tuple[Tensor, ...]
 Body = Callable[[], None]
 Capture = Callable[[Body], Body]
-
-
-class GraphState:
-    """The state of a batch of texts; `tensors` (``[batch, hidden]`` each) is replaced as it advances."""
-
-    def __init__(self, tensors: States) -> None:
-        self.tensors = tensors
 
 
 class CudaGraphEngine:
@@ -63,18 +57,18 @@ class CudaGraphEngine:
         self._capture = capture
         self._loop: _Loop | None = None
 
-    def zero_state(self, batch: int) -> GraphState:
+    def zero_state(self, batch: int) -> TensorState:
         """See `Engine.zero_state`.
 
         Raises:
             P2Error: the GPU is out of memory.
         """
         with _memory():
-            return GraphState(_zeros(self.card, batch, self._device))
+            return TensorState(_zeros(self.card, batch, self._device))
 
     @torch.inference_mode()
     def feed(
-        self, state: GraphState, tokens: npt.NDArray[np.int64], *, logits: bool = False
+        self, state: TensorState, tokens: npt.NDArray[np.int64], *, logits: bool = False
     ) -> npt.NDArray[np.float32] | None:
         """See `Engine.feed`. Step by step, not captured.
 
@@ -91,8 +85,8 @@ class CudaGraphEngine:
                 columns = np.ascontiguousarray(tokens[:, start : start + chunk].T)
                 predicted = []
                 for token in torch.from_numpy(columns).to(self._device):
-                    now, *new = self._step(token, *state.tensors)
-                    state.tensors = tuple(new)
+                    now, *new = self._step(token, *state.tensors.values())
+                    state.tensors = dict(zip(state.tensors, new, strict=True))
                     if logits:
                         predicted.append(now)
                 if outputs is not None:
@@ -102,7 +96,7 @@ class CudaGraphEngine:
     @torch.inference_mode()
     def decode(
         self,
-        state: GraphState,
+        state: TensorState,
         last: npt.NDArray[np.int64],
         noise: npt.NDArray[np.float32],
         sampling: Sampling,
@@ -124,33 +118,19 @@ class CudaGraphEngine:
             written, state.tensors = self._loop.write(state.tensors, last, noise, sampling)
             return np.ascontiguousarray(written.cpu().numpy().T)
 
-    def snapshot(self, state: GraphState) -> Snapshot:
+    def snapshot(self, state: TensorState) -> Snapshot:
         """See `Engine.snapshot`."""
-        return {
-            name: tensor.cpu().numpy().copy()
-            for name, tensor in zip(self.card.state_names, state.tensors, strict=True)
-        }
+        return state.snapshot()
 
-    def restore(self, snapshot: Snapshot) -> GraphState:
+    def restore(self, snapshot: Snapshot) -> TensorState:
         """See `Engine.restore`.
 
         Raises:
             ContractError: the snapshot is not of a model of this shape.
             P2Error: the GPU is out of memory.
         """
-        names = self.card.state_names
-        batch = len(next(iter(snapshot.values()), ()))
-        if {n: a.shape for n, a in snapshot.items()} != dict.fromkeys(names, (batch, self.card.hidden)):
-            raise ContractError(
-                f"the snapshot does not fit the model: it needs {', '.join(names)}, each [batch,"
-                f" {self.card.hidden}]"
-            )
         with _memory():
-            return GraphState(
-                tuple(
-                    torch.tensor(snapshot[name], dtype=torch.float32, device=self._device) for name in names
-                )
-            )
+            return restored(self.card, snapshot, self._device)
 
     def close(self) -> None:
         """See `Engine.close`."""
@@ -185,18 +165,18 @@ class _Loop:
 
     def write(
         self,
-        states: States,
+        states: State,
         last: npt.NDArray[np.int64],
         noise: npt.NDArray[np.float32],
         sampling: Sampling,
-    ) -> tuple[Tensor, States]:
+    ) -> tuple[Tensor, State]:
         """The new tokens, int64 ``[count, batch]`` on the device, and the new states."""
         count, filters = len(noise), sampling.filters
         sizes = [STEPS] * (count // STEPS) + [1] * (count % STEPS)
         for steps in set(sizes):
             self._prepare(steps, filters)  # it uses the buffers, so before they are filled
-        for buffer, state in zip(self._states, states, strict=True):
-            buffer.copy_(state)
+        for name, buffer in self._states.items():
+            buffer.copy_(states[name])
         self._token.copy_(torch.from_numpy(np.ascontiguousarray(last, np.int64)))
         self._filters.copy_(torch.from_numpy(filter_row(sampling, noise.shape[2])))
         pieces, done = [], 0
@@ -205,7 +185,7 @@ class _Loop:
             self._graphs[steps, filters]()
             pieces.append(self._written[:steps].clone())
             done += steps
-        return torch.cat(pieces), tuple(buffer.clone() for buffer in self._states)
+        return torch.cat(pieces), {name: buffer.clone() for name, buffer in self._states.items()}
 
     def _prepare(self, steps: int, filters: bool) -> None:
         """Capture so many steps, and make sure that this ran none of them."""
@@ -216,7 +196,7 @@ class _Loop:
             self._run(steps, filters)
 
         body()  # libraries set themselves up now: they may not while it is captured
-        buffers = (self._token, self._written, *self._states)
+        buffers = (self._token, self._written, *self._states.values())
         before = [buffer.clone() for buffer in buffers]
         graph = self._capture(body)
         if not all(torch.equal(*pair) for pair in zip(buffers, before, strict=True)):
@@ -227,7 +207,7 @@ class _Loop:
         self._graphs[steps, filters] = graph
 
     def _run(self, steps: int, filters: bool) -> None:
-        token, states = self._token, self._states
+        token, states = self._token, tuple(self._states.values())
         for index in range(steps):
             logits, *new = self._step(token, *states)  # new tensors: nothing is read after it is written
             states = tuple(new)
@@ -236,7 +216,7 @@ class _Loop:
             token = (logits + self._noise[index]).argmax(dim=1)
             self._written[index].copy_(token)
         self._token.copy_(token)
-        for buffer, state in zip(self._states, states, strict=True):
+        for buffer, state in zip(self._states.values(), states, strict=True):
             buffer.copy_(state)
 
 
@@ -294,8 +274,8 @@ def _captured(body: Body) -> Body:
     return replay
 
 
-def _zeros(card: Card, batch: int, device: torch.device) -> States:
-    return tuple(torch.zeros(batch, card.hidden, device=device) for _ in card.state_names)
+def _zeros(card: Card, batch: int, device: torch.device) -> State:
+    return {name: torch.zeros(batch, card.hidden, device=device) for name in card.state_names}
 
 
 @contextlib.contextmanager

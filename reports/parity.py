@@ -7,6 +7,7 @@ does not hold, sampling that ignores its seed.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from ..runtime.decoder import Decoder
 from ..spec.agreement import LIMITS, Agreement, agreement, bits_per_character
 from ..spec.engine import Engine
-from ..spec.errors import P2Error
+from ..spec.errors import P2Error, UsageError
 from ..spec.noise import gumbel
 from ..spec.sampling import Sampling, scale_noise
 
@@ -45,7 +46,7 @@ class Parity:
         bits_reference: the same under eager PyTorch.
         first_difference: for each tau, the index of the first sampled character that differs from
             eager PyTorch's for the same seed, or None if all are the same.
-        rows: rows of a batch against each stream alone, on the same engine.
+        rows: rows of a batch against each stream alone, on the same engine; None if it takes one text only.
         written: share of the characters it wrote, alone and in a batch, that its own logits choose:
             reading and writing may be different graphs, and must be the same model.
         restored: whether going on from a snapshot gave bit for bit the same logits, and the same text.
@@ -61,7 +62,7 @@ class Parity:
     bits: float
     bits_reference: float
     first_difference: dict[str, int | None]
-    rows: Agreement
+    rows: Agreement | None
     written: float
     restored: bool
     errors: list[float]
@@ -72,7 +73,8 @@ class Parity:
         values = dict(vars(self))
         values["errors"] = [float(f"{error:.3e}") for error in self.errors]
         for name in ("single", "forced", "rows"):
-            values[name] = getattr(self, name).to_dict()
+            measured = getattr(self, name)
+            values[name] = measured and measured.to_dict()
         return values | {"limits": vars(LIMITS[self.precision]), "passed": not self.failures}
 
 
@@ -103,8 +105,7 @@ class Reference:
         if text is None:
             text = Decoder(engine, Sampling(), seed).write(steps + 1)[0]
         self.text = text[: steps + 1]
-        self.vocabulary = np.arange(self.card.vocab)[:, None]
-        self.single = _logits(engine, self.vocabulary)
+        self.single = _single_steps(engine)
         self.forced = _logits(engine, self.text[None, :-1])
         self.samples = {}
         for tau in TAUS:
@@ -128,7 +129,7 @@ class Reference:
                 " export that one again, or name the right one with --checkpoint"
             )
         said("one step")
-        single = agreement(self.single, _logits(engine, self.vocabulary))
+        single = agreement(self.single, _single_steps(engine))
         said(f"{len(self.text) - 1:,} steps")
         forced_logits = _logits(engine, self.text[None, :-1])
         difference, shares, texts_restored = {}, [], []
@@ -138,10 +139,14 @@ class Reference:
             difference[f"{tau:g}"] = first_difference(self.samples[tau], text[0])
             shares.append(self._chosen(engine, text, Sampling.from_tau(tau), [0]))
             texts_restored.append(restored)
-        said("writes in a batch")
-        text, _ = self._write(engine, Sampling(), range(STREAMS), min(BATCH_CHARACTERS, self.characters))
-        shares.append(self._chosen(engine, text, Sampling(), range(STREAMS)))
-        said("rows of a batch, snapshot")
+        rows, streams = None, _streams(engine)
+        if streams > 1:
+            said("writes in a batch")
+            text, _ = self._write(engine, Sampling(), range(streams), min(BATCH_CHARACTERS, self.characters))
+            shares.append(self._chosen(engine, text, Sampling(), range(streams)))
+            said("rows of a batch")
+            rows = self._rows(engine, streams)
+        said("snapshot")
         precision = engine.card.precision
         targets = self.text[None, 1:]
         result = Parity(
@@ -153,7 +158,7 @@ class Reference:
             bits=bits_per_character(forced_logits, targets),
             bits_reference=bits_per_character(self.forced, targets),
             first_difference=difference,
-            rows=self._rows(engine),
+            rows=rows,
             written=min(shares),
             restored=all(texts_restored) and self._restored(engine),
             errors=np.sqrt(((forced_logits - self.forced) ** 2).mean(axis=-1))[0].tolist(),
@@ -162,10 +167,10 @@ class Reference:
         result.failures.extend(_failures(result))
         return result
 
-    def _rows(self, engine: Engine) -> Agreement:
-        """Logits of `STREAMS` different texts, together against one by one."""
-        length = max(1, min(100, len(self.text) // STREAMS))
-        texts = np.stack([np.resize(np.roll(self.text, -i * length), length) for i in range(STREAMS)])
+    def _rows(self, engine: Engine, streams: int) -> Agreement:
+        """Logits of so many different texts, together against one by one."""
+        length = max(1, min(100, len(self.text) // streams))
+        texts = np.stack([np.resize(np.roll(self.text, -i * length), length) for i in range(streams)])
         alone = np.concatenate([_logits(engine, row[None]) for row in texts])
         return agreement(alone, _logits(engine, texts))
 
@@ -208,6 +213,23 @@ def first_difference(a: Tokens, b: Tokens) -> int | None:
     return int(different[0]) if len(different) else None
 
 
+def _streams(engine: Engine) -> int:
+    """How many texts to run at once, at most `STREAMS`: a plan may be built for fewer, or for one only."""
+    for streams in range(STREAMS, 1, -1):
+        with contextlib.suppress(UsageError):
+            engine.zero_state(streams)
+            return streams
+    return 1
+
+
+def _single_steps(engine: Engine) -> Floats:
+    """Logits after each character of the vocabulary alone, float32 ``[vocab, 1, vocab]``.
+
+    One by one: a plan need not take as many texts at once as there are characters.
+    """
+    return np.concatenate([_logits(engine, np.array([[token]])) for token in range(engine.card.vocab)])
+
+
 def _logits(engine: Engine, tokens: Tokens) -> Floats:
     logits = engine.feed(engine.zero_state(len(tokens)), tokens, logits=True)
     assert logits is not None
@@ -224,7 +246,7 @@ def _failures(result: Parity) -> list[str]:
             (f"the text of {result.forced.steps:,} steps", result.forced),
             ("a row of a batch", result.rows),
         )
-        if not measured.within(limits)
+        if measured is not None and not measured.within(limits)
     ]
     if result.written < WRITTEN:
         failures.append(

@@ -128,7 +128,10 @@ def table(results: list[Parity], skipped: dict[str, str]) -> Table:
     for tau in TAUS:
         differs = (r.first_difference[f"{tau:g}"] for r in results)
         row(f"text differs from, tau {tau:g}", *("nowhere" if at is None else f"{at:,}" for at in differs))
-    row("rows of a batch: largest error", *(f"{r.rows.max_abs:.1e}" for r in results))
+    row(
+        "rows of a batch: largest error",
+        *(f"{r.rows.max_abs:.1e}" if r.rows else "takes one text" for r in results),
+    )
     row("written as its logits choose", *(f"{r.written:.2%}" for r in results))
     row("from a snapshot", *("the same" if r.restored else "other" for r in results))
     verdicts = ("[red]out of tolerance[/]" if r.failures else "[green]parity[/]" for r in results)

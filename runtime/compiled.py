@@ -1,7 +1,7 @@
 """A compiled step, loaded: TensorRT's side of running a plan, with no memory of its own.
 
 It knows the engine, its optimization profiles and its execution contexts, and runs one step on
-addresses that the caller names. Works with TensorRT 10, 11 and TensorRT-RTX alike.
+addresses that the caller names. Works with TensorRT from 8.6 on and TensorRT-RTX alike.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class CompiledStep:
 
     Attributes:
         float_type: dtype of the states, float32 or float16.
+        token_type: dtype of tokens, int64, or int32 in a plan of TensorRT before 10.
         profiles: smallest, usual and largest batch of each optimization profile.
         chooses: whether the plan also chooses the next character (`spec.choice`).
     """
@@ -63,7 +64,9 @@ class CompiledStep:
         self._engine = self._load(plan.data, gpu)
         self._card = plan.sidecar.card
         self.float_type = np.dtype(plan.sidecar.float_type)
-        self.chooses = self._check_contract(self._card, plan.sidecar.float_type)
+        tensors = self._check_contract(self._card, plan.sidecar.float_type)
+        self.token_type = np.dtype(tensors["token"][0].lower())
+        self.chooses = NEXT in tensors
         self.profiles = self._read_profiles()
 
     def profile_for(self, batch: int) -> int:
@@ -136,7 +139,8 @@ class CompiledStep:
             " build a plan for this machine with `p2 export`, or run the .onnx file"
         )
 
-    def _check_contract(self, card: Card, float_type: str) -> bool:
+    def _check_contract(self, card: Card, float_type: str) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Type and shape, without the batch, of each tensor of the engine."""
         engine = self._engine
         tensors = {
             name: (engine.get_tensor_dtype(name).name, tuple(engine.get_tensor_shape(name))[1:])
@@ -147,7 +151,7 @@ class CompiledStep:
             raise ContractError(
                 f"{self._path} breaks the step contract (tensor {breach}): run `p2 export` again"
             )
-        return NEXT in tensors
+        return tensors
 
     def _read_profiles(self) -> tuple[Profile, ...]:
         count = self._engine.num_optimization_profiles

@@ -46,7 +46,9 @@ class DeviceLoop:
         self._device = device
         self._scratch = Scratch(device)
         self._state_bytes = batch * card.hidden * compiled.float_type.itemsize
-        self._token_row, self._noise_row = aligned(batch * 8), aligned(batch * card.vocab * 4)
+        self._token_type = compiled.token_type
+        self._token_row = aligned(batch * self._token_type.itemsize)
+        self._noise_row = aligned(batch * card.vocab * 4)
         state_row, names = aligned(self._state_bytes), card.state_names
         sizes = {
             "filters": aligned(batch * len(FILTER_COLUMNS) * 4),
@@ -95,7 +97,7 @@ class DeviceLoop:
         written = self._scratch.reserve("written", count * self._token_row)
         for name, address in state.items():
             device.copy(self._states[0][name], address, self._state_bytes)
-        device.upload(self._tokens, np.ascontiguousarray(last, np.int64))
+        device.upload(self._tokens, np.ascontiguousarray(last, self._token_type))
         device.upload(self._filters, np.ascontiguousarray(filters, np.float32))
         side = 0
         for start in range(0, count, STEPS):
@@ -113,9 +115,9 @@ class DeviceLoop:
             )
         for name, address in state.items():
             device.copy(address, self._states[side][name], self._state_bytes)
-        tokens = np.empty((count, self._token_row // 8), np.int64)
+        tokens = np.empty((count, self._token_row // self._token_type.itemsize), self._token_type)
         device.download(tokens, written)
-        return np.ascontiguousarray(tokens[:, : self.batch].T)
+        return np.ascontiguousarray(tokens[:, : self.batch].T, np.int64)
 
     def close(self) -> None:
         """Give back the graph and the memory."""

@@ -12,6 +12,7 @@ from ..spec import nvidia
 from ..spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, Flavour
 from ..version import __version__
 from . import native, onnx_providers
+from .cuda import driver_too_old
 from .installed import PACKAGES, Package, onnxruntimes, packages
 from .native import binding
 from .processor import cpu_name
@@ -109,7 +110,7 @@ def _engines(found: Diagnosis) -> list[EngineVerdict]:
             library = _Need(False, where, remedy=where)
         gpu = _gpu_need(found, flavour)
         build = [*export, library] if flavour == TENSORRT_RTX else [*export, library, gpu]
-        run = [library, _need(found, "cuda-bindings", flavour.extra), gpu]
+        run = [library, *(_need(found, name, flavour.extra) for name in ("cuda-core", "cuda-bindings")), gpu]
         rows.append(EngineVerdict(f".plan ({flavour.title})", _judge(build), _judge(run)))
     for key in onnx_providers.PROVIDERS:
         run = [onnxruntime, _provider_need(found, key)]
@@ -210,16 +211,8 @@ def _problems(found: Diagnosis) -> list[Problem]:
     for name, package in found.packages.items():
         if package.broken:
             problems.append(Problem(f"{name} does not load: {package.broken}", _reinstall(name)))
-    bindings, driver = found.packages["cuda-bindings"].version, found.gpus.cuda
-    release = (bindings or "").partition(".")[0]
-    if driver and release.isdecimal() and int(release) > driver[0]:
-        problems.append(
-            Problem(
-                f"cuda-bindings {bindings} needs a driver for CUDA {release}, and this one speaks CUDA"
-                f" {driver[0]}.{driver[1]}",
-                f"update the NVIDIA driver, or pip install 'cuda-bindings<{driver[0] + 1}'",
-            )
-        )
+    if conflict := driver_too_old(found.packages["cuda-bindings"].version, found.gpus):
+        problems.append(Problem(*conflict))
     return problems
 
 

@@ -33,7 +33,8 @@ _PROBES = {
     "onnxruntime": "import onnxruntime as m; print(m.__version__, *m.get_available_providers())",
     "tensorrt": "import tensorrt as m; print(m.__version__)",
     "tensorrt-rtx": "import tensorrt_rtx as m; print(m.__version__)",
-    "cuda-bindings": "import cuda.bindings.runtime; import cuda.bindings as m; print(m.__version__)",
+    "cuda-bindings": "import cuda.bindings.driver; import cuda.bindings as m; print(m.__version__)",
+    "cuda-core": "import cuda.core as m; m.Device; print(m.__version__)",
 }
 _PROBE_SECONDS = 120
 

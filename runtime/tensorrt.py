@@ -32,7 +32,6 @@ from .plan import Plan, check_gpu, library_for, read_plan
 Tokens = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
-_TOKEN_BYTES = 8
 _CHUNK_STEPS = 1024  # steps whose tokens go up in one copy
 _CHUNK_BYTES = 64 << 20  # device memory for the logits of a chunk
 
@@ -137,14 +136,15 @@ class PlanEngine:
         self._check_tokens(tokens)
         batch, vocab, length = state.batch, self.card.vocab, tokens.shape[1]
         result = np.empty((batch, length, vocab), np.float32) if logits else None
-        token_row, logits_row = aligned(batch * _TOKEN_BYTES), aligned(batch * vocab * 4)
+        token_type = self._compiled.token_type
+        token_row, logits_row = aligned(batch * token_type.itemsize), aligned(batch * vocab * 4)
         steps = max(1, min(length, _CHUNK_STEPS, _CHUNK_BYTES // logits_row))
         token_base = self._scratch.reserve("token", steps * token_row)
         logits_base = self._scratch.reserve("logits", steps * logits_row if logits else logits_row)
         stride = logits_row if logits else 0  # unwanted logits all go to the same place
         for start in range(0, length, steps):
             count = min(steps, length - start)
-            rows = np.zeros((count, token_row // _TOKEN_BYTES), np.int64)
+            rows = np.zeros((count, token_row // token_type.itemsize), token_type)
             rows[:, :batch] = tokens[:, start : start + count].T
             self._device.upload(token_base, rows)
             for index in range(count):
@@ -166,10 +166,11 @@ class PlanEngine:
             return self._loop_for(state.batch).write(state.buffers[state.current], last, noise, filters)
         written = np.empty((state.batch, len(noise)), np.int64)
         logits = np.empty((state.batch, self.card.vocab), np.float32)
-        token_address = self._scratch.reserve("token", state.batch * _TOKEN_BYTES)
+        token_type = self._compiled.token_type
+        token_address = self._scratch.reserve("token", state.batch * token_type.itemsize)
         logits_address = self._scratch.reserve("logits", logits.nbytes)
         for index, scaled_noise in enumerate(noise):
-            self._device.upload(token_address, np.ascontiguousarray(last, np.int64))
+            self._device.upload(token_address, np.ascontiguousarray(last, token_type))
             self._step(state, token_address, logits_address)
             self._device.download(logits, logits_address)
             last = choose(logits, scaled_noise, sampling)
@@ -244,7 +245,11 @@ class PlanEngine:
         addresses |= {f"{name}_in": address for name, address in source.items()}
         addresses |= {f"{name}_out": address for name, address in target.items()}
         if self._compiled.chooses:  # what is chosen here goes nowhere
-            widths = {NOISE: 4 * self.card.vocab, FILTERS: 4 * len(FILTER_COLUMNS), NEXT: _TOKEN_BYTES}
+            widths = {
+                NOISE: 4 * self.card.vocab,
+                FILTERS: 4 * len(FILTER_COLUMNS),
+                NEXT: self._compiled.token_type.itemsize,
+            }
             addresses |= {
                 name: self._scratch.reserve(name, state.batch * width) for name, width in widths.items()
             }

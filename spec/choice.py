@@ -3,8 +3,11 @@
 It says what `spec.sampling.choose` says, in a form that a captured CUDA graph can run: every setting
 is an ordinary tensor on the device, and nothing is sorted. A character's position in the order of
 the logits is the number of characters that come before it, and the probability before it is their
-sum: two reductions over a table of pairs that exists in no memory. (TopK takes its k from the host,
-at most 3840; CumSum is a loop in older TensorRTs. On a CPU sorting is cheaper: `runtime.compose`.)
+sum: reductions over a table of pairs that exists in no memory. (TopK takes its k from the host, at most
+3840; CumSum is a loop in older TensorRTs. On a CPU sorting is cheaper: `runtime.compose`.) Characters with
+equal logits are kept or dropped together, as the definition's threshold does: with the first of them, which
+only better ones precede. The last maximum is taken by reductions as well, since ArgMax would be a kernel of
+its own, and its index another.
 
 Inputs, besides the step's ``logits``: ``noise`` float32 ``[batch, vocab]``, scaled by the temperature,
 and ``filters`` float32 ``[batch, 4]``, a row of `filter_row` for each stream. Output: ``next`` int64
@@ -24,6 +27,8 @@ NOISE, FILTERS, NEXT = "noise", "filters", "next"
 FILTER_COLUMNS = ("tau", "top_k", "top_p", "min_p")
 
 Floats = npt.NDArray[np.float32]
+
+_INT64 = 7  # onnx.TensorProto.INT64
 
 
 class Operator(NamedTuple):
@@ -71,23 +76,27 @@ def operators() -> list[Operator]:
     add("Or", "greater ties", "first")
     add("Where", "first one zero", "counted")
     add("ReduceSum", "counted at_2", "position", keepdims=0)
+    add("Where", "greater one zero", "better")
+    add("ReduceSum", "better at_2", "rank", keepdims=0)
+    add("Unsqueeze", "weights at_1", "other_weights")
+    add("Where", "greater other_weights zero", "weights_before")
+    add("ReduceSum", "weights_before at_2", "before", keepdims=0)
     add("Less", "position top_k", "in_top_k")
     add("Where", "in_top_k weights zero", "top_weights")
     add("ReduceSum", "top_weights at_1", "total", keepdims=1)
-    add("Unsqueeze", "top_weights at_1", "other_weights")
-    add("Where", "first other_weights zero", "weights_before")
-    add("ReduceSum", "weights_before at_2", "before", keepdims=0)
     add("Mul", "total top_p", "limit")
     add("Less", "before limit", "in_top_p")
+    add("Less", "rank top_k", "kept_by_k")
     add("GreaterOrEqual", "weights min_p", "in_min_p")
-    add("And", "in_top_k in_top_p", "in_both")
-    add("And", "in_both in_min_p", "in_all")
-    add("Where", "in_all logits infinity", "survivors")
-    add("ReduceMin", "survivors at_1", "threshold", keepdims=1)
-    add("GreaterOrEqual", "logits threshold", "kept")
+    add("And", "kept_by_k in_top_p", "in_both")
+    add("And", "in_both in_min_p", "kept")
     add("Where", "kept logits minus_infinity", "kept_logits")
     add("Add", "kept_logits noise", "noisy_logits")
-    add("ArgMax", "noisy_logits", "next", axis=1, keepdims=0)
+    add("ReduceMax", "noisy_logits at_1", "highest", keepdims=1)
+    add("Equal", "noisy_logits highest", "is_highest")
+    add("Where", "is_highest number last_number", "candidates")
+    add("ReduceMin", "candidates at_1", "chosen", keepdims=0)
+    add("Cast", "chosen", "next", to=_INT64)
     return nodes
 
 
@@ -100,8 +109,9 @@ def constants(vocab: int) -> dict[str, npt.NDArray[np.generic]]:
     values: dict[str, npt.NDArray[np.generic]] = {
         "one": np.array(1, np.float32),
         "zero": np.array(0, np.float32),
-        "infinity": np.array(np.inf, np.float32),
         "minus_infinity": np.array(-np.inf, np.float32),
+        "last_number": np.array(vocab - 1, np.float32),  # a character, even if no logit is a number
+        "number": numbers[None, :],
         "this_number": numbers[None, :, None],
         "other_number": numbers[None, None, :],
     }

@@ -75,6 +75,18 @@ def gpus() -> Gpus:
     return Gpus(driver=_kernel_module(), cuda=cuda, problem=problem)
 
 
+def memory() -> tuple[int, int] | None:
+    """Free and total bytes on the GPU that this thread works with, or None where it works with none."""
+    library = _driver_library()
+    if library is None:
+        return None
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    # Answers with an error code where no library has made a context yet.
+    if library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) != 0:
+        return None
+    return free.value, total.value
+
+
 def _driver_library() -> Any:
     """The driver's library, or None."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"

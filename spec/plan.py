@@ -255,7 +255,8 @@ def contract_breach(card: Card, float_type: str, tensors: dict[str, tuple[str, t
     """The name of a tensor that breaks the step contract, or the empty string.
 
     A plan may also choose the next character (`spec.choice`): then it has ``noise``, ``filters`` and
-    ``next`` as well, all three.
+    ``next`` as well, all three. TensorRT before 10 has no 64-bit integers: there ``token`` and ``next`` are
+    int32, both.
 
     Args:
         card: the model.
@@ -263,13 +264,14 @@ def contract_breach(card: Card, float_type: str, tensors: dict[str, tuple[str, t
         tensors: by name, the type as TensorRT calls it and the shape without the batch.
     """
     state = (FLOAT_TYPES[float_type], (card.hidden,))
+    integer = "INT32" if tensors.get("token", ("",))[0] == "INT32" else "INT64"
     choice: dict[str, tuple[str, tuple[int, ...]]] = {
         NOISE: ("FLOAT", (card.vocab,)),
         FILTERS: ("FLOAT", (len(FILTER_COLUMNS),)),
-        NEXT: ("INT64", ()),
+        NEXT: (integer, ()),
     }
     expected: dict[str, tuple[str, tuple[int, ...]]] = {
-        "token": ("INT64", ()),
+        "token": (integer, ()),
         "logits": ("FLOAT", (card.vocab,)),
     }
     for name in card.state_names:

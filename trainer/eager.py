@@ -13,19 +13,12 @@ import numpy.typing as npt
 import torch
 
 from ..spec.engine import Snapshot
-from ..spec.errors import ContractError
 from ..spec.sampling import Sampling, choose
 from . import checkpoint
-from .model import CharModel, State
+from .model import CharModel
+from .tensor_state import TensorState, restored
 
 _CHUNK_TOKENS = 1 << 14  # tokens of one forward call: bounds the memory of a long prompt
-
-
-class EagerState:
-    """The state of a batch of texts; `tensors` is replaced as it advances."""
-
-    def __init__(self, tensors: State) -> None:
-        self.tensors = tensors
 
 
 class EagerEngine:
@@ -47,13 +40,13 @@ class EagerEngine:
             raise RuntimeError("the engine is closed")
         return self._loaded
 
-    def zero_state(self, batch: int) -> EagerState:
+    def zero_state(self, batch: int) -> TensorState:
         """See `Engine.zero_state`."""
-        return EagerState(self._model.zero_state(batch))
+        return TensorState(self._model.zero_state(batch))
 
     @torch.inference_mode()
     def feed(
-        self, state: EagerState, tokens: npt.NDArray[np.int64], *, logits: bool = False
+        self, state: TensorState, tokens: npt.NDArray[np.int64], *, logits: bool = False
     ) -> npt.NDArray[np.float32] | None:
         """See `Engine.feed`. Long inputs go through the fused layers in chunks."""
         batch, length = tokens.shape
@@ -69,7 +62,7 @@ class EagerEngine:
     @torch.inference_mode()
     def decode(
         self,
-        state: EagerState,
+        state: TensorState,
         last: npt.NDArray[np.int64],
         noise: npt.NDArray[np.float32],
         sampling: Sampling,
@@ -82,26 +75,17 @@ class EagerEngine:
             newest = tokens[:, position] = choose(logits.cpu().numpy(), scaled, sampling)
         return tokens
 
-    def snapshot(self, state: EagerState) -> Snapshot:
+    def snapshot(self, state: TensorState) -> Snapshot:
         """See `Engine.snapshot`."""
-        return {name: tensor.cpu().numpy().copy() for name, tensor in state.tensors.items()}
+        return state.snapshot()
 
-    def restore(self, snapshot: Snapshot) -> EagerState:
+    def restore(self, snapshot: Snapshot) -> TensorState:
         """See `Engine.restore`.
 
         Raises:
             ContractError: the snapshot is not of a model of this shape.
         """
-        names = self.card.state_names
-        shapes = {array.shape for array in snapshot.values()}
-        if set(snapshot) != set(names) or len(shapes) != 1 or shapes.pop()[1:] != (self.card.hidden,):
-            raise ContractError(
-                f"the snapshot does not fit the model: it needs {', '.join(names)}, each [batch,"
-                f" {self.card.hidden}]"
-            )
-        return EagerState(
-            {name: torch.tensor(snapshot[name], dtype=torch.float32, device=self._device) for name in names}
-        )
+        return restored(self.card, snapshot, self._device)
 
     def close(self) -> None:
         """See `Engine.close`."""

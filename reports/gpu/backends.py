@@ -11,14 +11,14 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from ...runtime import onnx_providers
+from ...runtime import cuda, onnx_providers
 from ...spec import nvidia
 from ...spec.card import CPU_PRECISIONS, PRECISIONS
 from ...spec.engine import Engine
 from ...spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT_RTX
 from .models import Files
 
-GRAPH, STEPS = "graph", "steps"
+GRAPH, STEPS, SINGLE = "graph", "steps", "single"
 
 _PROBE_SECONDS = 120
 
@@ -33,10 +33,10 @@ class Backend:
         device: ``cuda``, or ``cpu`` for those that only stand in when the checks are rehearsed.
         missing: why it cannot be used here, as a sentence; empty if it can. Loads no library into this
             process.
-        modes: how it is opened, by what it then does in one launch.
+        modes: how it is opened, by what it then does in one launch; ``single`` is a plan for one text.
         precisions: that it can run at all.
         flavour: whose plan it runs; empty if it runs the step itself.
-        contender: the benchmark's key, with ``{}`` for the precision.
+        contenders: the benchmark's keys, with ``{}`` for the precision.
     """
 
     key: str
@@ -46,7 +46,7 @@ class Backend:
     modes: Mapping[str, Callable[[Files, str], Engine]]
     precisions: tuple[str, ...] = PRECISIONS
     flavour: str = ""
-    contender: str = ""
+    contenders: tuple[str, ...] = ()
 
 
 def refuses(backend: Backend) -> bool:
@@ -62,21 +62,21 @@ def _plan(flavour: str) -> Backend:
         about = FLAVOURS[flavour]
         if not nvidia.installed(about):
             return f"{about.title} is not installed: pip install 'p2[{about.extra}]'"
-        if importlib.util.find_spec("cuda") is None:
-            return "running a plan needs cuda-bindings: pip install cuda-bindings"
-        return ""
+        return cuda.missing()
 
-    def opener(step_by_step: bool) -> Callable[[Files, str], Engine]:
+    def opener(*, step_by_step: bool = False, single: bool = False) -> Callable[[Files, str], Engine]:
         def open_it(files: Files, precision: str) -> Engine:
             from ...runtime.tensorrt import open_plan
 
-            return open_plan(files.plan(flavour, precision), step_by_step=step_by_step)
+            return open_plan(files.plan(flavour, precision, single), step_by_step=step_by_step)
 
         return open_it
 
-    modes = {GRAPH: opener(step_by_step=False), STEPS: opener(step_by_step=True)}
-    title = FLAVOURS[flavour].title
-    return Backend(flavour, title, "cuda", missing, modes, flavour=flavour, contender="p2-tensorrt-{}")
+    modes = {GRAPH: opener(), STEPS: opener(step_by_step=True), SINGLE: opener(single=True)}
+    contenders = ("p2-tensorrt-{}", "p2.reports.gpu.single_plan:{}")
+    return Backend(
+        flavour, FLAVOURS[flavour].title, "cuda", missing, modes, flavour=flavour, contenders=contenders
+    )
 
 
 def _provider(key: str) -> Backend:
@@ -94,7 +94,7 @@ def _provider(key: str) -> Backend:
         lambda: onnx_providers.ask(key),
         {STEPS: steps},
         CPU_PRECISIONS,
-        contender=f"p2-{key}-{{}}",
+        contenders=(f"p2-{key}-{{}}",),
     )
 
 
@@ -174,7 +174,7 @@ BACKENDS = {
             _torch_cuda,
             {GRAPH: _cuda_graph},
             ("float32",),
-            contender="p2-cuda-graph",
+            contenders=("p2-cuda-graph",),
         ),
         Backend(
             "torch-cuda", "PyTorch, CUDA, eager", "cuda", _torch_cuda, {STEPS: _eager("cuda")}, ("float32",)
@@ -187,7 +187,7 @@ BACKENDS = {
             _found("onnxruntime", "cpu"),
             {GRAPH: _loop, STEPS: _stand_in},
             CPU_PRECISIONS,
-            contender="p2-{}",
+            contenders=("p2-{}",),
         ),
         Backend(
             "torch-cpu",

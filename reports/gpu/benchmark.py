@@ -46,7 +46,7 @@ def bench(
     """
     steps = {precision: files.step(precision) for precision in precisions}
     for precision, step in steps.items():
-        _lay_plan_beside(files, step, precision)
+        _lay_plans_beside(files, step, precision)
     model = Model(f"{card.cell},{card.layers},{card.embedding},{card.hidden}", card, files.checkpoint, steps)
     prepare_peers(model)
     copies = [_copies(device)]
@@ -66,13 +66,17 @@ def bench(
     return {"copies": copies, "entries": entries, "notes": race.notes}
 
 
-def _lay_plan_beside(files: Files, step: Path, precision: str) -> None:
-    """The contender looks for its plan beside the step, as `p2 export` lays it."""
-    for plan in (files.plan(flavour, precision) for flavour in FLAVOURS):
-        if plan.exists():
-            shutil.copyfile(plan, step.with_suffix(".plan"))
-            shutil.copyfile(sidecar_path(plan), sidecar_path(step.with_suffix(".plan")))
-            return
+def _lay_plans_beside(files: Files, step: Path, precision: str) -> None:
+    """A contender looks for its plan beside the step, as `p2 export` lays it."""
+    for flavour in FLAVOURS:
+        if not files.plan(flavour, precision).exists():
+            continue
+        for single in (False, True):
+            plan = files.plan(flavour, precision, single)
+            target = step.with_name(plan.name)
+            shutil.copyfile(plan, target)
+            shutil.copyfile(sidecar_path(plan), sidecar_path(target))
+        return
 
 
 def _copies(device: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ..bench.options import VOCABULARY
 
 LAYERS = 2
 EMBEDDING = 64
+SINGLE = "-single"  # in the name of a plan for one text
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ class Files:
         """The step graph."""
         return self.folder / f"charlm-{precision}.onnx"
 
-    def plan(self, flavour: str, precision: str) -> Path:
-        """A TensorRT's plan of it."""
-        return self.folder / flavour / f"charlm-{precision}.plan"
+    def plan(self, flavour: str, precision: str, single: bool = False) -> Path:
+        """A TensorRT's plan of it, for batches or for a single text."""
+        return self.folder / flavour / f"charlm-{precision}{SINGLE if single else ''}.plan"
 
     def reference(self) -> Engine:
         """Eager PyTorch on the processor, which all others are compared with."""
@@ -71,7 +72,7 @@ def make(files: Files, card: Card, precisions: tuple[str, ...]) -> dict[str, Any
 
 
 def build(files: Files, flavour: str, precision: str) -> dict[str, Any]:
-    """Build a plan from a step graph; returns what its header says.
+    """Build the plans of a step graph; returns what their headers say.
 
     Raises:
         P2Error: the library is missing or refuses the graph.
@@ -79,7 +80,12 @@ def build(files: Files, flavour: str, precision: str) -> dict[str, Any]:
     from ...export.builder import build_plan
     from ...runtime.step_file import open_step
 
-    step, plan = files.step(precision), files.plan(flavour, precision)
-    plan.parent.mkdir(parents=True, exist_ok=True)
-    header = build_plan(step, open_step(step).card, plan, engine=flavour, batch=(1, 8, 64))
-    return {"plan": str(header), "bytes": plan.stat().st_size}
+    step = files.step(precision)
+    card, found = open_step(step).card, {}
+    # The two are different graphs: products of matrices, and sums (`export.matvec`).
+    for single, batch in ((False, (1, 8, 64)), (True, (1, 1, 1))):
+        plan = files.plan(flavour, precision, single)
+        plan.parent.mkdir(parents=True, exist_ok=True)
+        header = build_plan(step, card, plan, engine=flavour, batch=batch)
+        found[plan.name] = {"plan": str(header), "bytes": plan.stat().st_size}
+    return found

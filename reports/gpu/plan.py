@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from ...spec.card import PRECISIONS
 from ...spec.errors import UsageError
-from .backends import BACKENDS, Backend, refuses
+from .backends import BACKENDS, SINGLE, Backend, refuses
 from .check import Check
 from .options import Options
 
@@ -88,6 +88,8 @@ def _of(backend: Backend, options: Options) -> list[Check]:
             base = replace(base, needs=_needs(base, backend, found))
             for mode in backend.modes:
                 found.append(replace(base, mode=mode))
+                if mode == SINGLE:  # one text: what the others look at takes several
+                    continue
                 if precision == "float32":
                     kinds = ("capture", "snapshot", "batches")
                     found += [replace(base, kind=kind, mode=mode) for kind in kinds]
@@ -113,10 +115,10 @@ def _benchmark(hidden: int, backends: Sequence[Backend], device: str) -> list[Ch
     needs = [found[0].name]
     contenders: list[str] = []
     for backend in backends:
-        if not backend.contender or refuses(backend):
+        if not backend.contenders or refuses(backend):
             continue
         for precision in (p for p in RACED if p in backend.precisions):
-            contenders.append(backend.contender.format(precision))
+            contenders += [key.format(precision) for key in backend.contenders]
             if backend.flavour:
                 found.append(
                     Check("build", BUILD, backend.key, "lstm", "after", precision, hidden=hidden,

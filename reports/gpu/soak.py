@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import statistics
-import sys
 import time
 from typing import Any
 
 import numpy as np
 
 from ...runtime.decoder import Decoder
+from ...spec import nvidia
 from ...spec.engine import Engine
 from ...spec.sampling import Sampling
 from .check import CheckFailed
@@ -97,12 +96,5 @@ def host_memory() -> int | None:
 
 def device_memory() -> int | None:
     """Bytes in use on the GPU that this thread works with, or None where there is none."""
-    try:
-        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
-    except OSError:
-        return None
-    free, total = ctypes.c_size_t(), ctypes.c_size_t()
-    # Answers with an error code where no library has made a context yet.
-    if driver.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) != 0:
-        return None
-    return total.value - free.value
+    memory = nvidia.memory()
+    return memory and memory[1] - memory[0]

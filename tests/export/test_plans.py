@@ -25,7 +25,7 @@ PORTABLE = ("sm80", "sm86", "sm89", "sm120", "sm121")
 # Two layers and the output: a kernel each. With the reset before the product every layer has two products
 # in a row, and so a kernel more.
 KERNELS = {"after": 3, "before": 5}
-CHOICE = 6  # kernels of the choice behind it
+CHOICE = 3  # kernels of the choice behind it
 
 
 def build(path, card, **options):
@@ -52,6 +52,10 @@ def test_every_cell_in_every_precision(precision, cell, card_of, write_step):
     lines = [line for line in listing.splitlines() if line.startswith("Name: ")]
     assert found["kernels"] == len(lines) == KERNELS[card.gru_reset] + CHOICE
     assert not any("shape_call" in line for line in lines)
+    # The same step for two capabilities instead of all.
+    named = read_plan(build(out.with_suffix(".onnx"), card, options=Options(("sm89", "sm120"))))
+    assert named.header.targets == named.sidecar.targets == ("sm89", "sm120")
+    assert named.sidecar.kernels == len(lines)
 
 
 def test_a_bare_step_is_three_kernels(cell, card_of, write_step):
@@ -100,10 +104,10 @@ def test_from_the_command_line_to_inspect(tiny_run, capsys):
     assert main(["inspect", str(plan)]) == 0
     shown = capsys.readouterr().out
     assert "for sm89, sm120" in shown
-    assert "9 at batch 1" in shown
+    assert "6 at batch 1" in shown
     assert main(["inspect", str(plan), "--layers"]) == 0
     shown = capsys.readouterr().out
-    assert "kernels per step at batch 1: 9" in shown
+    assert "kernels per step at batch 1: 6" in shown
     assert "kgen" in shown
     sidecar_path(plan).unlink()
     assert main(["inspect", str(plan)]) == 0

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import numpy as np
 import onnx
 import pytest
+from rich.console import Console
 
 from p2.cli import main
 from p2.export.exporter import export_checkpoint
 from p2.export.graph import stamp
 from p2.reports.parity import TAUS, Reference, first_difference
+from p2.reports.parity_report import table
 from p2.runtime.backends import CPU_BACKENDS, open_step_engine, usable_backends
 from p2.runtime.onnx_engine import OnnxEngine, open_onnx
 from p2.runtime.step_file import open_step
-from p2.spec.errors import P2Error
+from p2.spec.errors import P2Error, UsageError
 from p2.trainer.eager import open_checkpoint
 
 
@@ -48,6 +51,34 @@ def test_float32_writes_the_same_2000_characters_as_eager(cell, backend, exporte
     assert result.restored
     assert result.bits == pytest.approx(result.bits_reference, abs=1e-5)
     assert all(len(set(reference.samples[tau])) > 5 for tau in TAUS)  # it does write text
+
+
+class Narrow(OnnxEngine):
+    """An engine that takes few texts at once, as a plan does."""
+
+    most = 1
+
+    def zero_state(self, batch):
+        if batch > self.most:
+            raise UsageError(f"built for {self.most}, not for {batch}")
+        self.widest = max(getattr(self, "widest", 0), batch)
+        return super().zero_state(batch)
+
+
+@pytest.mark.parametrize("most", [1, 3, 4])
+def test_a_plan_for_few_texts_is_compared_with_as_many(most, exported):
+    run, path = exported()
+    reference = Reference(open_checkpoint(run), steps=50, characters=60, seed=11)
+    engine = Narrow(open_step(path), 1)
+    engine.most = most
+    result = reference.compare(engine, str(path))
+    assert result.failures == []
+    assert engine.widest == most
+    assert (result.rows is None) == (most == 1)
+    assert result.to_dict()["rows"] == (result.rows and result.rows.to_dict())
+    shown = io.StringIO()
+    Console(file=shown, width=120).print(table([result], {}))
+    assert ("takes one text" in shown.getvalue()) == (most == 1)
 
 
 class Wrong(OnnxEngine):

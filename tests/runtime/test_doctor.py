@@ -78,6 +78,7 @@ def without(*names):
             [(False, False), (False, True), (False, False), (False, False)],
         ),
         (without("cuda-bindings"), ADA, [(True, True), (True, True), (True, False), (True, False)]),
+        (without("cuda-core"), ADA, [(True, True), (True, True), (True, False), (True, False)]),
         (without("onnxscript"), ADA, [(True, True), (False, True), (False, True), (False, True)]),
     ],
 )

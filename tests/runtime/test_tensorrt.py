@@ -20,6 +20,8 @@ from p2.spec.noise import gumbel
 from p2.spec.plan import TENSORRT, TENSORRT_RTX, write_sidecar
 from p2.spec.sampling import Sampling, choose, scale_noise
 
+from .cuda_double import ILLEGAL_ADDRESS
+
 NO_GPU = nvidia.Gpus(problem="no NVIDIA driver is installed")
 GPU = nvidia.Gpus((nvidia.Gpu("NVIDIA Test", (8, 9), 1 << 34),), "570.1", (13, 0))
 
@@ -264,9 +266,9 @@ def test_what_tensorrt_refuses_is_said_with_its_reason(refuses, sentence, bench)
 def test_a_failure_on_the_gpu_is_one_sentence(bench):
     b = bench()
     state = b.engine.zero_state(1)
-    b.cuda.failing["cudaStreamSynchronize"] = 700
+    b.cuda.failing["Stream.sync"] = ILLEGAL_ADDRESS
     with pytest.raises(
-        P2Error, match=r"the GPU could not finish its work: an illegal memory access .*IllegalAddress"
+        P2Error, match=r"the GPU could not finish its work: .* invalid memory address .CUDA_ERROR_ILLEGAL"
     ):
         b.engine.feed(state, np.array([[0]]))
 

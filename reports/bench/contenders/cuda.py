@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from ....runtime import cuda
 from ....spec import nvidia
 from ....spec.card import Card
 from ....spec.codec import Tokens
@@ -124,7 +126,11 @@ class P2TensorRT:
         reason = no_gpu()
         if reason is None and not any(map(nvidia.installed, FLAVOURS.values())):
             return "neither TensorRT nor TensorRT-RTX is installed: pip install 'p2[gpu]'"
-        return reason
+        return reason or cuda.missing() or None
+
+    def plan_of(self, step: Path) -> Path:
+        """Where the plan of a step is."""
+        return step.with_suffix(".plan")
 
     def load(self, model: Model, threads: int | None) -> EngineRunning:  # noqa: ARG002 - the protocol's signature
         """See `Contender.load`. Plans have no choice of threads: one enqueues the work.
@@ -136,9 +142,9 @@ class P2TensorRT:
         from ....runtime.tensorrt import open_plan
 
         step = model.steps.get(self.precision)
-        if step is None or not step.with_suffix(".plan").exists():
+        if step is None or not self.plan_of(step).exists():
             raise UsageError(f"{model.name} has no plan in {self.precision} beside its step")
-        return EngineRunning(open_plan(step.with_suffix(".plan")), 1)
+        return EngineRunning(open_plan(self.plan_of(step)), 1)
 
 
 class GraphRunning:

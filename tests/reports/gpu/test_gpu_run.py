@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from p2.cli import main
+from p2.reports.bench import plugins
 from p2.reports.gpu import check as words
 from p2.reports.gpu import plan, run
 from p2.reports.gpu.backends import BACKENDS
@@ -22,6 +23,7 @@ from p2.reports.gpu.isolate import isolated
 from p2.reports.gpu.options import Options, parse
 from p2.reports.gpu.worker import KINDS
 from p2.spec import nvidia
+from p2.spec.card import PRECISIONS
 from p2.spec.errors import BackendMissing, BuilderRefused, P2Error, UsageError
 
 ROOT = Path(__file__).parent.parent.parent.parent
@@ -65,18 +67,23 @@ def test_everything_is_planned_and_what_it_needs_comes_before_it(machine):
     assert all(c.amount == 100_000 for c in checks if c.kind == "soak")
     races = [check for check in checks if check.kind == "benchmark"]
     assert [race.hidden for race in races] == [128, 512, 1024, 2048, 4096]
+    # The plan for one text is another graph: every precision of it is compared, and raced.
+    single = {c.precision for c in checks if c.mode == "single" and c.kind == "parity"}
+    assert single == set(PRECISIONS)
+    assert {c.kind for c in checks if c.mode == "single"} == {"parity"}
+    assert "p2.reports.gpu.single_plan:int8" in races[0].contenders
     for peer in ("cuda-eager", "cuda-graph", "cuda-compile", "p2-tensorrt-float32", "p2-cuda-graph"):
         assert peer in races[0].contenders
 
 
 def test_every_contender_of_a_race_exists(machine):
-    from p2.reports.bench.contenders.registry import by_key
-
     machine(ADA)
     for options in (Options(), Options(rehearse=True)):
         for check in planned(options):
             for key in check.contenders:
-                assert by_key(key).key == key
+                contender = plugins.find(key)
+                assert contender.key == key or ":" in key
+                assert contender.precision in check.precisions
 
 
 def test_on_compute_capability_9_rtx_has_to_refuse_and_is_not_raced(machine):
