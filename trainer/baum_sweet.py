@@ -150,7 +150,9 @@ class BaumSweet:
         if self.sampling not in SAMPLINGS:
             raise UsageError(f"samples are {', '.join(SAMPLINGS)}, not {self.sampling!r}")
         if not 0 <= self.withheld < 1:
-            raise UsageError(f"the share that is withheld must be at least 0 and below 1, not {self.withheld}")
+            raise UsageError(
+                f"the share that is withheld must be at least 0 and below 1, not {self.withheld}"
+            )
         if self.withheld and self.magnitude > TABLE_MAGNITUDE:
             raise UsageError(f"integers can be withheld up to T = {TABLE_MAGNITUDE}, not {self.magnitude}")
 

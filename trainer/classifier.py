@@ -8,7 +8,6 @@ the same numbers and the same gradients, for half of the products where sequence
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -104,16 +103,25 @@ class SequenceClassifier(nn.Module):
         self.b_p = nn.Parameter(torch.zeros(classes))
 
     @torch.no_grad()
-    def initialise(self, seed: int, gain: float) -> None:
+    def initialise(self, seed: int, gain: float, fan: str = "out") -> None:
         """Draw the initial weights.
 
         Embedding: standard normal. Products: Kaiming normal (He et al., 2015), of standard deviation
-        ``gain / sqrt(inputs of the product)``. Biases: zero.
+        ``gain / sqrt(fan)``. Biases: zero.
+
+        Args:
+            seed: of the generator.
+            gain: the factor that stands for the non-linearity.
+            fan: ``in``, the numbers that a product reads, keeps the size of what goes forward; ``out``, the
+                numbers that it makes for one gate, that of the gradient. A weight stored as ``[inputs,
+                outputs]`` and handed to ``kaiming_normal_`` as it is gets the latter.
         """
         generator = torch.Generator().manual_seed(seed)
+        hidden = self.w_hh.shape[1]
         self.embedding.normal_(generator=generator)
-        for weight in (self.w_ih, self.w_hh, self.w_ph):
-            weight.normal_(std=gain / math.sqrt(weight.shape[1]), generator=generator)
+        for weight, outputs in ((self.w_ih, hidden), (self.w_hh, hidden), (self.w_ph, len(self.w_ph))):
+            count = outputs if fan == "out" else weight.shape[1]
+            weight.normal_(std=gain / math.sqrt(count), generator=generator)
         self.bias.zero_()
         self.b_p.zero_()
 
@@ -137,6 +145,15 @@ class SequenceClassifier(nn.Module):
                 cs.append(c)
         return hs, cs
 
+    def parameter_count(self) -> dict[str, int]:
+        """Trained numbers: of the recurrent layer, of the output layer, and of the embedding."""
+        groups = {
+            "recurrent": [self.w_ih, self.w_hh, self.bias],
+            "output": [self.w_ph, self.b_p],
+            "embedding": [self.embedding],
+        }
+        return {name: sum(p.numel() for p in group if p.requires_grad) for name, group in groups.items()}
+
     def step(self, p: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step of the cell; c passes through cells that have none.
 
@@ -151,8 +168,3 @@ class SequenceClassifier(nn.Module):
             return rnn_cell(p, h, self.w_hh, self.bias), c
         reset = "before" if self.cell == "gru-before" else "after"
         return gru_cell(p, h, self.w_hh, self.bias, reset), c
-
-
-def count(parameters: Sequence[Tensor]) -> int:
-    """How many numbers are trained in `parameters`."""
-    return sum(p.numel() for p in parameters if p.requires_grad)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,23 @@ import torch
 from torch.nn import functional as F
 
 from ..spec.errors import P2Error, UsageError
-from .baum_sweet import CLASSES, LEAST, SYMBOLS, TABLE_MAGNITUDE, BaumSweet, Sampling, Symbols
-from .baum_sweet import baum_sweet, encode, labels_of, to_bits, to_numbers
+from .baum_sweet import (
+    CLASSES,
+    LEAST,
+    SYMBOLS,
+    TABLE_MAGNITUDE,
+    BaumSweet,
+    Sampling,
+    Symbols,
+    baum_sweet,
+    encode,
+    labels_of,
+    to_bits,
+    to_numbers,
+)
 from .classifier import SequenceClassifier, shared
 
+Fan = Literal["in", "out"]
 WINDOW = 21
 """Updates of the running mean that convergence is told by."""
 CONVERGED = 0.99
@@ -45,7 +58,8 @@ class ToyOptions:
         seed: of the weights and of the samples.
         embedding: width of a symbol.
         hidden: width of the state.
-        gain: of the initial weights, whose standard deviation is ``gain / sqrt(inputs)``.
+        gain: of the initial weights, whose standard deviation is ``gain / sqrt(fan)``.
+        fan: ``in`` or ``out``, see `SequenceClassifier.initialise`.
         lr: of Adam.
         batch: samples of an update.
         clip: norm that the gradient is cut to.
@@ -63,6 +77,7 @@ class ToyOptions:
     embedding: int = 10
     hidden: int = 256
     gain: float = 1.0
+    fan: Fan = "out"
     lr: float = 1e-4
     batch: int = 256
     clip: float = 10.0
@@ -75,6 +90,8 @@ class ToyOptions:
         for name in ("gain", "lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"--{name} must be a positive number, not {getattr(self, name)}")
+        if self.fan not in get_args(Fan):
+            raise UsageError(f"--fan is in or out, not {self.fan!r}")
         if self.seed < 0:
             raise UsageError(f"a seed must not be negative, not {self.seed}")
 
@@ -130,7 +147,7 @@ def train(options: ToyOptions, tell: Callable[[int], object] = lambda _: None) -
     wall, cpu = time.perf_counter(), time.process_time()
     data = BaumSweet(options.magnitude, options.sampling, options.withheld)
     model = SequenceClassifier(options.cell, SYMBOLS, options.embedding, options.hidden, CLASSES)
-    model.initialise(options.seed, options.gain)
+    model.initialise(options.seed, options.gain, options.fan)
     trained = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.Adam(trained, lr=options.lr, fused=True)
     drawn = np.zeros(data.most + 1 if options.magnitude <= TABLE_MAGNITUDE else 0, bool)
@@ -162,7 +179,9 @@ def train(options: ToyOptions, tell: Callable[[int], object] = lambda _: None) -
     return ToyRun(model, loss_curve, accuracy_curve, converged, tests, seconds)
 
 
-def test(model: SequenceClassifier, data: BaumSweet, seed: int, drawn: npt.NDArray[np.bool_]) -> dict[str, Any]:
+def test(
+    model: SequenceClassifier, data: BaumSweet, seed: int, drawn: npt.NDArray[np.bool_]
+) -> dict[str, Any]:
     """Accuracy on numbers that the training never drew, class by class.
 
     Args:
