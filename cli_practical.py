@@ -59,3 +59,33 @@ def baum_sweet(
         path = experiment.run(settings, out or FOLDER)
         experiment.show(read(path)["results"], console())
     print(f"document: {path}")
+
+
+@app.command()
+def gradients(
+    magnitude: Annotated[int, typer.Option("--magnitude", "-T", help="T; a sequence has 4 T steps.")] = 10,
+    hidden: Annotated[int, typer.Option(help="Width of the state.")] = 256,
+    embedding: Annotated[int, typer.Option(help="Width of a symbol.")] = 10,
+    lr: Annotated[float, typer.Option(help="Learning rate of the training.")] = 1e-3,
+    updates: Annotated[int, typer.Option(help="At most, of one training.")] = 600,
+    sequences: Annotated[int, typer.Option(help="Sequences that the norms are measured on.")] = 256,
+    out: Out = None,
+) -> None:
+    """Measure how far the gradient reaches in RNN, LSTM and GRU; check the formulas of questions 1.1 and"
+    " 1.2."""
+    with needing("train"):
+        from .reports.practical import gradients as experiment
+        from .reports.practical.document import FOLDER, read
+
+        settings = experiment.GradientSettings(
+            magnitude=magnitude,
+            hidden=hidden,
+            embedding=embedding,
+            lr=lr,
+            updates=updates,
+            sequences=sequences,
+        )
+        path = experiment.run(settings, out or FOLDER)
+        for claim in read(path)["claims"]:
+            print(f"{claim['where']}: {claim['verdict']}. {claim['measured']}")
+    print(f"document: {path}")

@@ -126,9 +126,9 @@ class BaumSweet:
     - ``balanced``: the class by a fair coin, then n uniformly from the numbers of that class. Since
       Baum-Sweet numbers are rare among long ones, they are not searched for but spelt by the automaton
       that accepts them, each digit with the share of the words that go on with it.
-    - ``near-miss``: the same, but a number of class 0 has *exactly one* block of odd length, and as many digits as
-      a number of class 1 would have: uniformly from the numbers of that length. Neither the length nor a
-      piece of the sequence that happens to be common tells the class.
+    - ``near-miss``: the same, but a number of class 0 has *exactly one* block of odd length, and as many
+      digits as a number of class 1 would have: uniformly from the numbers of that length. Neither the
+      length nor one of many odd blocks tells the class.
 
     Attributes:
         magnitude: T.

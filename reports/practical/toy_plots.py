@@ -23,15 +23,23 @@ NAMES = {
     "rnn": "vanilla RNN",
 }
 CURVES_SAY = (
-    "Mean over the seeds of the mean over the latest 21 updates, the band one standard deviation. A training ends 100"
-    " updates after it has converged, when its accuracy rounds to 1.00; from there on its last value is drawn."
+    "Mean over the seeds of the mean over the latest 21 updates, the band one standard deviation. A"
+    " training ends 100"
+    " updates after it has converged, when its accuracy rounds to 1.00; from there on its last value is"
+    " drawn."
 )
 _ENTROPIES_SAY = (
-    "The dotted lines are the entropy of the share of the classes: the loss of a model that knows this share and has not"
+    "The dotted lines are the entropy of the share of the classes: the loss of a model that knows this"
+    " share and has not"
     " read a digit."
 )
 ANCHORS = (300, 850)
 """Updates within which others' models with the same set-up converge."""
+_BASELINES = (
+    ("majority", "majority", "-"),
+    ("length_only", "length only", "--"),
+    ("cue", "single zeros only", ":"),
+)
 ENTROPY_MAGNITUDES = range(2, 16)
 
 
@@ -127,7 +135,8 @@ def _convergence(results: Results, folder: Path) -> Figure | None:
     return Figure(
         file=file,
         title="Updates until convergence, one point for each seed",
-        caption="The band is the range of other reports on the same assignment. A cross is a training that ended"
+        caption="The band is the range of other reports on the same assignment. A cross is a training"
+        " that ended"
         " without converging.",
     )
 
@@ -171,7 +180,8 @@ def _entropy(results: Results, folder: Path) -> Figure:
     return Figure(
         file=file,
         title="What the early plateau is",
-        caption="The documented rejection rate balances the classes at T = 6 only; beyond it the early loss falls again,"
+        caption="The documented rejection rate balances the classes at T = 6 only; beyond it the early"
+        " loss falls again,"
         " since nearly every sample is of class 0.",
     )
 
@@ -191,9 +201,7 @@ def _long(results: Results, groups: Sequence[Group], folder: Path) -> Figure | N
             data = data_for(results, *kind)
             for group in (g for g in groups if (g["magnitude"], g["sampling"]) == kind):
                 _band(axes, group, "accuracy", COLOURS[CELLS.index(group["cell"])], NAMES[group["cell"]])
-            for key, label, style in (
-                ("majority", "majority", "-"), ("length_only", "length only", "--"), ("cue", "single zeros only", ":"),
-            ):  # fmt: skip
+            for key, label, style in _BASELINES:
                 axes.axhline(data[key], color=GREY, ls=style, lw=1.4, label=label)
             axes.set_title(f"T = {kind[0]} ({data['steps']} steps), {kind[1]}")
             axes.set_ylim(0.45, 1.02)
@@ -203,7 +211,8 @@ def _long(results: Results, groups: Sequence[Group], folder: Path) -> Figure | N
     return Figure(
         file=file,
         title="Much longer sequences, classes balanced",
-        caption="Baselines: always the commoner class; the number of digits alone; whether a block of exactly one zero is"
+        caption="Baselines: always the commoner class; the number of digits alone; whether a block of"
+        " exactly one zero is"
         f" seen, wherever. {CURVES_SAY}",
     )
 

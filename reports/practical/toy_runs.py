@@ -35,7 +35,7 @@ _LISTEN_SECONDS = 0.2
 
 Record = dict[str, Any]
 """A finished training: ``options``, ``loss`` and ``accuracy`` of every update, ``converged``, ``tests``,
-``parameters``, ``seconds`` (``wall`` and ``cpu`` of its own, ``elapsed`` since the one that was kept before it)."""
+``parameters``, ``seconds`` (``wall`` and ``cpu`` of its own, ``elapsed`` since the one kept before it)."""
 
 
 class Runs:

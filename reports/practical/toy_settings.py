@@ -14,7 +14,7 @@ CELLS = ("lstm", "gru", "gru-before", "rnn")
 MAGNITUDES = (4, 5, 6)
 WITHHELD = 0.1
 
-_LONG_UPDATES = {10: 1000, 30: 400}
+_LONG_UPDATES = {10: 1000, 30: 600}
 OTHER_INITIAL = ((64, 2**0.5, "out"), (10, 1.0, "in"))
 """Embedding, gain and fan of the trainings that show what these move."""
 
@@ -73,10 +73,8 @@ class ToySettings:
 
     def options(self, cell: str, magnitude: int, **changes: Any) -> ToyOptions:
         """One training with these settings."""
-        given = dict(
-            embedding=self.embedding, hidden=self.hidden, gain=self.gain, fan=self.fan, updates=self.updates
-        )
-        return ToyOptions(cell, magnitude, **{**given, **changes})
+        names = ("embedding", "hidden", "gain", "fan", "updates")
+        return ToyOptions(cell, magnitude, **{**{name: getattr(self, name) for name in names}, **changes})
 
     def plan(self) -> list[ToyOptions]:
         """Every training, the most important first, none twice."""
@@ -98,9 +96,7 @@ class ToySettings:
         for magnitude in MAGNITUDES:
             for cell in ("lstm", "gru"):
                 seeds = min(self.seeds, 2)
-                yield from self._seeded(
-                    cell, magnitude, sampling="balanced", withheld=WITHHELD, seeds=seeds
-                )
+                yield from self._seeded(cell, magnitude, sampling="balanced", withheld=WITHHELD, seeds=seeds)
         yield from self._long("lstm", 8, "rejection", seeds=1, updates=min(self.updates, 300))
         for cell in ("lstm", "gru", "rnn"):
             for sampling in ("balanced", "near-miss"):
