@@ -57,7 +57,8 @@ def baum_sweet(numbers: npt.ArrayLike) -> Bools:
             yield (rest & 1).astype(bool)
             np.right_shift(rest, 1, out=rest)
 
-    return odd_blocks(digits(), rest.shape) == 0
+    found: Bools = odd_blocks(digits(), rest.shape) == 0
+    return found
 
 
 def odd_blocks(digits: Iterable[Bools], shape: tuple[int, ...]) -> npt.NDArray[np.int64]:
@@ -98,13 +99,15 @@ def to_bits(numbers: npt.ArrayLike, width: int) -> Bits:
 def to_numbers(symbols: Symbols) -> npt.NDArray[np.int64]:
     """The numbers that symbols spell; they must be below 2**63."""
     ones = (symbols == ONE)[:, -63:]
-    return ones @ (np.int64(1) << np.arange(ones.shape[1] - 1, -1, -1, dtype=np.int64))
+    numbers: npt.NDArray[np.int64] = ones @ (1 << np.arange(ones.shape[1] - 1, -1, -1, dtype=np.int64))
+    return numbers
 
 
 def labels_of(symbols: Symbols) -> npt.NDArray[np.int64]:
     """b(n) of the numbers that symbols spell, of any length: int64 ``[numbers]``, 0 or 1."""
     columns = (symbols[:, step] == ONE for step in range(symbols.shape[1] - 1, -1, -1))
-    return (odd_blocks(columns, (len(symbols),)) == 0).astype(np.int64)
+    labels: npt.NDArray[np.int64] = (odd_blocks(columns, (len(symbols),)) == 0).astype(np.int64)
+    return labels
 
 
 class Batch(NamedTuple):
@@ -164,7 +167,7 @@ class BaumSweet:
     @property
     def most(self) -> int:
         """The largest number: 10**T."""
-        return 10**self.magnitude
+        return int(10**self.magnitude)
 
     @property
     def width(self) -> int:

@@ -69,7 +69,8 @@ class Along(NamedTuple):
     Attributes:
         h: with respect to the state h_t.
         c: with respect to the LSTM's cell state c_t; None for other cells. h_t acts on the later steps
-            through their gates only; what the cell carries by itself is in this one.
+            through their gates only; what the cell carries by itself is in this one (and what goes through
+            h_t, which c_t makes).
     """
 
     h: Tensor

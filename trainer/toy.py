@@ -200,7 +200,7 @@ def test(
         symbols, labels = data.batch(TESTED, seed, _TEST_INDEX)
         return {"fresh": {str(y): _tested(model, symbols[labels == y], None) for y in range(CLASSES)}}
     numbers = np.arange(LEAST, data.most + 1)
-    labels = baum_sweet(numbers)
+    classes = baum_sweet(numbers)
     groups = {"never drawn": ~drawn[LEAST:]}
     if data.withheld:
         groups["withheld"] = data.withheld_table[LEAST:]
@@ -208,7 +208,7 @@ def test(
     for name, mask in groups.items():
         found[name] = {}
         for y in range(CLASSES):
-            chosen = numbers[mask & (labels == y)]
+            chosen = numbers[mask & (classes == y)]
             some = rng.permutation(chosen)[:TESTED]
             symbols = encode(to_bits(some, data.width), data.steps)
             found[name][str(y)] = _tested(model, symbols, len(chosen))

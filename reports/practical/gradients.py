@@ -127,7 +127,7 @@ def _cell(options: ToyOptions, batch: Batch, progress: Progress) -> dict[str, An
     model = SequenceClassifier(options.cell, SYMBOLS, options.embedding, options.hidden, CLASSES)
     model.initialise(options.seed, options.gain, options.fan)
     progress.phase(f"{options.cell}: gradients at initialisation, then training", options.updates)
-    found = {"initial": measure(model, batch)}
+    found: dict[str, Any] = {"initial": measure(model, batch)}
     trained = train(options, lambda _: progress.done())
     progress.say(f"  {options.cell}: {len(trained.loss)} updates, converged after {trained.converged}")
     found["trained"] = measure(trained.model, batch)

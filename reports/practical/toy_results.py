@@ -87,13 +87,18 @@ def group_of(records: Sequence[Record]) -> Group:
         "converged_mean": statistics.mean(complete) if len(complete) == len(converged) else None,
         "converged_std": statistics.pstdev(complete) if len(complete) == len(converged) else None,
         "updates_done": [len(one["loss"]) for one in records],
-        "early_loss": _spread(float(np.mean(one["loss"][EARLY[0] : EARLY[1]])) for one in records),
+        "early_loss": _spread(_early(one["loss"]) for one in records),
         "accuracy_at": _spread(float(_held(one["accuracy"], AT)[-1]) for one in records),
         "final_accuracy": _spread(float(running_mean(one["accuracy"])[-1]) for one in records),
         "tests": _tests(records),
         "ms_per_update": 1e3 * sum(one["seconds"]["cpu"] for one in records) / updates,
         "curves": _curves(records),
     }
+
+
+def _early(loss: Sequence[float]) -> float:
+    """The mean over `EARLY`; of a training that ends before it, the last loss."""
+    return float(np.mean(loss[EARLY[0] : EARLY[1]] or loss[-1:]))
 
 
 def _spread(values: Iterable[float]) -> dict[str, float]:
@@ -108,10 +113,10 @@ def _held(values: Sequence[float], length: int) -> npt.NDArray[np.float64]:
     return means[np.minimum(np.arange(length), len(means) - 1)]
 
 
-def _curves(records: Sequence[Record]) -> dict[str, list[float]]:
+def _curves(records: Sequence[Record]) -> dict[str, Any]:
     longest = max(len(one["loss"]) for one in records)
     places = np.arange(CURVE_EVERY - 1, longest, CURVE_EVERY)
-    curves: dict[str, list[float]] = {"update": (places + 1).tolist()}
+    curves: dict[str, Any] = {"update": (places + 1).tolist()}
     for what in ("loss", "accuracy"):
         rows = np.array([_held(one[what], longest) for one in records])[:, places]
         curves[f"{what}_mean"] = [round(float(v), 4) for v in rows.mean(axis=0)]
