@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ...spec.files import read_text, write_bytes
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#4D4D4D", "#E69F00")
@@ -80,3 +81,15 @@ def legend(figure: Drawing, columns: int = 4) -> None:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             found.setdefault(label, handle)
     figure.legend(list(found.values()), list(found), loc="outside lower center", ncols=columns)
+
+
+def plain_log(axes: Axes) -> None:
+    """A logarithmic vertical axis whose numbers are plain text, such as 0.01 and 1e-06."""
+    from matplotlib.ticker import FuncFormatter, NullFormatter
+
+    axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    low, high = axes.get_ylim()
+    axes.yaxis.set_minor_formatter(
+        NullFormatter() if high / low > 20 else FuncFormatter(lambda value, _: f"{value:g}")
+    )

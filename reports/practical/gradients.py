@@ -19,7 +19,7 @@ from torch import Tensor
 from ...spec.card import Card, formula_parameters, stored_parameters
 from ...spec.errors import UsageError
 from ...spec.files import make_folder
-from ...trainer.baum_sweet import CLASSES, PAD, SYMBOLS, Batch, BaumSweet
+from ...trainer.baum_sweet import CLASSES, MOST_MAGNITUDE, PAD, SYMBOLS, Batch, BaumSweet
 from ...trainer.bptt import along, by_hand, gates
 from ...trainer.classifier import SequenceClassifier, apart
 from ...trainer.learner import scoped
@@ -32,6 +32,8 @@ from .document import FOLDER, VERSION, Document, write
 
 EXPERIMENT = "gradients"
 CELLS = ("rnn", "lstm", "gru")
+LONGER = 3
+"""Sequences so many times as long are measured at initialisation as well."""
 TWO_BIASES = "abcdefgh"
 """A vocabulary for the character models whose parameters are counted; its letters do not matter."""
 
@@ -72,6 +74,9 @@ class GradientSettings:
     def __post_init__(self) -> None:
         if self.sequences < 2:
             raise UsageError(f"--sequences must be at least 2, not {self.sequences}")
+        if LONGER * self.magnitude > MOST_MAGNITUDE:
+            raise UsageError(f"--magnitude must be at most {MOST_MAGNITUDE // LONGER}, not {self.magnitude}")
+        BaumSweet(self.magnitude)
         self.options("rnn")  # checks the rest
 
     def options(self, cell: str) -> ToyOptions:
@@ -98,16 +103,21 @@ def run(settings: GradientSettings, folder: Path = FOLDER) -> Path:
     """
     make_folder(folder)
     wall, cpu = time.perf_counter(), time.process_time()
-    batch = BaumSweet(settings.magnitude, "balanced").batch(settings.sequences, settings.seed, _MEASURE_INDEX)
+    batch, long = (
+        BaumSweet(magnitude, "balanced").batch(settings.sequences, settings.seed, _MEASURE_INDEX)
+        for magnitude in (settings.magnitude, LONGER * settings.magnitude)
+    )
     results: dict[str, Any] = {
         "steps": batch.symbols.shape[1],
         "padding": float((batch.symbols == PAD).sum(axis=1).mean()),
+        "steps, long": long.symbols.shape[1],
+        "padding, long": float((long.symbols == PAD).sum(axis=1).mean()),
         "cells": {},
         "parameters": parameters(settings),
     }
     with Progress() as progress, scoped(torch.device("cpu"), 1):
         for cell in CELLS:
-            results["cells"][cell] = _cell(settings.options(cell), batch, progress)
+            results["cells"][cell] = _cell(settings.options(cell), batch, long, progress)
     document = Document(
         experiment=EXPERIMENT,
         version=VERSION,
@@ -122,12 +132,12 @@ def run(settings: GradientSettings, folder: Path = FOLDER) -> Path:
     return write(folder, document)
 
 
-def _cell(options: ToyOptions, batch: Batch, progress: Progress) -> dict[str, Any]:
+def _cell(options: ToyOptions, batch: Batch, long: Batch, progress: Progress) -> dict[str, Any]:
     """Everything about one cell, before its training and after."""
     model = SequenceClassifier(options.cell, SYMBOLS, options.embedding, options.hidden, CLASSES)
     model.initialise(options.seed, options.gain, options.fan)
     progress.phase(f"{options.cell}: gradients at initialisation, then training", options.updates)
-    found: dict[str, Any] = {"initial": measure(model, batch)}
+    found: dict[str, Any] = {"initial": measure(model, batch), "initial, long": norms_of(model, long)}
     trained = train(options, lambda _: progress.done())
     progress.say(f"  {options.cell}: {len(trained.loss)} updates, converged after {trained.converged}")
     found["trained"] = measure(trained.model, batch)
@@ -136,12 +146,11 @@ def _cell(options: ToyOptions, batch: Batch, progress: Progress) -> dict[str, An
     return found
 
 
-def measure(model: SequenceClassifier, batch: Batch) -> dict[str, Any]:
-    """Gradients of a model along sequences, in float64; of the RNN the formula too, of the LSTM the gates.
+def norms_of(model: SequenceClassifier, batch: Batch) -> dict[str, Any]:
+    """Gradients of a model along sequences, in float64.
 
     Returns:
-        ``h`` (and ``c`` of the LSTM): for ``all`` sequences and for those of class ``0`` and ``1``, `curves`;
-        ``by_hand`` and ``gates``, where they belong to the cell.
+        ``h`` (and ``c`` of the LSTM): for ``all`` sequences and for those of class ``0`` and ``1``, `curves`.
     """
     model = _in_double(model)
     levels, labels = apart(batch.symbols), torch.from_numpy(batch.labels)
@@ -150,6 +159,14 @@ def measure(model: SequenceClassifier, batch: Batch) -> dict[str, Any]:
     found: dict[str, Any] = {"h": {name: curves(norms.h[:, mask]) for name, mask in chosen.items()}}
     if norms.c is not None:
         found["c"] = {name: curves(norms.c[:, mask], norms.h[-1, mask]) for name, mask in chosen.items()}
+    return found
+
+
+def measure(model: SequenceClassifier, batch: Batch) -> dict[str, Any]:
+    """`norms_of`; the RNN's formula ``by_hand`` and ``slope`` of tanh, the LSTM's ``gates``."""
+    model = _in_double(model)
+    found, levels = norms_of(model, batch), apart(batch.symbols)
+    if model.cell == "lstm":
         found["gates"] = {name: spread(values) for name, values in gates(model, levels).items()}
     if model.cell == "rnn":
         few = Batch(batch.symbols[:_BY_HAND], batch.labels[:_BY_HAND])

@@ -95,24 +95,30 @@ def _dependence(results: Results) -> tuple[str, Verdict]:
 
 def _share(results: Results, cell: str, when: str, what: str = "h", which: str = "all") -> float:
     """What is left of the gradient at the first digit, behind the padding."""
-    first = min(round(results["padding"]), results["steps"] - 1)
-    return float(results["cells"][cell][when][what][which]["share"][first])
+    return float(results["cells"][cell][when][what][which]["share"][_first(results, when)])
+
+
+def _first(results: Results, when: str) -> int:
+    long = ", long" if when.endswith("long") else ""
+    return min(round(results[f"padding{long}"]), results[f"steps{long}"] - 1)
 
 
 def _vanishing(results: Results) -> tuple[str, Verdict]:
-    back = results["steps"] - 1 - min(round(results["padding"]), results["steps"] - 1)
     slopes = [results["cells"]["rnn"][when]["slope"] for when in ("initial", "trained")]
-    initial = {cell: _share(results, cell, "initial") for cell in NAMES}
+    back = results["steps"] - 1 - _first(results, "initial")
+    far_back = results["steps, long"] - 1 - _first(results, "initial, long")
+    initial, long = (
+        {cell: _share(results, cell, when) for cell in NAMES} for when in ("initial", "initial, long")
+    )
     trained = {cell: _share(results, cell, "trained", which="1") for cell in NAMES}
-    most = max(initial, key=lambda cell: initial[cell])
+    most = max(long, key=lambda cell: long[cell])
     words = (
         f"Mean slope of tanh in the RNN {slopes[0]:.2f} at initialisation, {slopes[1]:.2f} trained. Share of"
-        f" |dL/dh| left {back} steps back: at initialisation {_listed(initial)} (most in the"
-        f" {NAMES[most]}); trained, class 1, {_listed(trained)}, and"
-        f" {_share(results, 'lstm', 'trained', 'c', '1'):.1e}"
-        " through the LSTM's cell."
+        f" |dL/dh| left at initialisation, {back} steps back: {_listed(initial)}; {far_back} steps back:"
+        f" {_listed(long)}: most in the {NAMES[most]}. Trained, class 1, {back} steps back:"
+        f" {_listed(trained)}; dL/dc of the LSTM {_share(results, 'lstm', 'trained', 'c', '1'):.1e}."
     )
-    return words, _yes(initial["rnn"] < VANISHED)
+    return words, _yes(long["rnn"] < VANISHED)
 
 
 def _listed(shares: dict[str, float]) -> str:

@@ -131,7 +131,7 @@ def _convergence(results: Results, folder: Path) -> Figure | None:
         axes.invert_yaxis()
         axes.set_xlim(left=0)
         axes.set_xlabel("updates until the 21-step mean accuracy first reaches 0.99")
-        axes.legend(loc="lower right")
+        legend(figure)
     return Figure(
         file=file,
         title="Updates until convergence, one point for each seed",
@@ -160,7 +160,7 @@ def _entropy(results: Results, folder: Path) -> Figure:
         and g["cell"] in ("lstm", "gru")
         and (is_core(g, results) or g["magnitude"] > 6)
     ]
-    with drawing(folder / file, 6.2, 3.7) as figure:
+    with drawing(folder / file, 9.5, 3.8) as figure:
         axes = figure.subplots()
         axes.plot(
             list(ENTROPY_MAGNITUDES), values, "-", color=GREY, label="entropy of the share of the classes"
@@ -176,7 +176,7 @@ def _entropy(results: Results, folder: Path) -> Figure:
         axes.set_xlabel("T")
         axes.set_ylabel("nats")
         axes.set_ylim(bottom=0)
-        legend(figure, 1)
+        legend(figure, 3)
     return Figure(
         file=file,
         title="What the early plateau is",

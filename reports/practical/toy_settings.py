@@ -119,4 +119,4 @@ class ToySettings:
             yield from self._seeded(cell, 6)
         for magnitude in (4, 6):
             yield from self._seeded("gru", magnitude, sampling="balanced", withheld=WITHHELD)
-        yield from self._long("rnn", 10, "balanced")
+        yield from self._long("rnn", 10, "balanced", updates=min(self.updates, 600))

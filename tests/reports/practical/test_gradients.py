@@ -34,6 +34,7 @@ def test_the_document(folder):
                 assert len(share) == 12
                 assert share[-1] == 1
             assert ("c" in found[when]) == (cell == "lstm")
+        assert len(found["initial, long"]["h"]["all"]["share"]) == 36
     by_hand = cells["rnn"]["trained"]["by_hand"]
     assert max(by_hand["w_hh"], by_hand["w_ph"]) < 1e-12
     assert len(by_hand["terms"]) == 12
@@ -89,13 +90,15 @@ def test_a_wrong_formula_is_not_confirmed(folder):
     results["parameters"][1]["counted"] += 1
     results["cells"]["rnn"]["converged"] = 300
     results["cells"]["lstm"]["converged"] = 100
+    results["cells"]["rnn"]["initial, long"]["h"]["all"]["share"] = [0.5] * 36
     found = [claim["verdict"] for claim in claims_of(results)]
     assert found[0] == "not confirmed"
-    assert found[3] == "confirmed"
+    assert found[2] == "not confirmed"  # half of the gradient is left
+    assert found[3] == "confirmed"  # three times as many updates
     assert found[5] == "not confirmed"
 
 
-@pytest.mark.parametrize("argv", [["--sequences", "1"], ["-T", "1"], ["--lr", "0"]])
+@pytest.mark.parametrize("argv", [["--sequences", "1"], ["-T", "1"], ["-T", "21"], ["--lr", "0"]])
 def test_what_cannot_be_meant_is_a_sentence(argv, capsys, tmp_path):
     assert main(["practical", "gradients", "--out", str(tmp_path), *argv]) == UsageError.exit_code
     assert capsys.readouterr().err.startswith("p2: usage: ")
