@@ -36,6 +36,7 @@ SAMPLINGS: tuple[Sampling, ...] = ("rejection", "balanced", "near-miss")
 MOST_MAGNITUDE = 60
 TABLE_MAGNITUDE = 7  # up to here every number is in a table: those withheld, those drawn
 
+MOST_WITHHELD = 0.5
 _TRIES = 8
 
 
@@ -137,7 +138,7 @@ class BaumSweet:
         magnitude: T.
         sampling: see above.
         withheld: share of the integers that is never drawn (chosen once, the same for every seed); only
-            where all of them fit a table.
+            where all of them fit a table, and not from near-miss samples, of which some lengths have few.
 
     Raises:
         UsageError: a value that cannot be meant.
@@ -152,12 +153,12 @@ class BaumSweet:
             raise UsageError(f"a magnitude T must be 2 to {MOST_MAGNITUDE}, not {self.magnitude}")
         if self.sampling not in SAMPLINGS:
             raise UsageError(f"samples are {', '.join(SAMPLINGS)}, not {self.sampling!r}")
-        if not 0 <= self.withheld < 1:
+        if not 0 <= self.withheld <= MOST_WITHHELD:
+            raise UsageError(f"the share that is withheld must be 0 to {MOST_WITHHELD}, not {self.withheld}")
+        if self.withheld and (self.magnitude > TABLE_MAGNITUDE or self.sampling == "near-miss"):
             raise UsageError(
-                f"the share that is withheld must be at least 0 and below 1, not {self.withheld}"
+                f"integers can be withheld up to T = {TABLE_MAGNITUDE}, and not from near-miss samples"
             )
-        if self.withheld and self.magnitude > TABLE_MAGNITUDE:
-            raise UsageError(f"integers can be withheld up to T = {TABLE_MAGNITUDE}, not {self.magnitude}")
 
     @property
     def steps(self) -> int:

@@ -12,7 +12,7 @@ from . import toy_claims, toy_plots
 from .document import FOLDER, VERSION, Document, write
 from .toy_results import Results, results_of
 from .toy_runs import Runs, run_all, seconds_of
-from .toy_settings import ToySettings
+from .toy_settings import NAMES, ToySettings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,7 +71,7 @@ def show(results: Results, console: Console) -> None:
         table.add_column(heading)
     for group in results["groups"]:
         table.add_row(
-            toy_plots.NAMES[group["cell"]],
+            NAMES[group["cell"]],
             str(group["magnitude"]),
             group["sampling"],
             f"embedding {group['embedding']}, gain {group['gain']:.2f}, fan {group['fan']}",

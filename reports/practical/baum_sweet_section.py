@@ -7,7 +7,8 @@ from typing import Any
 
 from .document import Document, Section
 from .page_parts import figure, paragraph, table
-from .toy_plots import NAMES, is_core
+from .toy_results import is_core
+from .toy_settings import NAMES
 
 _SAMPLES = {
     "rejection": "documented",
@@ -48,13 +49,10 @@ def sections(document: Document, folder: Path) -> list[Section]:
         Section(
             title="The plateaus, and the classes balanced",
             html=paragraph(
-                "Before a model reads a digit it can learn how common the classes are, and its loss is"
-                " then the entropy of"
-                " that share. The documented rejection rate makes the share, and so the plateau, depend"
-                " on T; with the"
-                " classes balanced nothing of that is left. In the balanced trainings a tenth of the"
-                " integers is never"
-                " drawn, of both classes, and tested at the end."
+                "Before a model reads a digit it can learn how common the classes are, and its loss is then"
+                " the entropy of that share. The documented rejection rate makes the share, and so the"
+                " plateau, depend on T; with the classes balanced nothing of that is left. In the balanced"
+                " trainings a tenth of the integers is never drawn, of both classes, and tested at the end."
             )
             + shown("entropy", "balanced")
             + (_trained(control) if control else ""),
@@ -65,13 +63,11 @@ def sections(document: Document, folder: Path) -> list[Section]:
             Section(
                 title="Much longer sequences",
                 html=paragraph(
-                    "With the documented samples a long sequence is no task: nearly all are of class 0"
-                    " (see the majority in the"
-                    " first table). Balanced: the class by a fair coin, then uniform within the class."
-                    " Most long numbers of"
-                    " class 0 hold a single zero somewhere, which is enough to tell. Near-miss: class 0"
-                    " has exactly one odd"
-                    " block and the lengths of class 1, so that every block counts."
+                    "With the documented samples a long sequence is no task: nearly all are of class 0 (see"
+                    " the majority in the first table). Balanced: the class by a fair coin, then uniform"
+                    " within the class. Most long numbers of class 0 hold a single zero somewhere, which is"
+                    " enough to tell. Near-miss: class 0 has exactly one odd block and the lengths of class"
+                    " 1, so that every block counts."
                 )
                 + shown("long")
                 + _trained(long),
@@ -82,10 +78,8 @@ def sections(document: Document, folder: Path) -> list[Section]:
             title="What moves convergence",
             html=paragraph(
                 "The initial weights are not in the report. The default, a Kaiming fan counted over a"
-                " product's outputs, is what"
-                " a weight stored as [inputs, outputs] gets; the textbook's fan, or a wider embedding,"
-                " moves convergence"
-                " as much as T does."
+                " product's outputs, is what a weight stored as [inputs, outputs] gets; trainings with the"
+                " textbook's fan, and with a wider embedding, stand beside it."
             )
             + shown("convergence")
             + (_trained(other) if other else ""),
@@ -98,14 +92,11 @@ def _setting(document: Document) -> str:
     settings, rules = document["settings"], document["results"]["rules"]
     seconds = document["seconds"]
     return paragraph(
-        f"A number is drawn from 10 to the power of T, and read digit by digit (binary, padded on the"
-        f" left to 4 T steps)."
-        f" Embedding {settings['embedding']}, one recurrent layer of {settings['hidden']}, the class from"
-        f" its last state; Adam"
-        f" at 1e-4, batches of 256, gradient cut at 10, {settings['seeds']} seeds. Converged: the mean"
-        f" accuracy over"
-        f" {rules['window']} updates first reaches {rules['converged']}. {document['mode'].capitalize()}"
-        f" mode took"
+        "A number is drawn from 10 to the power of T, and read digit by digit (binary, padded on the left"
+        f" to 4 T steps). Embedding {settings['embedding']}, one recurrent layer of {settings['hidden']},"
+        " the class from its last state; Adam at 1e-4, batches of 256, gradient cut at 10,"
+        f" {settings['seeds']} seeds. Converged: the mean accuracy over {rules['window']} updates first"
+        f" reaches {rules['converged']}. {document['mode'].capitalize()} mode took"
         f" {seconds['wall'] / 60:.0f} minutes ({seconds['cpu'] / 60:.0f} of processor time)."
     )
 

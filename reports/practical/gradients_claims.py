@@ -25,8 +25,7 @@ def claims_of(results: Results) -> list[Claim]:
         (
             "1.1 (a), (b)",
             "dL/dW_hh is a sum over all earlier steps, each with the product of the Jacobians behind it;"
-            " dL/dW_ph is one"
-            " term.",
+            " dL/dW_ph is one term.",
             _formula(results),
         ),
         (
@@ -47,8 +46,8 @@ def claims_of(results: Results) -> list[Claim]:
         ),
         (
             "1.2 (b)",
-            "The number of parameters does not depend on T: 9 matrices and 5 biases,"
-            " 4 N_in N_h + 4 N_h N_h + N_h N_out + 4 N_h + N_out.",
+            "The number of parameters does not depend on T: 9 matrices and 5 biases, 4 N_in N_h + 4 N_h N_h"
+            " + N_h N_out + 4 N_h + N_out.",
             _parameters(results),
         ),
     )
@@ -71,8 +70,7 @@ def _formula(results: Results) -> tuple[str, Verdict]:
     ph = max(one["w_ph"] for one in _both(results))
     words = (
         f"The sum, product by product over {results['steps']} steps, differs from autograd by {hh:.1e} of"
-        f" its largest"
-        f" element, the one term of dL/dW_ph by {ph:.1e} (float64; before and after training)."
+        f" its largest element, the one term of dL/dW_ph by {ph:.1e} (float64; before and after training)."
     )
     return words, _yes(max(hh, ph) < EXACT)
 
@@ -83,11 +81,9 @@ def _dependence(results: Results) -> tuple[str, Verdict]:
     asked = results["steps"] - 1  # the first step's state before it is zero
     shares = [max(one["terms"][:-1]) / one["terms"][-1] for one in (initial, trained)]
     words = (
-        f"Of the {asked} steps with a state before them, {counts[0]} add to dL/dW_hh at initialisation"
-        f" and {counts[1]} after"
-        f" training; the largest earlier term is {shares[0]:.2f} and {shares[1]:.2f} times the last"
-        f" step's. dL/dW_ph is"
-        " exact without any of them."
+        f"Of the {asked} steps with a state before them, {counts[0]} add to dL/dW_hh at initialisation and"
+        f" {counts[1]} after training; the largest earlier term is {shares[0]:.2f} and {shares[1]:.2f} times"
+        " the last step's. dL/dW_ph is exact without any of them."
     )
     exact = max(one["w_ph"] for one in (initial, trained)) < EXACT
     return words, _yes(exact and min(counts) == asked)
@@ -100,7 +96,7 @@ def _share(results: Results, cell: str, when: str, what: str = "h", which: str =
 
 def _first(results: Results, when: str) -> int:
     long = ", long" if when.endswith("long") else ""
-    return min(round(results[f"padding{long}"]), results[f"steps{long}"] - 1)
+    return int(min(round(results[f"padding{long}"]), results[f"steps{long}"] - 1))
 
 
 def _vanishing(results: Results) -> tuple[str, Verdict]:
@@ -151,11 +147,10 @@ def _parameters(results: Results) -> tuple[str, Verdict]:
     lstm, char = rows["classifier, lstm"], rows["character model, lstm"]
     words = (
         f"The LSTM classifier has {lstm['counted']:,} (formula {lstm['formula']:,}) in {lstm['matrices']}"
-        f" matrices and"
-        f" {lstm['vectors']} biases, and {lstm['embedding']} in its embedding, whatever T. `p2 inspect`"
-        f" tells both numbers of a"
-        f" character model: {char['inspect']['by_formula']:,} by the formula with the embedding,"
-        f" {char['inspect']['as_stored']:,} as PyTorch stores two biases for each gate."
+        f" matrices and {lstm['vectors']} biases, and {lstm['embedding']} in its embedding, whatever T. `p2"
+        f" inspect` tells both numbers of a character model: {char['inspect']['by_formula']:,} by the"
+        f" formula with the embedding, {char['inspect']['as_stored']:,} as PyTorch stores two biases for"
+        " each gate."
     )
     right = all(row["formula"] == row["counted"] for row in results["parameters"]) and all(
         row["inspect"]["by_formula"] == row["formula"] + row["embedding"]

@@ -52,9 +52,9 @@ def _along(results: dict[str, Any], folder: Path) -> Figure:
     return Figure(
         file=file,
         title="How much of the gradient is left at step t",
-        caption="The loss stands behind the last step. Medians over the sequences; grey is padding (its mean"
-        " length). An LSTM's h acts on later steps through the gates alone: what its cell carries is dL/dc"
-        " (dashed). The rows have axes of their own.",
+        caption="The loss stands behind the last step. Medians over the sequences; grey is padding (its"
+        " mean length). An LSTM's h acts on later steps through the gates alone: what its cell carries is"
+        " dL/dc (dashed). The rows have axes of their own.",
     )
 
 
@@ -84,6 +84,6 @@ def _terms(results: dict[str, Any], folder: Path) -> Figure:
         file=file,
         title="Question 1.1 by hand: the terms of the sum, vanilla RNN",
         caption="The first step adds nothing, as the state before it is zero. The sum of the terms is"
-        " autograd's gradient"
-        f" to {max(found[w]['by_hand']['w_hh'] for w in ('initial', 'trained')):.0e} of its largest element.",
+        f" autograd's gradient to {max(found[w]['by_hand']['w_hh'] for w in ('initial', 'trained')):.0e} of"
+        " its largest element.",
     )

@@ -23,22 +23,19 @@ def sections(document: Document, folder: Path) -> list[Section]:
     along, terms = (figure(one, folder) for one in document["figures"])
     intro = (
         f"Sequences of the toy problem, T = {settings['magnitude']}, {results['steps']} steps, classes"
-        f" balanced; one layer of"
-        f" {settings['hidden']}. The loss stands behind the last step alone, so the norm at step t is"
-        f" what is left of it so"
-        f" far back. Trained: Adam at {settings['lr']:g} until 100 updates after convergence. It took"
-        f" {document['seconds']['wall']:.0f} s."
+        f" balanced; one layer of {settings['hidden']}. The loss stands behind the last step alone, so the"
+        f" norm at step t is what is left of it so far back. Trained: Adam at {settings['lr']:g} until 100"
+        f" updates after convergence. It took {document['seconds']['wall']:.0f} s."
     )
     return [
         Section(title="How far the gradient reaches", html=paragraph(intro) + along + _shares(document)),
         Section(
             title="Question 1.1: the gradient by hand",
             html=paragraph(
-                "The gradient of the last step's loss with respect to W_hh is a sum over all steps i:"
-                " dL/dp dp/dh_T, times the"
-                " product of the Jacobians diag(1 - h_j²) W_hh from i + 1 to T, times the derivative of"
-                " h_i at fixed h_{i-1}."
-                " Every product was formed, and the sum compared with autograd."
+                "The gradient of the last step's loss with respect to W_hh is a sum over all steps i: dL/dp"
+                " dp/dh_T, times the product of the Jacobians diag(1 - h_j²) W_hh from i + 1 to T, times"
+                " the derivative of h_i at fixed h_{i-1}. Every product was formed, and the sum compared"
+                " with autograd."
             )
             + terms
             + _differences(document),

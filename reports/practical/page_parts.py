@@ -22,8 +22,8 @@ def figure(one: Figure, folder: Path) -> str:
         P2Error: its file is missing.
     """
     return (
-        f"<figure><h3>{escape(one['title'])}</h3>{inline(folder / one['file'])}"
-        f"<figcaption>{escape(one['caption'])}</figcaption></figure>"
+        f'<div class="figures"><figure><h3>{escape(one["title"])}</h3>{inline(folder / one["file"])}'
+        f"<figcaption>{escape(one['caption'])}</figcaption></figure></div>"
     )
 
 

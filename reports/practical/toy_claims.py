@@ -11,9 +11,8 @@ from typing import NamedTuple
 
 from ...trainer.toy import PERFECT
 from .document import Claim, Verdict
-from .toy_plots import NAMES, is_core
-from .toy_results import Group, Results, data_for, find
-from .toy_settings import MAGNITUDES
+from .toy_results import Group, Results, data_for, find, is_core
+from .toy_settings import MAGNITUDES, NAMES
 
 LSTM_RANGE = (600, 1000)
 GRU_ABOUT = (500, 700)
@@ -115,9 +114,8 @@ def _lstm_five(results: Results) -> _Judged | None:
     holds = gap > MINUTE and abs(others[0] - others[1]) <= MINUTE
     seeds = max(g["converged_std"] for g in groups.values())
     return _Judged(
-        f"{_means(groups)}: T = 5 is {gap:+.0f} updates from the slower of the others, seeds of one T"
-        f" spread by up to"
-        f" {seeds:.0f} (one standard deviation).",
+        f"{_means(groups)}: T = 5 is {gap:+.0f} updates from the slower of the others, seeds of one T spread"
+        f" by up to {seeds:.0f} (one standard deviation).",
         _yes(holds),
     )
 
@@ -225,8 +223,8 @@ def _smaller(results: Results) -> _Judged | None:
         return None
     return _Judged(
         f"Recurrent and output layer: GRU {counts['gru']:,} (it has no biases here), LSTM"
-        f" {counts['lstm']:,}; an update at the"
-        f" largest T takes {times['gru']:.0f} against {times['lstm']:.0f} ms of a processor.",
+        f" {counts['lstm']:,}; an update at the largest T takes {times['gru']:.0f} against"
+        f" {times['lstm']:.0f} ms of a processor.",
         _yes(counts["gru"] < counts["lstm"]),
     )
 
@@ -289,9 +287,8 @@ _CLAIMS: Sequence[tuple[str, str, _Rule]] = (
     ),
     (
         "1.3",
-        "No noticeable relation between length and convergence or loss; initial losses differ a little,"
-        " by the difficulty"
-        " of the problem.",
+        "No noticeable relation between length and convergence or loss; initial losses differ a little, by"
+        " the difficulty of the problem.",
         _lstm_no_relation,
     ),
     (
@@ -307,8 +304,8 @@ _CLAIMS: Sequence[tuple[str, str, _Rule]] = (
     ("1.4, figure 2", "The GRU reaches an accuracy of 1.00 for all lengths.", _perfect("gru")),
     (
         "1.4, figure 2",
-        "The initial loss is lowest at T = 4 (0.4) and highest at T = 6 (0.6), so longer sequences are"
-        " the harder task.",
+        "The initial loss is lowest at T = 4 (0.4) and highest at T = 6 (0.6), so longer sequences are the"
+        " harder task.",
         _gru_plateaus,
     ),
     (

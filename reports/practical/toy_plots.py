@@ -10,28 +10,20 @@ from ...trainer.baum_sweet import BaumSweet
 from ...trainer.baum_sweet_counts import entropy, prior
 from .document import Figure
 from .figure_files import COLOURS, GREY, drawing, legend
-from .toy_results import AT, Group, Results, data_for
-from .toy_settings import CELLS, MAGNITUDES
+from .toy_results import AT, Group, Results, data_for, is_core
+from .toy_settings import CELLS, MAGNITUDES, NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMES = {
-    "lstm": "LSTM",
-    "gru": "GRU, reset after",
-    "gru-before": "GRU, reset before",
-    "rnn": "vanilla RNN",
-}
 CURVES_SAY = (
     "Mean over the seeds of the mean over the latest 21 updates, the band one standard deviation. A"
-    " training ends 100"
-    " updates after it has converged, when its accuracy rounds to 1.00; from there on its last value is"
-    " drawn."
+    " training ends 100 updates after it has converged, when its accuracy rounds to 1.00; from there on its"
+    " last value is drawn."
 )
 _ENTROPIES_SAY = (
     "The dotted lines are the entropy of the share of the classes: the loss of a model that knows this"
-    " share and has not"
-    " read a digit."
+    " share and has not read a digit."
 )
 ANCHORS = (300, 850)
 """Updates within which others' models with the same set-up converge."""
@@ -60,13 +52,6 @@ def draw(results: Results, folder: Path) -> list[Figure]:
         _long(results, long, folder),
     ]
     return [figure for figure in figures if figure]
-
-
-def is_core(group: Group, results: Results) -> bool:
-    """Whether a group has the setting of the report that is reproduced."""
-    first = results["groups"][0]
-    same = all(group[key] == first[key] for key in ("embedding", "gain", "fan", "hidden"))
-    return same and group["sampling"] == "rejection" and group["magnitude"] in MAGNITUDES
 
 
 def _curves(results: Results, core: Sequence[Group], cell: str, folder: Path) -> Figure | None:
@@ -135,9 +120,8 @@ def _convergence(results: Results, folder: Path) -> Figure | None:
     return Figure(
         file=file,
         title="Updates until convergence, one point for each seed",
-        caption="The band is the range of other reports on the same assignment. A cross is a training"
-        " that ended"
-        " without converging.",
+        caption="The band is the range of other reports on the same assignment. A cross is a training that"
+        " ended without converging.",
     )
 
 
@@ -180,9 +164,8 @@ def _entropy(results: Results, folder: Path) -> Figure:
     return Figure(
         file=file,
         title="What the early plateau is",
-        caption="The documented rejection rate balances the classes at T = 6 only; beyond it the early"
-        " loss falls again,"
-        " since nearly every sample is of class 0.",
+        caption="The documented rejection rate balances the classes at T = 6 only; beyond it the early loss"
+        " falls again, since nearly every sample is of class 0.",
     )
 
 
@@ -212,8 +195,7 @@ def _long(results: Results, groups: Sequence[Group], folder: Path) -> Figure | N
         file=file,
         title="Much longer sequences, classes balanced",
         caption="Baselines: always the commoner class; the number of digits alone; whether a block of"
-        " exactly one zero is"
-        f" seen, wherever. {CURVES_SAY}",
+        f" exactly one zero is seen, wherever. {CURVES_SAY}",
     )
 
 

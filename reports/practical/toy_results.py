@@ -13,6 +13,7 @@ from ...trainer.baum_sweet import ONE, PAD, ZERO, BaumSweet, Symbols
 from ...trainer.baum_sweet_counts import class_counts, entropy, length_only, majority, prior
 from ...trainer.toy import AFTER, CONVERGED, WINDOW, running_mean
 from .toy_runs import Record
+from .toy_settings import MAGNITUDES
 
 Group = dict[str, Any]
 Results = dict[str, Any]
@@ -138,6 +139,13 @@ def _tests(records: Sequence[Record]) -> dict[str, Any]:
                 "right": sum(one["right"] for one in ones),
             }
     return found
+
+
+def is_core(group: Group, results: Results) -> bool:
+    """Whether a group has the setting of the report that is reproduced."""
+    first = results["groups"][0]
+    same = all(group[key] == first[key] for key in ("embedding", "gain", "fan", "hidden"))
+    return same and group["sampling"] == "rejection" and group["magnitude"] in MAGNITUDES
 
 
 def find(results: Results, **wanted: Any) -> Group | None:

@@ -10,7 +10,13 @@ from ...spec.errors import UsageError
 from ...trainer.baum_sweet import Sampling
 from ...trainer.toy import Fan, ToyOptions
 
-CELLS = ("lstm", "gru", "gru-before", "rnn")
+NAMES = {
+    "lstm": "LSTM",
+    "gru": "GRU, reset after",
+    "gru-before": "GRU, reset before",
+    "rnn": "vanilla RNN",
+}
+CELLS = tuple(NAMES)
 MAGNITUDES = (4, 5, 6)
 WITHHELD = 0.1
 
