@@ -95,7 +95,7 @@ def _setting(document: Document) -> str:
         "A number is drawn from 10 to the power of T, and read digit by digit (binary, padded on the left"
         f" to 4 T steps). Embedding {settings['embedding']}, one recurrent layer of {settings['hidden']},"
         " the class from its last state; Adam at 1e-4, batches of 256, gradient cut at 10,"
-        f" {settings['seeds']} seeds. Converged: the mean accuracy over {rules['window']} updates first"
+        f" seeds: {settings['seeds']}. Converged: the mean accuracy over {rules['window']} updates first"
         f" reaches {rules['converged']}. {document['mode'].capitalize()} mode took"
         f" {seconds['wall'] / 60:.0f} minutes ({seconds['cpu'] / 60:.0f} of processor time)."
     )
@@ -130,7 +130,8 @@ def _count(value: int) -> str:
 def _trained(groups: list[dict[str, Any]]) -> str:
     rows = []
     for g in groups:
-        mean = "" if g["converged_mean"] is None else f"{g['converged_mean']:.0f} ± {g['converged_std']:.0f}"
+        several = g["converged_mean"] is not None and len(g["seeds"]) > 1
+        mean = f"{g['converged_mean']:.0f} ± {g['converged_std']:.0f}" if several else ""
         rows.append(
             [
                 f"{NAMES[g['cell']]}, T = {g['magnitude']}, {_SAMPLES[g['sampling']]}",

@@ -69,7 +69,8 @@ def _means(groups: dict[int, Group]) -> str:
         if group["converged_mean"] is None:
             parts.append(f"T = {magnitude} not in every run")
         else:
-            parts.append(f"T = {magnitude} {group['converged_mean']:.0f} ± {group['converged_std']:.0f}")
+            spread = f" ± {group['converged_std']:.0f}" if len(group["seeds"]) > 1 else ""
+            parts.append(f"T = {magnitude} {group['converged_mean']:.0f}{spread}")
     return ", ".join(parts)
 
 
