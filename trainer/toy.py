@@ -166,7 +166,7 @@ def train(options: ToyOptions, tell: Callable[[int], object] = lambda _: None) -
         loss_curve.append(loss.item())
         accuracy_curve.append((logits.detach().argmax(dim=1) == wanted).float().mean().item())
         if not math.isfinite(loss_curve[-1]):
-            raise P2Error(f"training diverged at update {update + 1}: smaller initial weights or a lower rate help")
+            raise P2Error(f"training diverged at update {update + 1}: smaller initial weights help")
         optimiser.step()
         tell(update + 1)
         if converged is None:
