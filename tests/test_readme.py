@@ -30,6 +30,10 @@ def shortened(argv: list[str]) -> list[str]:
     """The same with a tiny model, or few contenders: of an option given twice the last counts."""
     if argv[0] == "bench" and argv[1] not in ("compare", "profile"):
         return [*argv, "--quick", "--contenders", "p2-int8", "--batches", "1"]
+    if argv[:2] == ["practical", "baum-sweet"]:
+        return [*argv, "--quick", "--hidden", "4", "--updates", "2"]
+    if argv[:2] == ["practical", "gradients"]:
+        return [*argv, "--hidden", "4", "--updates", "2", "-T", "3", "--sequences", "8"]
     if argv[0] != "train":
         return argv
     if "--resume" in argv:
