@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..numbers import number, percent, ratio, seconds, size
 from .document import Document, Entry, Measured, Target
 from .figures import (
     EAGER,
@@ -19,14 +20,9 @@ from .figures import (
     find,
     judged,
     matmul_share,
-    number,
     ours,
     peers,
-    percent,
     rate,
-    ratio,
-    seconds,
-    size,
     times,
 )
 from .quality import DIFFERENCE_LIMITS

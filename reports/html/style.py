@@ -1,4 +1,4 @@
-"""The style sheet of the HTML report: light, dark where the system is, readable on a phone and on paper."""
+"""The style sheet of every HTML report: light, dark where the system is, readable on a phone and on paper."""
 
 CSS = """
 :root {
