@@ -59,6 +59,7 @@ tr.skipped td { color: var(--soft); text-align: left; white-space: normal; }
   font-weight: 600; }
 .yes { color: var(--good); background: var(--good-bg); }
 .no { color: var(--bad); background: var(--bad-bg); }
+.told { color: var(--accent); background: var(--band); }
 .none { color: var(--none); background: var(--none-bg); }
 .matrix td { text-align: center; }
 .matrix thead th:not(:first-child) { text-align: center; }

@@ -11,7 +11,7 @@ from ...spec.errors import P2Error
 from ...spec.files import write_bytes
 from ...trainer.display import duration
 from ..html import parts
-from ..html.parts import listing, mark, text
+from ..html.parts import listing, text
 from . import document as documents
 from .document import Claim, Document, Verdict
 
@@ -25,12 +25,13 @@ EXPERIMENTS = {
 NAME = "report.html"
 TITLE = "A practical on recurrent networks, reproduced"
 
-_SIGNS: dict[Verdict, bool | None] = {
-    "confirmed": True,
-    "not confirmed": False,
-    "explained": None,
-    "not measured": None,
+_MARKS: dict[Verdict, tuple[str, str]] = {
+    "confirmed": ("yes", "✓"),
+    "not confirmed": ("no", "✗"),
+    "explained": ("told", "→"),
+    "not measured": ("none", "–"),
 }
+"""Class of the style sheet and sign of each verdict."""
 
 
 def write(folder: Path) -> Path:
@@ -112,7 +113,8 @@ def _claim_table(claims: list[Claim]) -> str:
 
 def verdict(found: Verdict) -> str:
     """A verdict as a mark."""
-    return mark(_SIGNS[found], found)
+    kind, sign = _MARKS[found]
+    return f'<span class="mark {kind}">{sign}&nbsp;{text(found)}</span>'
 
 
 def _runs(found: list[Document]) -> str:

@@ -13,6 +13,7 @@ from ....trainer.corpus import STDIN, Corpus, load
 from ....trainer.display import Display
 from ....trainer.options import TrainOptions, resumed
 from ....trainer.record import Record
+from ....trainer.run import Result
 from ....trainer.runfolder import RunFolder
 from .clock import Clock, Timed
 from .options import TextOptions
@@ -88,7 +89,7 @@ def train(asked: TextOptions, texts: list[str], display: Display, clock: Clock) 
         if record.step < wanted.steps:
             result = loop.resume({**asked.given, "out": asked.run}, texts, display, book)
         else:
-            result = loop.Result(asked.run, record, record.step)
+            result = Result(asked.run, record, record.step)
     if result.interrupted:
         display.note(f"stopped after update {result.record.step}; to go on: {resume_command(asked)}")
         raise KeyboardInterrupt

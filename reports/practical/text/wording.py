@@ -156,7 +156,7 @@ def openings(book: str, count: int, least: int = 16) -> list[str]:
     """
     found: dict[str, None] = {}
     for match in re.finditer(r"[.!?][\"”’]?\s+([A-Z])", book):
-        words = re.compile(rf"[^\n]{{{least - 1}}}[^\s]*").match(book, match.start(1))
+        words = re.compile(rf"[^\n]{{{least}}}\S*").match(book, match.start(1))
         if words:
             found.setdefault(words.group())
     every = list(found)
