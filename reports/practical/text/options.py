@@ -9,6 +9,7 @@ from typing import Any
 
 from ....spec.errors import UsageError
 from ....trainer.options import TrainOptions
+from ...engines import kind_for
 from ..document import FOLDER
 
 WINDOW = 30
@@ -72,6 +73,10 @@ class TextOptions:
             if getattr(self, name) < least:
                 flag = "--" + name.replace("_", "-")
                 raise UsageError(f"{flag} must be at least {least}, not {getattr(self, name)}")
+        if kind_for(self.backend) == "checkpoint":
+            raise UsageError(
+                f"--backend {self.backend} runs a checkpoint: the texts are written by the exported .onnx"
+            )
         if self.characters and self.characters <= WINDOW:
             raise UsageError(
                 f"--characters must be more than a window of {WINDOW}, or 0 for all, not {self.characters}"

@@ -6,6 +6,7 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from ....spec.codec import Codec, vocabulary_of
 from ....spec.errors import P2Error, UsageError
 from ....trainer import checkpoint, loop
 from ....trainer.checkpoint import holds_checkpoint
@@ -66,6 +67,7 @@ def train(asked: TextOptions, texts: list[str], display: Display, clock: Clock) 
 
     Raises:
         P2Error: as `loop.train` and `loop.resume`.
+        UsageError: no book is named, or it has not the characters of the prompt.
         KeyboardInterrupt: the run was stopped, and what there is has been saved.
     """
     display = Timed(display, clock)
@@ -74,6 +76,7 @@ def train(asked: TextOptions, texts: list[str], display: Display, clock: Clock) 
             raise UsageError("name the BOOK to train on (or --resume to go on with a run)")
         whole = load(texts, asked.training.encoding)
         book = whole.head(asked.characters) if asked.characters else whole
+        _check_prompt(asked, book)
         result = loop.train(asked.training, book, display)
     else:
         last = _last(asked.run)
@@ -84,6 +87,7 @@ def train(asked: TextOptions, texts: list[str], display: Display, clock: Clock) 
             raise P2Error(
                 f"the book ({book.describe()}) is not the one that the run began with: its text differs"
             )
+        _check_prompt(asked, book)
         recorded = TrainOptions.from_dict(record.options, asked.run, str(last.folder))
         wanted = resumed(recorded, asked.given)
         if record.step < wanted.steps:
@@ -115,6 +119,13 @@ def resume_command(asked: TextOptions) -> str:
     if asked.folder != TextOptions.folder:
         command += ["--out", str(asked.folder)]
     return shlex.join(command)
+
+
+def _check_prompt(asked: TextOptions, book: Corpus) -> None:
+    """Say at once, and not after the training, that the model will not know the prompt."""
+    if asked.prompt == "":
+        raise UsageError("--prompt must not be empty: a completion begins with something")
+    Codec(vocabulary_of(book.text)).encode(asked.prompt or "")
 
 
 def _last(run: Path) -> checkpoint.Checkpoint:
