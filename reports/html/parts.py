@@ -84,7 +84,7 @@ def table(head: str, lines: Iterable[str], kind: str = "") -> str:
     )
 
 
-def figure(title: str, svg: str, caption: str, label: str = "") -> str:
+def figure(title: str, svg: str, caption: str, label: str = "", *, wide: bool = False) -> str:
     """A picture with its words.
 
     Args:
@@ -92,9 +92,12 @@ def figure(title: str, svg: str, caption: str, label: str = "") -> str:
         svg: one ``<svg>`` element.
         caption: below it, plain.
         label: what screen readers say, plain; the title if empty.
+        wide: whether it takes a row of its own.
     """
     named = svg.replace("<svg ", f'<svg aria-label="{text(label or title)}" ', 1)
-    return f"<figure>\n<h3>{text(title)}</h3>\n{named}\n<figcaption>{text(caption)}</figcaption>\n</figure>\n"
+    kind = ' class="wide"' if wide else ""
+    words = f"<figcaption>{text(caption)}</figcaption>"
+    return f"<figure{kind}>\n<h3>{text(title)}</h3>\n{named}\n{words}\n</figure>\n"
 
 
 def figures(shown: Sequence[str]) -> str:

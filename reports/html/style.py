@@ -72,6 +72,8 @@ figure { margin: 0; background: #fff; color: #1d2329; border: 1px solid var(--li
 figure h3 { margin: 0 0 .4rem; font-size: 1rem; }
 figure figcaption { color: #5a636e; margin-top: .4rem; }
 figure svg { display: block; width: 100%; min-width: 22rem; height: auto; }
+figure.wide { grid-column: 1 / -1; }
+figure.wide svg { min-width: 36rem; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figure svg text { font-family: inherit !important; }
 mark { border-radius: .2rem; color: inherit; padding: 0 .1rem; }
@@ -84,7 +86,8 @@ mark.b { background: var(--mark-b); }
 .claims td, .claims th { white-space: normal; vertical-align: top; }
 .claims td:nth-child(1) { color: var(--soft); min-width: 6rem; }
 .claims td:nth-child(3) { min-width: 18rem; }
-.claims td:last-child { min-width: 8.5rem; }
+.claims td:last-child { min-width: 9rem; }
+.claims .mark { white-space: nowrap; }
 details { border: 1px solid var(--line); border-radius: .7rem; background: var(--card); margin: .75rem 0; }
 summary { cursor: pointer; padding: .8rem 1.2rem; display: flex; flex-wrap: wrap; gap: .1rem 1rem;
   align-items: baseline; }
@@ -111,7 +114,7 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 3rem; padding-bottom
   .claims thead, .texts thead { display: none; }
   .claims tr > *, .texts tr > * { border-bottom: 0; padding: .2rem .8rem; }
   .claims tr, .texts tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
-  .claims th, .texts th { position: static; }
+  .claims th, .texts th { position: static; font-weight: 600; }
 }
 @media print {
   body { background: #fff; font-size: 12px; }

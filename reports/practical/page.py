@@ -54,10 +54,11 @@ def page(found: list[Document], folder: Path) -> str:
     for document in found:
         made = _sections(document, folder)
         name = EXPERIMENTS[document["experiment"]]
-        sections[name] = "\n".join(
+        inner = [
             f'<h3 id="{parts.anchor(section["title"])}">{text(section["title"])}</h3>\n{section["html"]}'
             for section in made
-        )
+        ]
+        sections[name] = "\n".join([_inside(made), *inner])
     sections["How it was run"] = _runs(found)
     return parts.page(TITLE, _top(found, list(sections)), sections, "Written by <code>p2 practical</code>.")
 
@@ -66,6 +67,12 @@ def _sections(document: Document, folder: Path) -> list[documents.Section]:
     module = importlib.import_module(f".{document['experiment'].replace('-', '_')}_section", __package__)
     made: list[documents.Section] = module.sections(document, folder)
     return made
+
+
+def _inside(made: list[documents.Section]) -> str:
+    """Links to the parts of one experiment."""
+    links = [f'<a href="#{parts.anchor(section["title"])}">{text(section["title"])}</a>' for section in made]
+    return f'<p class="note">{" · ".join(links)}</p>'
 
 
 def _top(found: list[Document], headings: list[str]) -> str:
@@ -87,7 +94,7 @@ def _top(found: list[Document], headings: list[str]) -> str:
 def _claims(found: list[Document]) -> str:
     """Every claim with its measurement and its verdict, experiment by experiment."""
     pieces = [
-        '<p class="prose">Confirmed: what was measured agrees, by a rule fixed beforehand. Explained: the'
+        '<p class="prose">Confirmed: what was measured agrees, by a rule that the code states. Explained: the'
         " observation has another cause than the report gives, or one that it does not give. Not measured:"
         " it takes a"
         " reader, or another run.</p>"

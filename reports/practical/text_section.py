@@ -56,7 +56,8 @@ def _picture(figure: Figure, folder: Path) -> str:
     path = folder / Path(figure["file"]).name
     if not path.is_file():
         raise P2Error(f"the picture {path} is missing: run the experiment again")
-    return parts.figure(figure["title"], read_text(path).strip(), figure["caption"])
+    svg = read_text(path).strip()
+    return parts.figure(figure["title"], svg, figure["caption"], wide=True)
 
 
 def _training(results: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ Results = dict[str, Any]
 
 _BATCH, _MEAN, _SEED, _LINE = "#9ecae1", "#0072B2", "#D55E00", "#4D4D4D"
 _CHECKPOINTS = ("#56B4E9", "#009E73", "#CC79A7", "#E69F00")  # of Okabe and Ito (2008)
-_WIDTH, _HEIGHT = 7.4, 3.6  # inches; the page scales
+_WIDTH, _HEIGHT = 10.5, 3.7  # inches; the page scales
 
 
 def draw(results: Results, folder: Path) -> list[Figure]:
@@ -67,16 +67,21 @@ def _training(figure: Drawing, results: Results) -> None:
 
 
 def _positions(figure: Drawing, results: Results) -> None:
-    axes = figure.add_subplot()
+    left, right = figure.subplots(1, 2)
     ceiling = results["ceiling"]["by_position"]
     places = range(1, len(ceiling) + 1)
-    axes.plot(places, ceiling, color=_LINE, ls=":", lw=1.6, label="best possible")
+    left.plot(places, ceiling, color=_LINE, ls=":", lw=1.6, label="best possible")
     for checkpoint, colour in zip(results["checkpoints"], _CHECKPOINTS, strict=False):
-        axes.plot(
-            places, checkpoint["windows"]["by_position"], "o-", ms=3, color=colour, label=label(checkpoint)
-        )
-    axes.set(xlabel="characters of the window that have been read", ylabel="accuracy", ylim=(0, 1.02))
-    axes.legend(loc="lower right")
+        found = checkpoint["windows"]["by_position"]
+        left.plot(places, found, "o-", ms=3, color=colour, label=label(checkpoint))
+        missing = [best - value for best, value in zip(ceiling, found, strict=True)]
+        right.plot(places, missing, "o-", ms=3, color=colour, label=label(checkpoint))
+    left.set(ylabel="accuracy", ylim=(0, 1.02))
+    right.set(ylabel="short of the best possible by")
+    right.set_ylim(bottom=0)
+    for axes in (left, right):
+        axes.set_xlabel("characters of the window that have been read")
+    left.legend(loc="lower right")
 
 
 _KINDS = (("0.5", "tau 0.5"), ("1", "tau 1"), ("2", "tau 2"), ("greedy", "greedy"))
