@@ -78,7 +78,6 @@ def _positions(figure: Drawing, results: Results) -> None:
         right.plot(places, missing, "o-", ms=3, color=colour, label=label(checkpoint))
     left.set(ylabel="accuracy", ylim=(0, 1.02))
     right.set(ylabel="short of the best possible by")
-    right.set_ylim(bottom=0)
     for axes in (left, right):
         axes.set_xlabel("characters of the window that have been read")
     left.legend(loc="lower right")
@@ -139,9 +138,8 @@ _FIGURES: tuple[tuple[str, str, str, Callable[[Drawing, Results], None]], ...] =
     (
         "text-positions.svg",
         "Accuracy by position in the window",
-        "Of the exported engines, on the same windows at random places of the book. Dotted: the best"
-        " possible, by"
-        " counting which character follows most often.",
+        "Of the exported engines, on the same windows at random places of the book. Dotted: the best possible,"
+        " by counting which character follows most often. Right: what each engine lacks of it.",
         _positions,
     ),
     (
