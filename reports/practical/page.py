@@ -80,10 +80,9 @@ def _top(found: list[Document], headings: list[str]) -> str:
     counts = Counter(claim["verdict"] for claim in claims)
     tiles = [(str(counts[verdict]), f"claims {verdict}") for verdict in get_args(Verdict) if counts[verdict]]
     lead = (
-        "A student's report on recurrent networks makes claims about a toy problem, about gradients and about"
-        " generated text. Here each stands beside what was measured when its experiments were run again,"
-        " with p2's"
-        " own models and engines."
+        "A student's report on recurrent networks makes claims about a toy problem, about gradients and"
+        " about generated text. Here each stands beside what was measured when its experiments were run"
+        " again, with p2's own models and engines."
     )
     return (
         f'<p class="kicker">p2 practical</p>\n<h1>{text(TITLE)}</h1>\n<p class="lead">{text(lead)}</p>\n'
@@ -96,8 +95,7 @@ def _claims(found: list[Document]) -> str:
     pieces = [
         '<p class="prose">Confirmed: what was measured agrees, by a rule that the code states. Explained: the'
         " observation has another cause than the report gives, or one that it does not give. Not measured:"
-        " it takes a"
-        " reader, or another run.</p>"
+        " it takes a reader, or another run.</p>"
     ]
     for document in found:
         if document["claims"]:

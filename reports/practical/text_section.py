@@ -15,7 +15,7 @@ from .document import Document, Figure, Section
 from .text.copies import SPAN
 from .text.excerpts import Excerpt
 from .text.figures import label
-from .text.measure import GLANCE, SAME_PROMPT
+from .text.measure import SAME_PROMPT
 from .text.wording import LETTERS
 
 _MARKED = (
@@ -75,19 +75,16 @@ def _training(results: dict[str, Any]) -> str:
     )
     words = (
         f"{model['layers']} layers of {model['hidden']}, embedding {model['embedding']},"
-        f" {model['parameters']:,}"
-        f" parameters, on {part} of {', '.join(book['sources'])} ({book['vocabulary']} distinct). Batches of"
-        f" {training['batch_size']} windows of {training['window']} characters at random places, each from a"
-        " zero"
-        f" state, the loss over all of them; nothing held out, no dropout; {training['precision']}."
-        f" {training['updates']:,} updates took {duration(training['seconds'])}.{missing}"
+        f" {model['parameters']:,} parameters, on {part} of {', '.join(book['sources'])}"
+        f" ({book['vocabulary']} distinct). Batches of {training['batch_size']} windows of"
+        f" {training['window']} characters at random places, each from a zero state, the loss over all of"
+        f" them; nothing held out, no dropout; {training['precision']}. {training['updates']:,} updates took"
+        f" {duration(training['seconds'])}.{missing}"
     )
     how = (
         "Accuracy is that of the training batch, measured before its update. A checkpoint is kept when the"
-        " running mean"
-        " over about 50 updates first reaches an accuracy; every text below was written by the engine that"
-        " was exported"
-        " from it."
+        " running mean over about 50 updates first reaches an accuracy; every text below was written by the"
+        " engine that was exported from it."
     )
     rows = [
         f'<tr><th scope="row">{text(label(c))}</th><td>{c["step"]:,}</td><td>{c["running_accuracy"]:.3f}</td>'
@@ -109,9 +106,8 @@ def _training(results: dict[str, Any]) -> str:
 def _greedy(results: dict[str, Any]) -> str:
     texts = results["checkpoints"][0]["greedy"]["texts"]
     words = (
-        "Always the most probable character, from a random first one. There is one such text for each of"
-        f" the {texts}"
-        " characters of the vocabulary, and no other; all were written, these were drawn."
+        "Always the most probable character, from a random first one. There is one such text for each of the"
+        f" {texts} characters of the vocabulary, and no other; all were written, these were drawn."
     )
     rows = [_row(checkpoint, [checkpoint["greedy"]["excerpts"]]) for checkpoint in results["checkpoints"]]
     return f'<p class="prose">{text(words)}</p>\n' + _text_table(("generated texts",), rows)
@@ -125,8 +121,7 @@ def _sampled(results: dict[str, Any]) -> str:
     ]
     words = (
         f"tau multiplies the logits. {results['checkpoints'][0]['sampled'][taus[0]]['texts']} texts were"
-        " written for"
-        " each; these are the first."
+        " written for each; these are the first."
     )
     return f'<p class="prose">{text(words)}</p>\n' + _text_table([f"tau {tau}" for tau in taus], rows)
 
@@ -141,8 +136,7 @@ def _completed(results: dict[str, Any], settings: dict[str, Any]) -> str:
     ]
     words = (
         f"Greedy, from a zero state. The prompt was completed {SAME_PROMPT} times beside other texts, to see"
-        " whether"
-        " anything differs."
+        " whether anything differs."
     )
     headings = (f"“{settings['prompt']}”", "beginnings of sentences of the book")
     return f'<p class="prose">{text(words)}</p>\n' + _text_table(headings, rows)
@@ -195,17 +189,15 @@ def _figures_of(results: dict[str, Any]) -> str:
     book = results["book"]
     rows.append(_figures_row("the book itself", {**book, "copied": book["repeats"], "texts": 1}))
     names = (
-        "texts", "texts and characters", "end in a loop", "median period", "copied", "longest copy", "real"
-        " words", "real pairs",
-        "marks per 100", "in quotes", "characters a sentence",
+        "texts", "texts · characters", "end in a loop", "different loops · median period", "copied",
+        "longest copy", "real words", "real pairs", "marks per 100", "in quotes",
+        "characters a sentence",
     )  # fmt: skip
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
     words = (
         f"Real words: of those with at least {LETTERS} letters, the share that the book has; real pairs: two"
-        " words in a"
-        " row. In greedy texts and completions they, and the marks . , ; : ! ?, are counted in the first"
-        f" {GLANCE}"
-        " characters, or a loop would count again and again."
+        " words in a row; marks: . , ; : ! ?, in narration and in quotation marks. A loop counts once: its"
+        " rounds after the first are left out of copies and words."
     )
     return f'<p class="note">{text(words)}</p>\n' + parts.table(head, rows)
 
@@ -219,7 +211,7 @@ def _figures_row(name: str, texts: dict[str, Any]) -> str:
     cells = (
         f"{texts['texts']:,} · {texts['characters']:,}",
         percent(texts.get("loops")),
-        one(texts.get("period"), 0),
+        f"{texts['different_loops']} · {one(texts['period'], 0)}" if texts.get("period") else NOTHING,
         percent(texts["copied"]),
         one(texts.get("longest_copy"), 0),
         percent(wording["real_words"]),

@@ -27,17 +27,17 @@ def coherent_words(results: Results) -> Judged:
 
 
 def punctuation_low(results: Results) -> Judged:
-    """Confirmed if narration has less than half of the book's marks, and fewer than quotations have."""
+    """Confirmed if narration has less than half of the book's marks, and quotations half of theirs."""
     wording, book = at(results, seed.LOW)["greedy"]["wording"], results["book"]["wording"]
     narration, quoted = wording["marks_per_100"], wording["quoted_marks_per_100"]
     measured = (
         f"Marks per 100 characters in greedy texts: {rate(narration)} in narration, {rate(quoted)} in"
-        " quotation"
-        f" marks; in the book {rate(book['marks_per_100'])} and {rate(book['quoted_marks_per_100'])}."
+        f" quotation marks; in the book {rate(book['marks_per_100'])} and"
+        f" {rate(book['quoted_marks_per_100'])}."
     )
-    if narration is None or quoted is None or not book["marks_per_100"]:
+    if narration is None or quoted is None or not book["marks_per_100"] or not book["quoted_marks_per_100"]:
         return measured, "not measured"
-    fits = narration < book["marks_per_100"] / 2 and quoted > narration
+    fits = narration < book["marks_per_100"] / 2 and quoted >= book["quoted_marks_per_100"] / 2
     return measured, "confirmed" if fits else "not confirmed"
 
 
@@ -70,8 +70,8 @@ def grammar(results: Results) -> Judged:
     shares = [c["greedy"]["wording"]["real_pairs"] for c in three(results)]
     return (
         "Not judged: nobody has read these texts for their grammar. As a stand-in, pairs of words in a row"
-        " that the"
-        f" book has too: {', '.join(map(percent, shares))} of those in greedy texts at 0.65, 0.75 and 0.84.",
+        f" that the book has too: {', '.join(map(percent, shares))} of those in greedy texts at 0.65, 0.75"
+        " and 0.84.",
         "not measured",
     )
 
@@ -80,15 +80,12 @@ def copying(results: Results) -> Judged:
     """Confirmed if most characters stand in copied pieces."""
     low, middle, high = (c["greedy"] for c in three(results))
     return (
-        f"Characters of greedy texts inside pieces of 30 or more copied from the book: {low['copied']:.0%}"
-        " at 0.65,"
-        f" {middle['copied']:.0%} at 0.75, {high['copied']:.0%} at 0.84; longest piece"
-        f" {low['longest_copy']:,},"
-        f" {middle['longest_copy']:,}, {high['longest_copy']:,} (median of the texts' longest"
-        f" {low['median_longest_copy']:,.0f}, {middle['median_longest_copy']:,.0f},"
-        f" {high['median_longest_copy']:,.0f}). {results['book']['repeats']:.1%} of the book itself stands"
-        " in it"
-        " twice.",
+        f"Characters of greedy texts inside pieces of 30 or more copied from the book: {low['copied']:.0%} at"
+        f" 0.65, {middle['copied']:.0%} at 0.75, {high['copied']:.0%} at 0.84; longest piece"
+        f" {low['longest_copy']:,}, {middle['longest_copy']:,}, {high['longest_copy']:,} (median of the"
+        f" texts' longest {low['median_longest_copy']:,.0f}, {middle['median_longest_copy']:,.0f},"
+        f" {high['median_longest_copy']:,.0f}). {results['book']['repeats']:.1%} of the book itself stands in"
+        " it twice.",
         "confirmed" if high["copied"] >= MOST else "not confirmed",
     )
 
@@ -112,9 +109,8 @@ def completions_loop(results: Results) -> Judged:
         return "The book has no beginnings of sentences to complete.", "not measured"
     return (
         f"Of {found['texts']} beginnings of the book's sentences, completed greedily at 0.65,"
-        f" {found['loops']:.0%} end"
-        f" in a loop, {found['loops_at_a_glance']:.0%} visibly within {GLANCE} characters;"
-        f" {percent(found['wording']['real_pairs'])} of their pairs of words are the book's.",
+        f" {found['loops']:.0%} end in a loop, {found['loops_at_a_glance']:.0%} visibly within {GLANCE}"
+        f" characters; {percent(found['wording']['real_pairs'])} of their pairs of words are the book's.",
         "confirmed" if found["loops"] >= MOST else "not confirmed",
     )
 
@@ -128,8 +124,7 @@ def plausible(results: Results) -> Judged:
             parts.append(f"{found['recite']:.0%} at {checkpoint['asked']:g}")
     return (
         "Not judged: whether a text refers to its prompt takes a reader. What can be counted: completions"
-        " that go on"
-        f" as the book does, for 30 characters or more: {', '.join(parts) or 'none'}.",
+        f" that go on as the book does, for 30 characters or more: {', '.join(parts) or 'none'}.",
         "not measured",
     )
 
@@ -141,11 +136,9 @@ def prompt_is_disregarded(results: Results) -> Judged:
         return "The book has no beginnings of sentences to complete.", "not measured"
     measured = (
         f"At 0.84, {found['recite']:.0%} of {found['texts']} beginnings of sentences are continued as in the"
-        " book;"
-        f" {found['stray']:.0%} leave it within 30 characters, {found['stray_into_a_copy']:.0%} into another"
-        " copied"
-        f" passage within {GLANCE}: the model stitches passages together, and the join ignores what came"
-        " before it."
+        f" book; {found['stray']:.0%} leave it within 30 characters, {found['stray_into_a_copy']:.0%} into"
+        f" another copied passage within {GLANCE}: the model stitches passages together, and the join ignores"
+        " what came before it."
     )
     if not found["stray"]:
         return measured, "not confirmed"
@@ -169,10 +162,12 @@ def one_greedy_text(results: Results) -> Judged:
 def _loops_in_words(texts: dict[str, Any]) -> str:
     measured = (
         f"{texts['loops']:.0%} of {texts['texts']} greedy texts end in a loop,"
-        f" {texts['loops_at_a_glance']:.0%}"
-        f" visibly within {GLANCE} characters"
+        f" {texts['loops_at_a_glance']:.0%} visibly within {GLANCE} characters"
     )
     if texts["period"] is not None:
         seen = texts["loops_seen_after"]
-        measured += f"; median period {texts['period']:g}, seen after {seen[len(seen) // 2]:,} characters"
+        measured += (
+            f"; {texts['different_loops']} different loops, median period {texts['period']:g}, seen after"
+            f" {seen[len(seen) // 2]:,} characters"
+        )
     return measured + "."

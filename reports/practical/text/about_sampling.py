@@ -42,9 +42,8 @@ def half_looks_like_language(results: Results) -> Judged:
     after, other = wording["capital_after_end"], wording["capital_elsewhere"]
     measured = (
         f"Words begin {rate(starts)} times in 100 characters (book {rate(usual)}); after the end of a"
-        " sentence"
-        f" {percent(after)} begin with a capital, elsewhere {percent(other)}"
-        f" (book {percent(book['capital_after_end'])} and {percent(book['capital_elsewhere'])})."
+        f" sentence {percent(after)} begin with a capital, elsewhere {percent(other)} (book"
+        f" {percent(book['capital_after_end'])} and {percent(book['capital_elsewhere'])})."
     )
     if None in (starts, usual, after, other):
         return measured, "not measured"
@@ -111,9 +110,8 @@ def endless(results: Results) -> Judged:
     lengths = [low[tau]["wording"]["sentence_characters"] for tau in ("0.5", "1", "2")]
     usual = results["book"]["wording"]["sentence_characters"]
     measured = (
-        f"Characters for each end of a sentence at 0.65: {', '.join(whole(v) for v in lengths)} at tau 0.5,"
-        " 1 and 2;"
-        f" in the book {whole(usual)}."
+        f"Characters for each end of a sentence at 0.65: {', '.join(whole(v) for v in lengths)} at tau 0.5, 1"
+        f" and 2; in the book {whole(usual)}."
     )
     if lengths[-1] is None or usual is None:
         return measured, "not measured"

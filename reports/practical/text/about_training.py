@@ -16,8 +16,7 @@ def overfits(results: Results) -> Judged:
     )
     measured = (
         f"{model['layers']} x {model['hidden']} ({model['parameters']:,} parameters): running accuracy"
-        f" {best:.3f}"
-        f" at best in {training['updates']:,} batches"
+        f" {best:.3f} at best in {training['updates']:,} batches"
         + (f", {seed.HIGH:g} after {reached['step']:,}." if reached else f", {seed.HIGH:g} not reached.")
     )
     return measured, "confirmed" if reached else "not confirmed"
@@ -32,8 +31,8 @@ def epochs(results: Results) -> Judged:
         f"{seed.EPOCHS} epochs fit if an epoch is as many windows as the text has characters:"
         f" {seed.BATCHES:,} x {seed.BATCH} / {seed.EPOCHS} = {seed.BATCHES * seed.BATCH / seed.EPOCHS:,.0f},"
         f" about that book's length. But a window holds {training['window']} characters, so each was seen"
-        f" {seed.EPOCHS * training['window']:.0f} times. Here: {windows / characters:.2f} such epochs,"
-        f" every character {windows * training['window'] / characters:.0f} times.",
+        f" {seed.EPOCHS * training['window']:.0f} times. Here: {windows / characters:.2f} such epochs, every"
+        f" character {windows * training['window'] / characters:.0f} times.",
         "explained",
     )
 
@@ -46,12 +45,10 @@ def ceiling(results: Results) -> Judged:
     verdict: Verdict = "explained" if late >= 0.9 and early <= 0.75 else "not confirmed"
     return (
         f"At {last['running_accuracy']:.2f} the first 5 characters of a window are predicted with"
-        f" {early:.3f}, the"
-        f" last 10 with {late:.3f}: a window starts from a zero state, and its first characters cannot be"
-        " known. On"
-        f" this book no model can exceed {ceiling['mean']:.3f} over windows of {len(positions)}"
-        f" ({ceiling['by_position'][0]:.3f} for the first character, {ceiling['by_position'][-1]:.3f} for"
-        " the last).",
+        f" {early:.3f}, the last 10 with {late:.3f}: a window starts from a zero state, and its first"
+        f" characters cannot be known. On this book no model can exceed {ceiling['mean']:.3f} over windows of"
+        f" {len(positions)} ({ceiling['by_position'][0]:.3f} for the first character,"
+        f" {ceiling['by_position'][-1]:.3f} for the last).",
         verdict,
     )
 

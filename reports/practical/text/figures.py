@@ -131,23 +131,21 @@ _FIGURES: tuple[tuple[str, str, str, Callable[[Drawing, Results], None]], ...] =
         "Loss and accuracy while training",
         "On the training batch, as in the report's figure 3, whose points are drawn in. Circles: where the"
         " checkpoints were kept. Dotted: what no model can exceed on windows of this book that begin with a"
-        " zero"
-        " state.",
+        " zero state.",
         _training,
     ),
     (
         "text-positions.svg",
         "Accuracy by position in the window",
-        "Of the exported engines, on the same windows at random places of the book. Dotted: the best possible,"
-        " by counting which character follows most often. Right: what each engine lacks of it.",
+        "Of the exported engines, on the same windows at random places of the book. Dotted: the best"
+        " possible, by counting which character follows most often. Right: what each engine lacks of it.",
         _positions,
     ),
     (
         "text-words-copies.svg",
         "Real words and copied characters",
         "Left: of the words of three letters or more, those that the book has. Right: of all characters,"
-        " those in"
-        " pieces of 30 or more that stand in the book; dotted: what the book repeats of itself.",
+        " those in pieces of 30 or more that stand in the book; dotted: what the book repeats of itself.",
         _words_and_copies,
     ),
     (

@@ -23,6 +23,10 @@ class Loop:
     start: int
     period: int
 
+    def phrase(self, text: str) -> str:
+        """What is said again and again."""
+        return text[self.start : self.start + self.period]
+
 
 def find_loop(text: str, repeats: int = REPEATS, shortest: int = SHORTEST) -> Loop | None:
     """The loop that a text ends in, that of the smallest period, or None.
@@ -69,3 +73,8 @@ def _periodic_prefix(z: list[int], period: int) -> int:
 def seen_after(loop: Loop, repeats: int = REPEATS, shortest: int = SHORTEST) -> int:
     """After how many characters a text has shown a loop: those before it, and those that make it count."""
     return loop.start + max(repeats * loop.period, shortest)
+
+
+def smallest_rotation(phrase: str) -> str:
+    """The same for every phrase that differs from it only in where the round begins."""
+    return min(phrase[i:] + phrase[:i] for i in range(len(phrase)))

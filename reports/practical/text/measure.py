@@ -12,13 +12,12 @@ from ....spec.engine import Engine
 from . import writing
 from .copies import SPAN, Copies, covered, spans_of
 from .excerpts import excerpt
-from .loops import find_loop, seen_after
+from .loops import find_loop, seen_after, smallest_rotation
 from .options import TextOptions
 from .wording import Lexicon
 
 GLANCE = 200
-"""Characters of a greedy text that a reader of a table sees: words and punctuation are counted in these, or
-a loop would be counted again and again."""
+"""Characters of a text that a reader of a table sees."""
 
 TAUS = (0.5, 1.0, 2.0)
 EXTREMES = (0.01, 100.0)
@@ -79,17 +78,23 @@ class Analysis:
         say("completing prompts")
         return result | self._completed(engine)
 
-    def describe(self, texts: Sequence[str], words_in: int | None = None) -> dict[str, Any]:
-        """Loops, copies and wording of texts.
+    def describe(self, texts: Sequence[str]) -> dict[str, Any]:
+        """Loops, copies and wording of at least one text.
 
-        Args:
-            texts: at least one.
-            words_in: count words and punctuation in so many first characters of each; None in all.
+        Copies and words are counted once in a loop: its rounds after the first are left out. `fresh` is the
+        number of characters that are left.
         """
         loops = [find_loop(text) for text in texts]
         seen = [seen_after(loop) for loop in loops if loop]
+        phrases = {
+            smallest_rotation(loop.phrase(text)) for loop, text in zip(loops, texts, strict=True) if loop
+        }
+        fresh = [
+            text[: loop.start + loop.period] if loop else text
+            for loop, text in zip(loops, texts, strict=True)
+        ]
         longest, copied = [], 0
-        for text in texts:
+        for text in fresh:
             lengths, places = self.copies.matches(text)
             copied += covered(spans_of(lengths, places))
             longest.append(int(lengths.max(initial=0)))
@@ -97,14 +102,16 @@ class Analysis:
             "texts": len(texts),
             "distinct": len(set(texts)),
             "characters": sum(map(len, texts)),
+            "fresh": sum(map(len, fresh)),
             "loops": len(seen) / len(texts),
             "loops_seen_after": sorted(seen),
             "loops_at_a_glance": sum(place <= GLANCE for place in seen) / len(texts),
             "period": statistics.median([loop.period for loop in loops if loop]) if seen else None,
-            "copied": copied / max(1, sum(map(len, texts))),
+            "different_loops": len(phrases),
+            "copied": copied / max(1, sum(map(len, fresh))),
             "longest_copy": max(longest),
             "median_longest_copy": statistics.median(longest),
-            "wording": self.lexicon.count([text[:words_in] for text in texts]).to_dict(),
+            "wording": self.lexicon.count(fresh).to_dict(),
         }
 
     def _greedy(self, engine: Engine, seed: int) -> dict[str, Any]:
@@ -113,7 +120,7 @@ class Analysis:
         texts = writing.greedy(engine, first, self.asked.length, _nobody)
         drawn = np.random.default_rng(abs(seed)).permutation(len(first))[:SHOWN_GREEDY]
         shown = [excerpt(texts[index], 1, self.copies) for index in drawn.tolist()]
-        return {**self.describe(texts, GLANCE), "excerpts": shown}
+        return {**self.describe(texts), "excerpts": shown}
 
     def _sampled(self, engine: Engine, tau: float, seed: int) -> dict[str, Any]:
         texts = writing.sampled(engine, tau, self.asked.samples, self.asked.sample_length, seed, _nobody)
@@ -143,7 +150,7 @@ class Analysis:
             ]
             joined = [text for text in strays if self.copies.spans(text)]
             result["completions"] = {
-                **self.describe(others, GLANCE),
+                **self.describe(others),
                 "recite": sum(length >= SPAN for length in follows) / len(others),
                 "stray": len(strays) / len(others),
                 "stray_into_a_copy": len(joined) / len(others),

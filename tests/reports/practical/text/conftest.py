@@ -31,6 +31,8 @@ def texts(**changes: Any) -> dict[str, Any]:
         "texts": 50,
         "distinct": 50,
         "characters": 100_000,
+        "fresh": 30_000,
+        "different_loops": 3,
         "loops": 0.0,
         "loops_seen_after": [],
         "loops_at_a_glance": 0.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.reports.practical.text.loops import Loop, find_loop, seen_after
+from p2.reports.practical.text.loops import Loop, find_loop, seen_after, smallest_rotation
 
 
 def by_definition(text: str, repeats: int, shortest: int) -> Loop | None:
@@ -45,3 +45,17 @@ def test_a_few_equal_letters_are_none():
 def test_it_is_seen_once_it_has_gone_round():
     assert seen_after(Loop(10, 21)) == 73
     assert seen_after(Loop(7, 1)) == 27  # twenty characters at the least
+
+
+@given(st.text("ab ", min_size=1, max_size=12), st.integers(0, 11))
+def test_a_loop_is_the_same_wherever_its_round_begins(phrase, shift):
+    turned = phrase[shift % len(phrase) :] + phrase[: shift % len(phrase)]
+    assert smallest_rotation(turned) == smallest_rotation(phrase)
+    assert sorted(smallest_rotation(phrase)) == sorted(phrase)
+
+
+def test_the_phrase_of_a_loop_is_one_round():
+    text = "I woke up," + "and so on " * 4
+    loop = find_loop(text)
+    assert loop is not None
+    assert loop.phrase(text) == "and so on "

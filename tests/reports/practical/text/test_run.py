@@ -18,9 +18,8 @@ BOOK = (
     " down it all night long. “Is it far?” said Tom. It was not.\n\n"
 ) * 12
 OPTIONS = (
-    "--hidden 12 --embedding 6 --steps 8 --batch-size 8 --accuracies 0.01,0.99 --length 120 --sample-length"
-    " 100"
-    " --samples 2"
+    "--hidden 12 --embedding 6 --layers 1 --steps 8 --batch-size 8 --accuracies 0.0001 --length 120"
+    " --sample-length 100 --samples 2"
 )
 
 

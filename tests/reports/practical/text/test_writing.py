@@ -83,16 +83,22 @@ def test_texts_are_described_by_their_loops_and_copies():
     asked = parse({}, {})
     analysis = measure.Analysis(BOOK, asked, "the", [])
     looping, copied, made_up = "xx," + "dog cat " * 10, "zz" + BOOK[:58], "qq ww " + "q1w2e3r4t5" * 2 + "ends"
-    found = analysis.describe([looping, copied, made_up, made_up])
-    assert found["texts"] == 4
-    assert found["distinct"] == 3
-    assert found["loops"] == 0.25
+    found = analysis.describe([looping, "yyyy" + looping, copied, made_up, made_up])
+    assert found["texts"] == 5
+    assert found["distinct"] == 4
+    assert found["loops"] == 0.4
     assert found["period"] == 8
-    assert found["loops_seen_after"] == [3 + 24]
-    assert found["loops_at_a_glance"] == 0.25
-    characters = len(looping) + len(copied) + 2 * len(made_up)
-    assert found["copied"] == pytest.approx(58 / characters)
+    assert found["different_loops"] == 1
+    assert found["loops_seen_after"] == [3 + 24, 7 + 24]
+    assert found["loops_at_a_glance"] == 0.4
+    fresh = (3 + 8) + (7 + 8) + len(copied) + 2 * len(made_up)  # one round of each loop
+    assert found["fresh"] == fresh
+    assert found["copied"] == pytest.approx(58 / fresh)
     assert found["longest_copy"] == 58
+    assert (
+        found["wording"]["words"]
+        == analysis.lexicon.count(["xx,dog cat ", "yyyyxx,dog cat ", copied, made_up, made_up]).words
+    )
 
 
 def test_a_completion_follows_the_book_as_far_as_it_says_the_same():
