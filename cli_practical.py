@@ -44,17 +44,17 @@ def text(
     hidden: Annotated[int | None, typer.Option(help="Width of each layer's state. [default: 384]")] = None,
     embedding: Annotated[int | None, typer.Option(help="Width of the embedding. [default: 192]")] = None,
     layers: Annotated[int | None, typer.Option(help="LSTM layers. [default: 2]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates in all. [default: 5500]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates in all. [default: 6500]")] = None,
     lr: Annotated[float | None, typer.Option(help="Adam's first learning rate. [default: 0.008]")] = None,
     lr_decay: Annotated[
         float | None,
-        typer.Option(help="Factor on the learning rate per 1,000 updates, applied smoothly. [default: 0.53]"),
+        typer.Option(help="Factor on the learning rate per 1,000 updates, applied smoothly. [default: 0.62]"),
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Windows per update. [default: 128]")] = None,
     characters: Annotated[
         int | None,
         typer.Option(
-            help="Train on so many characters from the book's beginning; 0 is all. [default: 200,000]"
+            help="Train on so many characters from the book's beginning; 0 is all. [default: 160,000]"
         ),
     ] = None,
     accuracies: Annotated[

@@ -1,4 +1,4 @@
-"""What a run takes, all its pieces added up: a file that is written as it goes."""
+"""What a run takes, all its pieces added up, and how it was begun: a file that is written as it goes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,19 @@ class Clock:
 
     Args:
         path: the file that keeps them.
-        resume: whether to go on from what it says; a missing file counts as nothing.
+        mode: of the run, where it begins.
+        resume: whether to go on from what the file says; a missing one counts as nothing.
+
+    Attributes:
+        mode: of the run, as it was begun.
     """
 
-    def __init__(self, path: Path, *, resume: bool) -> None:
+    def __init__(self, path: Path, mode: str, *, resume: bool) -> None:
         self._path = path
-        self._before = _read(path) if resume else {"wall": 0.0, "cpu": 0.0}
+        self._before = {"wall": 0.0, "cpu": 0.0}
+        self.mode = mode
+        if resume:
+            self._before, self.mode = _read(path, mode)
         self._wall, self._cpu = time.monotonic(), _cpu()
         self._saved = self._wall
 
@@ -43,7 +50,7 @@ class Clock:
 
     def save(self) -> None:
         """Write the file."""
-        write_json(self._path, self.seconds())
+        write_json(self._path, {**self.seconds(), "mode": self.mode})
         self._saved = time.monotonic()
 
 
@@ -82,10 +89,10 @@ def _cpu() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _read(path: Path) -> dict[str, float]:
-    """What an earlier piece left; its time is not worth failing for."""
+def _read(path: Path, mode: str) -> tuple[dict[str, float], str]:
+    """What an earlier piece left; it is not worth failing for."""
     try:
         found = read_json(path)
-        return {name: float(found[name]) for name in ("wall", "cpu")}
+        return {name: float(found[name]) for name in ("wall", "cpu")}, str(found.get("mode", mode))
     except (P2Error, KeyError, TypeError, ValueError):
-        return {"wall": 0.0, "cpu": 0.0}
+        return {"wall": 0.0, "cpu": 0.0}, mode

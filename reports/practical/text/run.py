@@ -46,7 +46,7 @@ def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
     Raises:
         P2Error: the book cannot be read or does not fit, the run cannot go on, a file cannot be written.
     """
-    clock = Clock(asked.run / training.CLOCK, resume=asked.resume)
+    clock = Clock(asked.run / training.CLOCK, asked.mode, resume=asked.resume)
     trained = training.train(asked, texts, displays.for_stdout(), clock)
     book = trained.book.text
     prompt = first_words(book) if asked.prompt is None else asked.prompt
@@ -60,7 +60,7 @@ def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
     document: Document = {
         "experiment": "text",
         "version": VERSION,
-        "mode": asked.mode,
+        "mode": clock.mode,
         "seconds": clock.seconds(),
         "machine": machine(),
         "settings": _settings(asked, trained, prompt),

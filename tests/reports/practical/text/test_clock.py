@@ -22,27 +22,35 @@ def time(monkeypatch):
 
 def test_pieces_add_up(tmp_path, time):
     path = tmp_path / "seconds.json"
-    first = Clock(path, resume=False)
+    first = Clock(path, "full", resume=False)
     time["wall"] += 30
     time["cpu"] += 50
     first.save()
-    second = Clock(path, resume=True)
+    second = Clock(path, "full", resume=True)
     time["wall"] += 2
     time["cpu"] += 1
     assert second.seconds() == {"wall": 32.0, "cpu": 51.0}
-    assert Clock(path, resume=False).seconds() == {"wall": 0.0, "cpu": 0.0}
+    assert Clock(path, "full", resume=False).seconds() == {"wall": 0.0, "cpu": 0.0}
+
+
+def test_the_mode_is_the_one_of_the_beginning(tmp_path, time):
+    path = tmp_path / "seconds.json"
+    Clock(path, "quick", resume=False).save()
+    assert Clock(path, "full", resume=True).mode == "quick"
+    assert Clock(path, "full", resume=False).mode == "full"
+    assert Clock(tmp_path / "none.json", "full", resume=True).mode == "full"
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"wall": 1}', '{"wall": "x", "cpu": 2}'])
 def test_a_damaged_file_costs_the_time_only(tmp_path, time, content):
     path = tmp_path / "seconds.json"
     path.write_text(content)
-    assert Clock(path, resume=True).seconds() == {"wall": 0.0, "cpu": 0.0}
+    assert Clock(path, "full", resume=True).seconds() == {"wall": 0.0, "cpu": 0.0}
 
 
 def test_the_file_is_kept_fresh_while_training(tmp_path, time):
     path = tmp_path / "seconds.json"
-    display = Timed(Silent(), Clock(path, resume=False))
+    display = Timed(Silent(), Clock(path, "full", resume=False))
     display.update(None)
     assert not path.exists()  # a second has not passed: nothing is written at every update
     time["wall"] += clocks.SAVE_SECONDS

@@ -36,7 +36,7 @@ def go(folder: Path, texts: list[str], *, steps: int | None = None, **chosen: ob
     resume = chosen.get("resume", False)
     given = ({} if resume else SMALL) | ({} if steps is None else {"steps": steps}) | chosen.pop("given", {})
     asked = parse(given, {}, folder=folder, **chosen)
-    clock = Clock(asked.run / training.CLOCK, resume=asked.resume)
+    clock = Clock(asked.run / training.CLOCK, asked.mode, resume=asked.resume)
     return training.train(asked, texts, Silent(), clock)
 
 
