@@ -7,14 +7,12 @@ from typing import Annotated
 
 import typer
 
+from .reports.practical.document import FOLDER
 from .reports.terminal import console, needing
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-Out = Annotated[
-    Path | None,
-    typer.Option(help="Folder of the JSON and its figures. [default: artifacts/practical]"),
-]
+Out = Annotated[Path, typer.Option(help="Folder of the JSON, its figures and report.html.")]
 
 
 @app.callback()
@@ -44,7 +42,7 @@ def baum_sweet(
         int | None,
         typer.Option(help="At most, of one training. [default: 3000; with --quick 900]", show_default=False),
     ] = None,
-    out: Out = None,
+    out: Out = FOLDER,
 ) -> None:
     """Train LSTM, GRU and RNN on the Baum-Sweet problem: convergence, balanced classes, long sequences.
 
@@ -52,13 +50,15 @@ def baum_sweet(
     """
     with needing("train"):
         from .reports.practical import baum_sweet as experiment
-        from .reports.practical.document import FOLDER, read
+        from .reports.practical import page
+        from .reports.practical.document import read
         from .reports.practical.toy_settings import ToySettings
 
         settings = ToySettings.of(quick, seeds, embedding, hidden, gain, fan, updates)
-        path = experiment.run(settings, out or FOLDER)
+        path = experiment.run(settings, out)
         experiment.show(read(path)["results"], console())
-    print(f"document: {path}")
+        report = page.write(out)
+    print(f"report: {path}, {report}")
 
 
 @app.command()
@@ -69,13 +69,13 @@ def gradients(
     lr: Annotated[float, typer.Option(help="Learning rate of the training.")] = 1e-3,
     updates: Annotated[int, typer.Option(help="At most, of one training.")] = 600,
     sequences: Annotated[int, typer.Option(help="Sequences that the norms are measured on.")] = 256,
-    out: Out = None,
+    out: Out = FOLDER,
 ) -> None:
-    """Measure how far the gradient reaches in RNN, LSTM and GRU; check the formulas of questions 1.1 and"
-    " 1.2."""
+    """Measure how far the gradient reaches in RNN, LSTM and GRU; check the formulas of 1.1 and 1.2."""
     with needing("train"):
         from .reports.practical import gradients as experiment
-        from .reports.practical.document import FOLDER, read
+        from .reports.practical import page
+        from .reports.practical.document import read
 
         settings = experiment.GradientSettings(
             magnitude=magnitude,
@@ -85,7 +85,128 @@ def gradients(
             updates=updates,
             sequences=sequences,
         )
-        path = experiment.run(settings, out or FOLDER)
+        path = experiment.run(settings, out)
         for claim in read(path)["claims"]:
             print(f"{claim['where']}: {claim['verdict']}. {claim['measured']}")
-    print(f"document: {path}")
+        report = page.write(out)
+    print(f"report: {path}, {report}")
+
+
+@app.command()
+def text(
+    book: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="BOOK",
+            help="Files, folders, patterns, or - for standard input; may be left out with --resume.",
+            show_default=False,
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option("--quick", help="A few minutes: hidden 192, 40,000 characters of the book."),
+    ] = False,
+    seed_scale: Annotated[
+        bool,
+        typer.Option(
+            "--seed-scale",
+            help="The report's size, for a GPU: embedding 2048, hidden 4096, 10,000 updates at a fixed"
+            " learning rate of 0.001.",
+        ),
+    ] = False,
+    hidden: Annotated[int | None, typer.Option(help="Width of each layer's state. [default: 384]")] = None,
+    embedding: Annotated[int | None, typer.Option(help="Width of the embedding. [default: 192]")] = None,
+    layers: Annotated[int | None, typer.Option(help="LSTM layers. [default: 2]")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates in all. [default: 6500]")] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's first learning rate. [default: 0.008]")] = None,
+    lr_decay: Annotated[
+        float | None,
+        typer.Option(help="Factor on the learning rate per 1,000 updates, applied smoothly. [default: 0.62]"),
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Windows per update. [default: 128]")] = None,
+    characters: Annotated[
+        int | None,
+        typer.Option(
+            help="Train on so many characters from the book's beginning; 0 is all. [default: 160,000]"
+        ),
+    ] = None,
+    accuracies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Running training accuracies at which texts are written. [default: 0.65,0.75,0.84]",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Decides weights, windows and samples. [default: 0]")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="Of the training: auto, cpu or cuda.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="Of the training: float32, bfloat16 or auto. [default: auto]")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="CPU threads of the training.")] = None,
+    encoding: Annotated[str | None, typer.Option(help="Encoding of the book. [default: UTF-8]")] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(help="What the greedy completions begin with. [default: the book's first words]"),
+    ] = None,
+    length: Annotated[int, typer.Option(help="Characters of a greedy text.")] = 2000,
+    sample_length: Annotated[int, typer.Option(help="Characters of a sampled or completed text.")] = 1000,
+    samples: Annotated[int, typer.Option(help="Texts for each tau, and prompts out of the book.")] = 64,
+    backend: Annotated[
+        str | None, typer.Option(help="What runs the exported engines, as for `p2 generate`.")
+    ] = None,
+    out: Out = FOLDER,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with the run in --out; if it is done, write and analyse again."),
+    ] = False,
+) -> None:
+    """Over-fit a book, write from it at three accuracies through the exported engine, analyse the texts."""
+    named: dict[str, object] = {
+        "hidden": hidden,
+        "embedding": embedding,
+        "layers": layers,
+        "steps": steps,
+        "lr": lr,
+        "lr_decay": lr_decay,
+        "batch_size": batch_size,
+        "seed": seed,
+        "device": device,
+        "precision": precision,
+        "threads": threads,
+        "encoding": encoding,
+    }
+    with needing("train"):
+        from .reports.practical.text import options, run
+        from .trainer.options import parse_accuracies
+
+        if accuracies is not None:
+            named["keep_at_accuracy"] = parse_accuracies(accuracies)
+        asked = options.parse(
+            {name: value for name, value in named.items() if value is not None},
+            {
+                "prompt": prompt,
+                "length": length,
+                "sample_length": sample_length,
+                "samples": samples,
+                "backend": backend,
+            },
+            quick=quick,
+            seed_scale=seed_scale,
+            characters=characters,
+            folder=out,
+            resume=resume,
+        )
+        files = run.run(asked, book or [], console())
+    print(f"report: {', '.join(map(str, files))}")
+
+
+@app.command()
+def report(
+    out: Out = FOLDER,
+) -> None:
+    """One page of every experiment whose document is there: claims beside measurements, then the sections."""
+    from .reports.practical import page
+
+    print(f"report: {page.write(out)}")

@@ -21,6 +21,9 @@ README = (ROOT / "README.md").read_text()
 SMALL = shlex.split("--steps 4 --hidden 16 --embedding 8 --layers 2 --seq-len 16 --batch-size 4")
 
 
+FEW_TEXTS = shlex.split("--length 100 --sample-length 100 --samples 2")
+
+
 def commands() -> list[str]:
     blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
     return [line.split("  #")[0].strip() for block in blocks for line in block.splitlines() if line.strip()]
@@ -34,6 +37,11 @@ def shortened(argv: list[str]) -> list[str]:
         return [*argv, "--quick", "--hidden", "4", "--updates", "2"]
     if argv[:2] == ["practical", "gradients"]:
         return [*argv, "--hidden", "4", "--updates", "2", "-T", "3", "--sequences", "8"]
+    if argv[:2] == ["practical", "text"]:
+        if "--resume" in argv:
+            return [*argv, *FEW_TEXTS]
+        tiny = shlex.split("--steps 4 --hidden 16 --embedding 8 --layers 1 --batch-size 4 --accuracies 1")
+        return [*argv, *tiny, *FEW_TEXTS]
     if argv[0] != "train":
         return argv
     if "--resume" in argv:

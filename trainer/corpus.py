@@ -55,6 +55,10 @@ class Corpus:
     sources: tuple[str, ...]
     sha256: str
 
+    def head(self, characters: int) -> Corpus:
+        """The same with the first `characters` (>= 1) of the text only."""
+        return _corpus(self.text[:characters], self.sources)
+
     def describe(self) -> str:
         """Where the text came from, in a few words."""
         if self.sources == (BUILT_IN,):

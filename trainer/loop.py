@@ -58,7 +58,9 @@ def train(options: TrainOptions, corpus: Corpus, display: Display) -> Result:
     return _begin(options, corpus, display, init)
 
 
-def resume(given: Mapping[str, Any], texts: list[str], display: Display) -> Result:
+def resume(
+    given: Mapping[str, Any], texts: list[str], display: Display, corpus: Corpus | None = None
+) -> Result:
     """Go on with the run in the folder `out`, from its ``last`` checkpoint.
 
     Args:
@@ -66,6 +68,7 @@ def resume(given: Mapping[str, Any], texts: list[str], display: Display) -> Resu
             those that `options.CHANGEABLE` lists.
         texts: the run's text again; none re-reads its recorded sources.
         display: where to report to.
+        corpus: the run's text itself, for a run whose text is not the whole of its sources.
 
     Raises:
         P2Error: there is nothing to go on from, it is damaged, or the text has changed.
@@ -86,7 +89,7 @@ def resume(given: Mapping[str, Any], texts: list[str], display: Display) -> Resu
             f" `{resume_command(run.path, record)} --steps {2 * record.step}` goes on"
         )
         return Result(run.path, record, options.steps)
-    corpus = _same_text(texts, record, recorded)
+    corpus = _same_text(corpus or _text_again(texts, record, recorded), record)
     training_state = checkpoint.load_training_state(found)
     device = choose_device(options.device)
     with scoped(device, options.threads):
@@ -136,14 +139,18 @@ def _check_fits(init: Checkpoint, options: TrainOptions, corpus: Corpus) -> None
         )
 
 
-def _same_text(texts: list[str], record: Record, options: TrainOptions) -> Corpus:
-    """The text that a run began with."""
+def _text_again(texts: list[str], record: Record, options: TrainOptions) -> Corpus:
+    """The text that is named, or else that of the recorded sources."""
     sources = record.sources
     if not texts and STDIN in sources:
         raise UsageError(
             "the run's text came from standard input: give it again, `p2 train --resume - < TEXT`"
         )
-    corpus = load(texts or ([] if sources == [BUILT_IN] else sources), options.encoding)
+    return load(texts or ([] if sources == [BUILT_IN] else sources), options.encoding)
+
+
+def _same_text(corpus: Corpus, record: Record) -> Corpus:
+    """The text, if it is the one that the run began with."""
     if corpus.sha256 != record.corpus.get("sha256"):
         raise P2Error(
             f"the text ({corpus.describe()}) is not the one that the run began with (SHA-256 differs): a run"

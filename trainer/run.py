@@ -165,6 +165,7 @@ class Run:
 
     def _log_entry(self, report: Report, validated: bool) -> dict[str, Any]:
         entry: dict[str, Any] = {"step": report.step, **report.batch.to_dict()}
+        entry |= {"running_loss": report.running.loss, "running_accuracy": report.running.accuracy}
         entry["lr"] = report.lr
         entry["characters_per_second"] = round(report.characters_per_second, 1)
         entry["seconds"] = round(report.seconds, 3)

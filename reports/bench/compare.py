@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..numbers import number, printable, ratio, size
 from .document import Document, Entry, Measured, Spread
-from .figures import number, printable, ratio, shape, size
+from .figures import shape
 from .markdown import escape_cell, markdown_table
 
 if TYPE_CHECKING:

@@ -1,15 +1,12 @@
-"""What the targets, the plots and the tables read out of the document, and how they print numbers."""
+"""What the targets, the plots and the tables read out of the document."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 
 from .document import BatchPoint, Document, Entry, Measured
 
 EAGER = "torch-eager"  # key of the contender that everything is compared with
-
-NOTHING = "–"  # shown in place of a figure that was not measured
 
 _CELLS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 
@@ -115,47 +112,3 @@ def leading(document: Document) -> Measured | None:
     able.sort(key=lambda m: m["card"]["hidden"])
     middle = able[len(able) // 2] if able else None
     return next((m for m in able if m["card"]["hidden"] == 512), middle)
-
-
-def number(value: float | None) -> str:
-    """Three significant digits, thousands separated."""
-    if value is None:
-        return NOTHING
-    if abs(value) >= 100:
-        return f"{value:,.0f}"
-    if abs(value) >= 10:
-        return f"{value:.1f}"
-    if abs(value) >= 1:
-        return f"{value:.2f}"
-    return f"{value:.3g}"
-
-
-def ratio(value: float | None) -> str:
-    """``27.3×``."""
-    return NOTHING if value is None else f"{number(value)}×"
-
-
-def percent(value: float | None) -> str:
-    """A fraction as ``93.1 %``."""
-    return NOTHING if value is None else f"{100 * value:.1f} %"
-
-
-def size(value: float | None) -> str:
-    """Bytes in binary units, ``48.2 MiB``."""
-    if value is None:
-        return NOTHING
-    for unit in ("B", "KiB", "MiB"):
-        if value < 1024:
-            return f"{number(value)} {unit}"
-        value /= 1024
-    return f"{number(value)} GiB"
-
-
-def seconds(value: float | None) -> str:
-    """``0.312 s``."""
-    return NOTHING if value is None else f"{number(value)} s"
-
-
-def printable(text: str) -> str:
-    """`text` on one line, with what no file or screen can show (controls, lone surrogates) replaced."""
-    return "".join("�" if unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") else c for c in text)

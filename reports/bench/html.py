@@ -4,37 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..html import parts
+from ..html.parts import listing, mark, table, text
+from ..numbers import number, percent, ratio
 from . import plots
 from .document import Document, Measured, Target
-from .figures import (
-    EAGER,
-    best,
-    fastest,
-    find,
-    leading,
-    number,
-    ours,
-    peers,
-    percent,
-    rate,
-    ratio,
-    shape,
-    times,
-)
-from .html_parts import (
-    COST,
-    SPEED,
-    batch_table,
-    entries_table,
-    figures,
-    listing,
-    mark,
-    table,
-    target_table,
-    text,
-)
+from .figures import EAGER, best, fastest, find, leading, ours, peers, rate, shape, times
+from .html_parts import COST, SPEED, batch_table, entries_table, plots_with_words, target_table
 from .markdown import MARKS, all_targets, machine_line, summary
-from .style import CSS
 
 _GLOSSARY = {
     "Characters/s": "Characters of one text written in a second, random numbers and choice included.",
@@ -70,7 +47,7 @@ def page(document: Document) -> str:
     head = leading(document)
     title = _headline(head)
     sections = {
-        "Overview": figures(plots.of_run(document), ""),
+        "Overview": plots_with_words(plots.of_run(document), ""),
         "Targets": _targets(document),
         "Models": "\n".join(_model(m, looks, m is head) for m in document["models"]),
         "Machine": listing(document["machine"]),
@@ -78,22 +55,9 @@ def page(document: Document) -> str:
         "Glossary": f'<div class="glossary">{listing(_GLOSSARY)}</div>',
     }
     shown = {name: inner for name, inner in sections.items() if inner}
-    body = [
-        _top(document, head, title, list(shown)),
-        "<main>",
-        *(f'<section id="{n.lower()}">\n<h2>{n}</h2>\n{inner}\n</section>' for n, inner in shown.items()),
-        "</main>",
-        f"<footer>Written by <code>p2 bench</code>, p2 {text(document['p2'])},"
-        f" {text(document['created'])}.</footer>",
-    ]
-    return (
-        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        f"<title>p2 benchmark: {text(title)}</title>\n<style>\n{CSS}\n</style>\n</head>\n<body>\n"
-        + "\n".join(body)
-        + "\n</body>\n</html>\n"
-    )
+    footer = f"Written by <code>p2 bench</code>, p2 {text(document['p2'])}, {text(document['created'])}."
+    top = _top(document, head, title, list(shown))
+    return parts.page(f"p2 benchmark: {title}", top, shown, footer)
 
 
 def _headline(head: Measured | None) -> str:
@@ -112,16 +76,10 @@ def _headline(head: Measured | None) -> str:
 
 def _top(document: Document, head: Measured | None, title: str, sections: list[str]) -> str:
     quick = " · quick run" if document["quick"] else ""
-    tiles = "".join(
-        f'<div class="tile"><b>{text(figure)}</b><span>{text(words)}</span></div>'
-        for figure, words in _tiles(document, head)
-    )
-    links = "".join(f'<a href="#{name.lower()}">{name}</a>' for name in sections)
     return (
-        f'<header>\n<p class="kicker">p2 benchmark{quick}</p>\n<h1>{text(title)}</h1>\n'
+        f'<p class="kicker">p2 benchmark{quick}</p>\n<h1>{text(title)}</h1>\n'
         f'<p class="lead">{text(_lead(document, head))}</p>\n'
-        + (f'<div class="tiles">{tiles}</div>\n' if tiles else "")
-        + f"<nav>{links}</nav>\n</header>"
+        f"{parts.tiles(_tiles(document, head))}\n{parts.contents(sections)}"
     )
 
 
@@ -222,7 +180,7 @@ def _model(measured: Measured, looks: Mapping[str, plots.Style], opened: bool) -
         f" {number(rates['matmul_flops_per_second'] / 1e9)} Gflop/s."
     )
     entries = measured["entries"]
-    parts = [
+    pieces = [
         f'<p class="note">{text(about)}</p>',
         "<h3>One text at a time</h3>",
         entries_table(SPEED, entries, eager),
@@ -230,9 +188,9 @@ def _model(measured: Measured, looks: Mapping[str, plots.Style], opened: bool) -
         entries_table(COST, [e for e in entries if e["skipped"] is None], eager),
         batch_table(entries),
         "<h3>Targets</h3>" + target_table(measured["targets"]) if measured["targets"] else "",
-        figures(plots.of_model(measured, looks), f"{measured['name']}: "),
+        plots_with_words(plots.of_model(measured, looks), f"{measured['name']}: "),
     ]
-    inner = "\n".join(part for part in parts if part)
+    inner = "\n".join(piece for piece in pieces if piece)
     return (
         f"<details{' open' if opened else ''}>\n<summary><b>{text(measured['name'])}</b>"
         f"<span>{text(' · '.join(short))}</span></summary>\n<div>\n{inner}\n</div>\n</details>"

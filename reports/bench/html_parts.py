@@ -1,30 +1,15 @@
-"""Pieces of the HTML report: tables, figures, lists. Whatever comes from the document is escaped here."""
+"""Pieces of the benchmark's page: its tables and plots. Whatever comes from the document is escaped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from html import escape
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
+from ..html.parts import figure, figures, mark, table, text
+from ..numbers import NOTHING, number, percent, ratio, seconds, size
 from .document import Entry, Target
-from .figures import NOTHING, number, percent, printable, rate, ratio, seconds, size, times
+from .figures import rate, times
 from .markdown import MARKS
 from .plots import Plot
-
-_CLASSES = {True: "yes", False: "no", None: "none"}
-_SIGNS = {True: "✓", False: "✗", None: "–"}
-
-
-def text(value: object) -> str:
-    """Any value as text that cannot be taken for markup."""
-    return escape(printable(str(value)))
-
-
-def mark(reached: bool | None, words: str, title: str = "") -> str:
-    """A verdict: sign, colour and words, so that none of them is needed alone."""
-    about = f' title="{text(title)}"' if title else ""
-    shown = text(words).replace(" %", "&nbsp;%")
-    return f'<span class="mark {_CLASSES[reached]}"{about}>{_SIGNS[reached]}&nbsp;{shown}</span>'
 
 
 def target_table(targets: Sequence[Target]) -> str:
@@ -133,61 +118,6 @@ def batch_table(entries: Sequence[Entry]) -> str:
     return "<h3>Many texts side by side, characters/s of all together</h3>\n" + table(head, lines)
 
 
-def table(head: str, lines: Iterable[str], kind: str = "") -> str:
-    """A table that scrolls sideways by itself where the screen is narrow.
-
-    Args:
-        head: the cells of its only head row, as markup.
-        lines: the body's rows, as markup.
-        kind: classes of the style sheet.
-    """
-    body = "\n".join(lines)
-    return (
-        f'<div class="scroll" tabindex="0"><table class="{kind}">\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
-    )
-
-
-def figures(shown: Sequence[Plot], prefix: str) -> str:
+def plots_with_words(shown: Sequence[Plot], prefix: str) -> str:
     """Plots with their words; `prefix` tells screen readers which model a plot is of."""
-    if not shown:
-        return ""
-    inner = "".join(
-        f"<figure>\n<h3>{text(plot.title)}</h3>\n"
-        + plot.svg.replace("<svg ", f'<svg aria-label="{text(prefix + plot.title)}" ', 1)
-        + f"\n<figcaption>{text(plot.caption)}</figcaption>\n</figure>\n"
-        for plot in shown
-    )
-    return f'<div class="figures">\n{inner}</div>'
-
-
-def listing(values: Mapping[str, Any]) -> str:
-    """A mapping from JSON as a list, whatever it holds."""
-    rows = "".join(
-        f"<dt>{text(_words(key))}</dt><dd>{text(_value(key, v))}</dd>" for key, v in values.items()
-    )
-    return f"<dl>{rows}</dl>" if rows else ""
-
-
-def _words(key: str) -> str:
-    return key.removesuffix("_s").replace("_", " ")
-
-
-def _value(key: str, value: Any) -> str:
-    """A value in words; the key tells whether a number is a size in bytes or a time in seconds."""
-    if value is None or value == [] or value == {}:
-        return NOTHING
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int | float):
-        if key in ("caches", "memory") or "bytes" in key:
-            return size(value)
-        if key.endswith("_s"):
-            return seconds(value)
-        return f"{value:,}" if isinstance(value, int) else number(value)
-    if isinstance(value, list):
-        return ", ".join(_value(key, item) for item in value)
-    if isinstance(value, dict):
-        inside = "caches" if key == "caches" else ""
-        return ", ".join(f"{_words(name)} {_value(inside or name, item)}" for name, item in value.items())
-    return str(value)
+    return figures([figure(p.title, p.svg, p.caption, prefix + p.title) for p in shown])

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..numbers import NOTHING, number, percent, printable, ratio
 from .document import Document, Entry, Measured, Target
-from .figures import EAGER, NOTHING, find, number, percent, printable, rate, ratio, shape, times
+from .figures import EAGER, find, rate, shape, times
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,9 +7,7 @@ font of the page. A plot that has no data is None.
 
 from __future__ import annotations
 
-import io
 import math
-import re
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,8 +15,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..drawing import RULES, svg
+from ..numbers import number, printable
 from .document import Document, Entry, Measured
-from .figures import family, leading, microseconds, number, ours, printable, rate, shape
+from .figures import family, leading, microseconds, ours, rate, shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,28 +43,6 @@ _OTHERS = (
 
 _WIDTH, _HEIGHT, _LEGEND_ROW = 5.6, 3.6, 0.18  # inches; the page scales
 _LABEL = 26  # characters in a line beside a bar
-_RULES = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a9099",
-    "axes.labelcolor": "#333840",
-    "xtick.color": "#555b63",
-    "ytick.color": "#555b63",
-    "xtick.minor.bottom": False,
-    "ytick.minor.left": False,
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e3e6ea",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 
 
 @dataclass(frozen=True)
@@ -137,7 +115,7 @@ def latency_by_size(document: Document) -> Plot | None:
             f"Latency by size ({name})",
             "One text, random numbers and choice included; median of the rounds. Lower is better;"
             " both axes are logarithmic.",
-            _svg(figure, f"latency {name}"),
+            svg(figure, f"latency {name}"),
         )
 
 
@@ -177,7 +155,7 @@ def bars(measured: Measured, looks: Mapping[str, Style], place: str = "section")
         return Plot(
             "Characters per second, one text",
             "Median of the rounds; the thin line spans their 5th to 95th percentile.",
-            _svg(figure, f"bars {place} {measured['name']}"),
+            svg(figure, f"bars {place} {measured['name']}"),
         )
 
 
@@ -199,7 +177,7 @@ def batch_curve(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
         return Plot(
             "Many texts side by side",
             "Time per character, the characters of all texts counted. Lower is better.",
-            _svg(figure, f"batch {measured['name']}"),
+            svg(figure, f"batch {measured['name']}"),
         )
 
 
@@ -241,7 +219,7 @@ def roofline(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
             "Each line runs from one text to the largest batch. On the slope the memory's speed is the"
             " limit, under the flat roof the arithmetic; points above the slope read their weights from"
             " a cache, points above the flat roof are faster than that product, as integers can be.",
-            _svg(figure, f"roofline {measured['name']}"),
+            svg(figure, f"roofline {measured['name']}"),
         )
 
 
@@ -279,7 +257,7 @@ def quality(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
             "Quality against speed",
             "Lower and further right is better. A precision passes if it stays under its limit above"
             " float32, on text that the model was not trained on.",
-            _svg(figure, f"quality {measured['name']}"),
+            svg(figure, f"quality {measured['name']}"),
         )
 
 
@@ -343,7 +321,7 @@ def _drawing(name: str, height: float) -> Iterator[tuple[Figure, Axes]]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(_RULES):
+    with matplotlib.rc_context(RULES):
         figure = Figure(figsize=(_WIDTH, height), layout="constrained")
         yield figure, figure.add_subplot(label=name)
 
@@ -381,23 +359,3 @@ def _few() -> Any:
     from matplotlib.ticker import MaxNLocator
 
     return MaxNLocator(5)
-
-
-def _svg(figure: Figure, salt: str) -> str:
-    """The figure as one ``<svg>`` element that can stand beside others in a page.
-
-    Identifiers are hashed with a salt, since a page has one name space; header, metadata and size go.
-    """
-    import matplotlib
-
-    buffer = io.StringIO()
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with matplotlib.rc_context({**_RULES, "svg.hashsalt": printable(salt)}):
-        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.S)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    head, end, rest = text.partition(">")
-    head = re.sub(r' (?:width|height|version)="[^"]*"', "", head)
-    return f'{head} role="img"{end}{rest}'.strip()

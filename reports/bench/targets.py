@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...spec.card import GATES
+from ..numbers import number, percent, ratio, seconds, size
 from .document import Document, Entry, Measured, Target
 from .figures import (
     EAGER,
@@ -20,14 +21,9 @@ from .figures import (
     find,
     judged,
     matmul_share,
-    number,
     ours,
     peers,
-    percent,
     rate,
-    ratio,
-    seconds,
-    size,
     times,
 )
 from .quality import DIFFERENCE_LIMITS

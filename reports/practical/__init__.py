@@ -1,4 +1,4 @@
-"""The practical: every experiment of the report on recurrent networks that p2 reproduces, and what it left open.
+"""The practical: every experiment of a report on recurrent networks, reproduced, and what it left open.
 
     p2 practical baum-sweet --quick
 

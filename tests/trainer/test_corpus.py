@@ -157,3 +157,12 @@ def test_an_unknown_encoding(tmp_path: Path, encoding: str) -> None:
 def test_an_encoding_without_a_text() -> None:
     with pytest.raises(UsageError, match="--encoding says how to read a TEXT"):
         load([], "latin-1")
+
+
+def test_the_head_of_a_text_keeps_its_source() -> None:
+    whole = load([])
+    head = whole.head(100)
+    assert head.text == whole.text[:100]
+    assert head.sources == whole.sources
+    assert head.sha256 == hashlib.sha256(head.text.encode()).hexdigest() != whole.sha256
+    assert whole.head(len(whole.text)) == whole

@@ -166,7 +166,9 @@ def test_the_run_folder_has_what_it_promises(options: Options, corpus: Corpus, t
         assert entry["bits_per_character"] == pytest.approx(entry["loss"] / math.log(2))
         assert entry["lr"] == pytest.approx(0.02 * 0.1 ** ((entry["step"] - 1) / 1000))
         assert entry["characters_per_second"] > 0
+        assert 0 < entry["running_accuracy"] < 1
         assert ("val_loss" in entry) == (entry["step"] % 3 == 0)
+    assert entries[-1]["running_loss"] == result.record.train.loss
     best = min((entry for entry in entries if "val_loss" in entry), key=lambda entry: entry["val_loss"])
     assert checkpoint.load(folder).record.step == best["step"]
     assert checkpoint.load(folder).record.best_validation_loss == best["val_loss"]
@@ -358,3 +360,15 @@ def test_a_run_leaves_pytorch_as_it_was(options: Options, corpus: Corpus) -> Non
     loop.train(options(steps=1, dropout=0.5, threads=2), corpus, Silent())
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
+
+
+def test_a_run_on_the_beginning_of_a_text_goes_on_with_it(
+    options: Options, corpus: Corpus, tmp_path: Path
+) -> None:
+    head = corpus.head(300)
+    loop.train(options(steps=2), head, Silent())
+    with pytest.raises(P2Error, match="is not the one that the run began with"):
+        loop.resume({"out": tmp_path / "run", "steps": 4}, [], Silent())
+    result = loop.resume({"out": tmp_path / "run", "steps": 4}, [], Silent(), head)
+    assert result.record.step == 4
+    assert result.record.corpus["characters"] == 300

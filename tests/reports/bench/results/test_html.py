@@ -3,62 +3,17 @@
 from __future__ import annotations
 
 import re
-from html.parser import HTMLParser
 
 import pytest
 
 from p2.reports.bench.html import page
 
-VOID = {"meta", "br", "link", "img", "input", "hr", "wbr"}
 NASTY = '<script>alert("x")</script>&amp;\'\x00\ud800'
 
 
-class Checked(HTMLParser):
-    """Reads a page; fails where tags do not close in order, collects text and references."""
-
-    def __init__(self, markup: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.open: list[str] = []
-        self.tags: list[str] = []
-        self.links: list[str] = []
-        self.ids: list[str] = []
-        self.words: list[str] = []
-        self.feed(markup)
-        self.close()
-        assert self.open == []
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        if tag not in VOID:
-            self.open.append(tag)
-        self._note(attrs)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-        self._note(attrs)
-
-    def _note(self, attrs):
-        for name, value in attrs:
-            if name in ("href", "src", "xlink:href", "srcset", "action", "data"):
-                self.links.append(value)
-            if name == "id":
-                self.ids.append(value)
-            assert not name.startswith("on")
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.words.append(data)
-
-    @property
-    def text(self):
-        return re.sub(r"\s+", " ", " ".join(self.words))
-
-
-def test_the_page_is_one_whole_file(judged):
+def test_the_page_is_one_whole_file(judged, checked):
     markup = page(judged(512, 2048))
-    read = Checked(markup)
+    read = checked(markup)
     assert markup.startswith("<!doctype html>")
     assert {"html", "head", "title", "body", "main", "svg", "table", "details"} <= set(read.tags)
     assert not {"script", "link", "img", "iframe", "object"} & set(read.tags)
@@ -71,8 +26,8 @@ def test_the_page_is_one_whole_file(judged):
     assert addresses <= {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
 
 
-def test_the_headline_says_how_much_faster(judged):
-    read = Checked(page(judged(128, 512, 2048)))
+def test_the_headline_says_how_much_faster(judged, checked):
+    read = checked(page(judged(128, 512, 2048)))
     assert "16.0 times as fast as nn.LSTM in eager PyTorch, at hidden 512" in read.text  # 2,000 / 125 µs
     assert "40.0 times eager PyTorch at hidden 512, p2 in int8" in read.text  # int8: 50 µs
     assert "8,000 characters per second of one text in float32, 20,000 in int8" in read.text
@@ -82,7 +37,7 @@ def test_the_headline_says_how_much_faster(judged):
     assert "help 0.15 s, generate first character 0.4 s" in read.text
 
 
-def test_every_target_is_marked(judged):
+def test_every_target_is_marked(judged, checked):
     document = judged(512, 2048)
     markup = page(document)
     every = [t for m in document["models"] for t in m["targets"]] + document["targets"]
@@ -91,7 +46,7 @@ def test_every_target_is_marked(judged):
         of_models = sum(t["reached"] is reached for m in document["models"] for t in m["targets"])
         of_run = sum(t["reached"] is reached for t in document["targets"])
         assert markup.count(f'class="mark {name}"') == 2 * of_models + of_run
-    read = Checked(markup)
+    read = checked(markup)
     for target in every:
         for field in ("what", "goal", "measured", "note"):
             assert target[field] in read.text
@@ -102,8 +57,8 @@ def test_every_target_is_marked(judged):
     )
 
 
-def test_every_entry_is_shown_and_a_skipped_one_says_why(judged):
-    read = Checked(page(judged(512)))
+def test_every_entry_is_shown_and_a_skipped_one_says_why(judged, checked):
+    read = checked(page(judged(512)))
     for word in ("nn.LSTM, eager PyTorch", "torch.compile", "p2 int4", "not run: no NVIDIA GPU"):
         assert word in read.text
     for figure in ("125 / 138 / 175", "7,840 … 8,160", "300 MiB", "0.25 s", "0.31 s", "1.5110", "+0.0110"):
@@ -111,7 +66,7 @@ def test_every_entry_is_shown_and_a_skipped_one_says_why(judged):
 
 
 @pytest.mark.parametrize("place", ["name", "source", "title", "skipped", "machine", "settings", "target"])
-def test_nothing_from_the_document_becomes_markup(bench, judged, place):
+def test_nothing_from_the_document_becomes_markup(bench, judged, place, checked):
     document = judged(512)
     model = document["models"][0]
     if place in ("name", "source"):
@@ -125,25 +80,25 @@ def test_nothing_from_the_document_becomes_markup(bench, judged, place):
     else:
         document[place] = {NASTY: [NASTY, {NASTY: NASTY}]}
     markup = page(document)
-    read = Checked(markup)
+    read = checked(markup)
     assert "script" not in read.tags
     assert '<script>alert("x")</script>&amp;\'��' in read.text
     markup.encode("utf-8")
 
 
-def test_a_report_without_figures_is_still_a_page(bench):
+def test_a_report_without_figures_is_still_a_page(bench, checked):
     document = bench.emptied(bench.document(bench.model(512), bench.model(1024)))
-    read = Checked(page(document))
+    read = checked(page(document))
     assert "svg" not in read.tags
     assert "Benchmark report" in read.text
-    read = Checked(page(bench.document(machine={}, settings={})))
+    read = checked(page(bench.document(machine={}, settings={})))
     assert all(link[1:] in read.ids for link in read.links)
 
 
-def test_without_eager_the_headline_names_the_speed(bench):
+def test_without_eager_the_headline_names_the_speed(bench, checked):
     model = bench.model(1024)
     model["entries"] = [bench.of(model, "p2-float32")]
-    assert "2,000 characters per second at hidden 1,024" in Checked(page(bench.document(model))).text
+    assert "2,000 characters per second at hidden 1,024" in checked(page(bench.document(model))).text
 
 
 def test_the_leading_model_is_unfolded(judged):

@@ -1,16 +1,18 @@
-"""The style sheet of the HTML report: light, dark where the system is, readable on a phone and on paper."""
+"""The style sheet of every HTML report: light, dark where the system is, readable on a phone and on paper."""
 
 CSS = """
 :root {
   --paper: #fbfbfc; --card: #ffffff; --ink: #1d2329; --soft: #5a636e; --line: #e2e6ea; --band: #f4f6f8;
   --accent: #0064a0; --good: #0b7a4b; --good-bg: #e5f5ec; --bad: #b3261e; --bad-bg: #fcebea;
   --none: #5f6772; --none-bg: #eef0f2;
+  --mark-a: #ffe9a8; --mark-b: #cfe8ff;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14181c; --card: #1b2025; --ink: #e6e9ec; --soft: #a3acb6; --line: #313840; --band: #20262c;
     --accent: #6cb8ee; --good: #6fd3a0; --good-bg: #17372a; --bad: #ff9c94; --bad-bg: #43211f;
     --none: #a9b1ba; --none-bg: #2a3037;
+    --mark-a: #594711; --mark-b: #1f4463;
   }
 }
 * { box-sizing: border-box; }
@@ -57,6 +59,7 @@ tr.skipped td { color: var(--soft); text-align: left; white-space: normal; }
   font-weight: 600; }
 .yes { color: var(--good); background: var(--good-bg); }
 .no { color: var(--bad); background: var(--bad-bg); }
+.told { color: var(--accent); background: var(--band); }
 .none { color: var(--none); background: var(--none-bg); }
 .matrix td { text-align: center; }
 .matrix thead th:not(:first-child) { text-align: center; }
@@ -69,8 +72,22 @@ figure { margin: 0; background: #fff; color: #1d2329; border: 1px solid var(--li
 figure h3 { margin: 0 0 .4rem; font-size: 1rem; }
 figure figcaption { color: #5a636e; margin-top: .4rem; }
 figure svg { display: block; width: 100%; min-width: 22rem; height: auto; }
+figure.wide { grid-column: 1 / -1; }
+figure.wide svg { min-width: 36rem; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figure svg text { font-family: inherit !important; }
+mark { border-radius: .2rem; color: inherit; padding: 0 .1rem; }
+mark.a { background: var(--mark-a); }
+mark.b { background: var(--mark-b); }
+.texts td { white-space: normal; vertical-align: top; min-width: 16rem; }
+.texts th { vertical-align: top; }
+.excerpt { white-space: pre-line; margin: 0 0 .9rem; font-family: Georgia, "Times New Roman", serif;
+  overflow-wrap: anywhere; }
+.claims td, .claims th { white-space: normal; vertical-align: top; }
+.claims td:nth-child(1) { color: var(--soft); min-width: 6rem; }
+.claims td:nth-child(3) { min-width: 18rem; }
+.claims td:last-child { min-width: 9rem; }
+.claims .mark { white-space: nowrap; }
 details { border: 1px solid var(--line); border-radius: .7rem; background: var(--card); margin: .75rem 0; }
 summary { cursor: pointer; padding: .8rem 1.2rem; display: flex; flex-wrap: wrap; gap: .1rem 1rem;
   align-items: baseline; }
@@ -92,10 +109,17 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 3rem; padding-bottom
   th, td { padding: .45rem .55rem; }
   .matrix tbody th, .wrap tbody th { min-width: 9rem; }
   details > div { padding: 0 .7rem .8rem; }
+  .claims, .claims tbody, .claims tr, .claims th, .claims td,
+  .texts, .texts tbody, .texts tr, .texts th, .texts td { display: block; min-width: 0 !important; }
+  .claims thead, .texts thead { display: none; }
+  .claims tr > *, .texts tr > * { border-bottom: 0; padding: .2rem .8rem; }
+  .claims tr, .texts tr { border-bottom: 1px solid var(--line); padding: .5rem 0; }
+  .claims th, .texts th { position: static; font-weight: 600; }
 }
 @media print {
   body { background: #fff; font-size: 12px; }
   nav { display: none; }
   figure, .tile, tr { break-inside: avoid; }
+  mark { border-bottom: 1px solid #888; }
 }
 """.strip()
