@@ -165,9 +165,9 @@ def _loops_in_words(texts: dict[str, Any]) -> str:
         f" {texts['loops_at_a_glance']:.0%} visibly within {GLANCE} characters"
     )
     if texts["period"] is not None:
-        seen = texts["loops_seen_after"]
+        seen, count = texts["loops_seen_after"], texts["different_loops"]
         measured += (
-            f"; {texts['different_loops']} different loops, median period {texts['period']:g}, seen after"
-            f" {seen[len(seen) // 2]:,} characters"
+            f"; {count} different loop{'s' if count > 1 else ''}, median period {texts['period']:g}, seen"
+            f" after {seen[len(seen) // 2]:,} characters"
         )
     return measured + "."
