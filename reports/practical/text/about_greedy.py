@@ -137,12 +137,12 @@ def prompt_is_disregarded(results: Results) -> Judged:
     measured = (
         f"At 0.84, {found['recite']:.0%} of {found['texts']} beginnings of sentences are continued as in the"
         f" book; {found['stray']:.0%} leave it within 30 characters, {found['stray_into_a_copy']:.0%} into"
-        f" another copied passage within {GLANCE}: the model stitches passages together, and the join ignores"
-        " what came before it."
+        f" another copied passage within {GLANCE}"
     )
-    if not found["stray"]:
-        return measured, "not confirmed"
-    return measured, "explained" if found["stray_into_a_copy"] >= MOST * found["stray"] else "not confirmed"
+    if found["stray"] and found["stray_into_a_copy"] >= MOST * found["stray"]:
+        cause = ": the model stitches passages together, and the join ignores what came before it."
+        return measured + cause, "explained"
+    return measured + ".", "not confirmed"
 
 
 def one_greedy_text(results: Results) -> Judged:
