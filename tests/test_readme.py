@@ -140,3 +140,15 @@ def test_its_benchmark_is_the_committed_report():
     verdicts = [t["reached"] for m in [*document["models"], document] for t in m["targets"]]
     reached, judged = verdicts.count(True), len(verdicts) - verdicts.count(None)
     assert f"{reached} of {judged} targets" in README
+
+
+def test_what_it_says_of_the_practical_is_the_committed_document():
+    document = json.loads((ROOT / "artifacts/practical/text.json").read_text())
+    results = document["results"]
+    said = " ".join(README.split())
+    assert f"took {document['seconds']['wall'] / 60:.0f} minutes on two cores" in said
+    for name in ("loops", "copied"):
+        low, middle, high = (f"{100 * c['greedy'][name]:.0f} %" for c in results["checkpoints"])
+        assert f"{low}, {middle} and {high}" in said
+    ceiling, best = results["ceiling"]["mean"], results["training"]["best_accuracy"]
+    assert f"an accuracy of {ceiling:.3f} there; it came to {best:.3f}" in said

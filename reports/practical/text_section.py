@@ -92,10 +92,10 @@ def _training(results: dict[str, Any]) -> str:
         f"<td>{text(c['engine'])}</td></tr>"
         for c in results["checkpoints"]
     ]
+    windows = results["checkpoints"][0]["windows"]["count"]
     names = (
-        "checkpoint", "updates", "running accuracy", f"of {results['checkpoints'][0]['windows']['count']:,}"
-        " windows",
-        "loss there", "after", "engine",
+        "checkpoint", "updates", "running accuracy", f"of {windows:,} windows", "loss there", "after",
+        "engine",
     )  # fmt: skip
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
     return (

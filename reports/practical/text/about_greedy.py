@@ -137,12 +137,12 @@ def prompt_is_disregarded(results: Results) -> Judged:
     measured = (
         f"At 0.84, {found['recite']:.0%} of {found['texts']} beginnings of sentences are continued as in the"
         f" book; {found['stray']:.0%} leave it within 30 characters, {found['stray_into_a_copy']:.0%} into"
-        f" another copied passage within {GLANCE}: the model stitches passages together, and the join ignores"
-        " what came before it."
+        f" another copied passage within {GLANCE}"
     )
-    if not found["stray"]:
-        return measured, "not confirmed"
-    return measured, "explained" if found["stray_into_a_copy"] >= MOST * found["stray"] else "not confirmed"
+    if found["stray"] and found["stray_into_a_copy"] >= MOST * found["stray"]:
+        cause = ": the model stitches passages together, and the join ignores what came before it."
+        return measured + cause, "explained"
+    return measured + ".", "not confirmed"
 
 
 def one_greedy_text(results: Results) -> Judged:
@@ -165,9 +165,9 @@ def _loops_in_words(texts: dict[str, Any]) -> str:
         f" {texts['loops_at_a_glance']:.0%} visibly within {GLANCE} characters"
     )
     if texts["period"] is not None:
-        seen = texts["loops_seen_after"]
+        seen, count = texts["loops_seen_after"], texts["different_loops"]
         measured += (
-            f"; {texts['different_loops']} different loops, median period {texts['period']:g}, seen after"
-            f" {seen[len(seen) // 2]:,} characters"
+            f"; {count} different loop{'s' if count > 1 else ''}, median period {texts['period']:g}, seen"
+            f" after {seen[len(seen) // 2]:,} characters"
         )
     return measured + "."

@@ -10,6 +10,9 @@ from .loops import find_loop
 SHOWN = 320
 """Characters of a text that a table shows."""
 
+SLIVER = 10
+"""Of a copied piece that goes on beyond what is shown, at least so many characters are marked."""
+
 
 class Excerpt(TypedDict):
     """The beginning of a text.
@@ -30,5 +33,5 @@ def excerpt(text: str, given: int, copies: Copies) -> Excerpt:
     shown = text[:SHOWN]
     # A piece that goes on beyond what is shown is copied all the same.
     spans = copies.spans(text[: 2 * SHOWN])
-    inside = [(span.start, min(span.end, len(shown))) for span in spans if span.start < len(shown)]
+    inside = [(span.start, min(span.end, len(shown))) for span in spans if span.start <= len(shown) - SLIVER]
     return {"text": shown, "given": given, "spans": inside, "loop": loop.period if loop else None}

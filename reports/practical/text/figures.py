@@ -95,7 +95,7 @@ def _words_and_copies(figure: Drawing, results: Results) -> None:
     _bars(left, results, lambda texts: texts["wording"]["real_words"] or 0.0, "words that the book has")
     _bars(right, results, lambda texts: texts["copied"], "characters copied from the book")
     right.axhline(results["book"]["repeats"], color=_LINE, lw=1, ls=":")
-    left.legend(loc="lower right", framealpha=0.9, frameon=True, edgecolor="white")
+    right.legend(loc="upper left")
 
 
 def _bars(axes: Axes, results: Results, value: Callable[[dict[str, Any]], float], title: str) -> None:

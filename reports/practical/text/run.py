@@ -52,7 +52,8 @@ def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
     prompt = first_words(book) if asked.prompt is None else asked.prompt
     with Stages() as stages:
         stages.say("indexing the book")
-        analysis = Analysis(book, asked, prompt, openings(book, asked.samples))
+        prompts = [opening for opening in openings(book, asked.samples) if opening != prompt]
+        analysis = Analysis(book, asked, prompt, prompts)
         results = _about(trained, analysis)
         for kept in trained.kept:
             stages.say(f"exporting {kept.folder}")
@@ -68,7 +69,6 @@ def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
         "claims": claims.claims(results),
         "figures": figures.draw(results, asked.folder),
     }
-    clock.save()
     _summary(document, console)
     return [write(asked.folder, document), page.write(asked.folder)]
 
