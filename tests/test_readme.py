@@ -124,7 +124,7 @@ def bench_rows(document: dict) -> list[str]:
             if e["group"] == "peer" and e["device"] == "cpu" and e["key"] != "torch-eager"
         ]
         best = max(peers, key=lambda e: e["characters_per_second"]["median"])
-        own = [microseconds(by_key[f"p2-{p}"]) for p in ("float32", "int8", "int4")]
+        own = [microseconds(by_key[f"p2-{p}"]) for p in ("float32", "float16", "int8", "int4")]
         name = f"{card['cell'].upper()} {card['layers']} x {card['hidden']}"
         rows.append(
             f"| {name} | {microseconds(by_key['torch-eager'])} | {microseconds(best)}"
@@ -134,8 +134,10 @@ def bench_rows(document: dict) -> list[str]:
 
 
 def test_its_benchmark_is_the_committed_report():
-    document = json.loads((ROOT / "artifacts/bench/xeon-2-cores.json").read_text())
-    for row in bench_rows(document):
+    document, cells = (
+        json.loads((ROOT / f"artifacts/bench/zen5-{name}.json").read_text()) for name in ("2-cores", "cells")
+    )
+    for row in bench_rows(document) + bench_rows(cells):
         assert row in README
     verdicts = [t["reached"] for m in [*document["models"], document] for t in m["targets"]]
     reached, judged = verdicts.count(True), len(verdicts) - verdicts.count(None)
