@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2.reports.practical.text.ceiling import best_accuracy
 
 
+@settings(deadline=None)
 @given(st.text("abc", min_size=8, max_size=40), st.integers(1, 7))
 def test_it_is_the_share_of_the_character_that_follows_most_often(text, length):
     expected = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2.reports.practical.text.copies import LONGEST, Copies, Span, covered, suffix_array
@@ -16,11 +16,13 @@ def longest_from(text: str, start: int, book: str) -> int:
     return max(n for n in range(len(text) - start + 1) if text[start : start + n] in book)
 
 
+@settings(deadline=None)
 @given(BOOKS)
 def test_suffixes_are_in_order(book):
     assert suffix_array(book).tolist() == sorted(range(len(book)), key=lambda start: book[start:])
 
 
+@settings(deadline=None)
 @given(BOOKS, TEXTS)
 def test_agreements_are_the_longest_there_are(book, text):
     lengths, places = Copies(book).matches(text)
@@ -29,6 +31,7 @@ def test_agreements_are_the_longest_there_are(book, text):
         assert book[place : place + length] == text[start : start + length]
 
 
+@settings(deadline=None)
 @given(BOOKS, TEXTS, st.integers(1, 6))
 def test_spans_are_the_pieces_that_lie_in_no_longer_one(book, text, least):
     pieces = [
@@ -47,6 +50,7 @@ def test_spans_are_the_pieces_that_lie_in_no_longer_one(book, text, least):
     assert covered(spans) == len(inside)
 
 
+@settings(deadline=None)
 @given(BOOKS, st.integers(1, 6))
 def test_what_the_book_repeats_is_counted(book, least):
     inside = set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2.reports.practical.text.loops import Loop, find_loop, seen_after, smallest_rotation
@@ -21,6 +21,7 @@ def by_definition(text: str, repeats: int, shortest: int) -> Loop | None:
     return None
 
 
+@settings(deadline=None)
 @given(
     st.text("ab", max_size=12), st.text("abc", min_size=1, max_size=6), st.integers(0, 8), st.integers(2, 4)
 )
@@ -47,6 +48,7 @@ def test_it_is_seen_once_it_has_gone_round():
     assert seen_after(Loop(7, 1)) == 27  # twenty characters at the least
 
 
+@settings(deadline=None)
 @given(st.text("ab ", min_size=1, max_size=12), st.integers(0, 11))
 def test_a_loop_is_the_same_wherever_its_round_begins(phrase, shift):
     turned = phrase[shift % len(phrase) :] + phrase[: shift % len(phrase)]

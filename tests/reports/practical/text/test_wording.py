@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2.reports.practical.text.wording import Lexicon, first_words, openings, quoted
@@ -24,6 +24,7 @@ def test_real_pairs_stand_in_the_book_in_a_row():
     assert (found.pairs, found.real_pairs) == (6, 5)
 
 
+@settings(deadline=None)
 @given(st.text("ab ’.", max_size=30), st.text("ab ’.", min_size=1, max_size=40))
 def test_no_word_is_more_real_than_there_are_words(text, book):
     found = Lexicon(book).count([text, text])
