@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ...spec.files import read_text, write_bytes
+from ..drawing import RULES, svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -18,24 +17,6 @@ if TYPE_CHECKING:
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#4D4D4D", "#E69F00")
 """Okabe and Ito (2008): told apart with every common colour blindness."""
 GREY = "#6b727a"
-
-_RULES = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,
-    "font.size": 10,
-    "axes.titlesize": 11,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": "#8a9099",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "grid.color": "#e3e6ea",
-    "grid.linewidth": 0.8,
-    "legend.frameon": False,
-    "legend.fontsize": 9,
-}
 
 
 @contextmanager
@@ -50,19 +31,10 @@ def drawing(path: Path, width: float, height: float) -> Iterator[Drawing]:
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**_RULES, "svg.hashsalt": path.name}):
+    with matplotlib.rc_context(RULES):
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure
-        buffer = io.StringIO()
-        nothing: dict[str, Any] = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", metadata=nothing)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</style>\s*</defs>", "", text, flags=re.S)
-    text = re.sub(r'<g id="[^"]*"', "<g", text)
-    head, end, rest = text.partition(">")
-    head = re.sub(r' (?:width|height|version)="[^"]*"', "", head)
-    write_bytes(path, f'{head} role="img"{end}{rest.strip()}\n'.encode())
+    write_bytes(path, f"{svg(figure, path.name)}\n".encode())
 
 
 def inline(path: Path) -> str:

@@ -192,7 +192,7 @@ def test_registry_lists_each_once():
     listed = contenders()
     keys = [contender.key for contender in listed]
     assert len(set(keys)) == len(keys)
-    assert keys[:4] == ["p2-float32", "p2-float16", "p2-int8", "p2-int4"]
+    assert keys[:6] == [f"p2-{p}" for p in ("float32", "float16", "bfloat16", "float8", "int8", "int4")]
     titles = {(contender.title, contender.device) for contender in listed}
     assert len(titles) == len(listed)
     assert {contender.group for contender in listed} == {"p2", "peer", "variant"}
