@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...spec.errors import P2Error
 
-LAYOUT = 3  # of the structures; the compiled side says the same, or it is of another version
+LAYOUT = 4  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {("rnn", ""): 0, ("lstm", ""): 1, ("gru", "after"): 2, ("gru", "before"): 3}
 
@@ -30,6 +30,7 @@ class Product(ctypes.Structure):
         ("vectors", ctypes.c_int32),
         ("rows", ctypes.c_int32),
         ("block", ctypes.c_int32),
+        ("far", ctypes.c_int32),
         ("weights", _Address),
         ("scales", _Address),
         ("start", _Address),

@@ -45,8 +45,8 @@ static inline __attribute__((always_inline)) void expand(const uint8_t *bytes, c
 
 /* As float_kernel, without the outliers. Three vectors a row: four rows are three groups. */
 static inline __attribute__((always_inline)) void compact_kernel(
-    const int rows, const int panels, const int vectors, const float *a, size_t width, const product *m, int panel,
-    int from, int to, float *z, size_t z_panel, const int *slot) {
+    const int how, const int rows, const int panels, const int vectors, const float *a, size_t width,
+    const product *m, int panel, int from, int to, float *z, size_t z_panel, const int *slot, const errand *e) {
     const int together = vectors == 4 ? 1 : 4; /* rows of the matrix */
     const size_t panel_groups = groups_of(m->rows, vectors);
     const uint8_t *bytes = (const uint8_t *)m->weights + panel * panel_groups * GROUP_BYTES;
@@ -58,12 +58,18 @@ static inline __attribute__((always_inline)) void compact_kernel(
         EACH(r, rows)
             EACH(v, vectors)
                 sum[p * rows + r][v] = *(const vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16);
+    float *left = e->widened;
     for (int k = from; k < to; k += together) {
+        EACH(t, together) fetch(how, e, k - from + t);
         EACH(p, panels) {
             const size_t first = p * panel_groups + groups_of(k, vectors);
             vf column[12];
             EACH(g, together * vectors / 4)
                 expand(bytes + (first + g) * GROUP_BYTES, places + (first + g) * PLACES_BYTES, exponents[p], column + 4 * g);
+            if (how & LEAVING) {
+                EACH(v, together * vectors) *(vfu *)(left + v * 16) = column[v];
+                left += together * vectors * 16;
+            }
             EACH(t, together)
                 EACH(r, rows) {
                     vf factor = all(a[r * width + k + t]);
@@ -77,32 +83,30 @@ static inline __attribute__((always_inline)) void compact_kernel(
                 *(vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16) = sum[p * rows + r][v];
 }
 
-#define ONE_COMPACT_SIZE(rows, panels)                                                                       \
-    static __attribute__((noinline)) void compact_##rows##_##panels(                                         \
-        const product *m, value a, int panel, int from, int to, float *z, size_t z_panel, const int *slot) { \
+#define ONE_COMPACT_SIZE(name, how, rows, panels)                                                            \
+    static __attribute__((noinline)) void name##_##rows##_##panels(                                          \
+        const product *m, value a, int panel, int from, int to, float *z, size_t z_panel, const int *slot,   \
+        const errand *e) {                                                                                   \
         if (m->vectors == 4)                                                                                 \
-            compact_kernel(rows, panels, 4, a.floats, a.width, m, panel, from, to, z, z_panel, slot);        \
+            compact_kernel(how, rows, panels, 4, a.floats, a.width, m, panel, from, to, z, z_panel, slot, e); \
         else                                                                                                 \
-            compact_kernel(rows, panels, 3, a.floats, a.width, m, panel, from, to, z, z_panel, slot);        \
+            compact_kernel(how, rows, panels, 3, a.floats, a.width, m, panel, from, to, z, z_panel, slot, e); \
     }
-ONE_COMPACT_SIZE(1, 1)
-ONE_COMPACT_SIZE(1, 2)
-ONE_COMPACT_SIZE(2, 1)
-ONE_COMPACT_SIZE(3, 1)
-ONE_COMPACT_SIZE(4, 1)
-ONE_COMPACT_SIZE(5, 1)
-ONE_COMPACT_SIZE(6, 1)
+ONE_COMPACT_SIZE(compact, 0, 1, 1)
+ONE_COMPACT_SIZE(compact, 0, 1, 2)
+ONE_COMPACT_SIZE(compact, 0, 2, 1)
+ONE_COMPACT_SIZE(compact, FETCHING, 3, 1)
+ONE_COMPACT_SIZE(compact, FETCHING, 4, 1)
+ONE_COMPACT_SIZE(compact, FETCHING, 5, 1)
+ONE_COMPACT_SIZE(compact, FETCHING, 6, 1)
+ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 3, 1)
+ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 4, 1)
+ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 5, 1)
+ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 6, 1)
 
 static const kernel compact_kernels[ROWS + 1] = {compact_1_2, compact_1_1, compact_2_1, compact_3_1,
                                                  compact_4_1, compact_5_1, compact_6_1};
 
-/* Some rows of a panel as float [rows][vectors][16], for a batch that meets them more than once. */
-static void expand_rows(const product *m, int panel, int from, int to, float *made) {
-    const size_t start = panel * groups_of(m->rows, m->vectors);
-    const __m512i exponents = exponents_of(m, panel);
-    for (size_t g = start + groups_of(from, m->vectors); g < start + groups_of(to, m->vectors); g++, made += 64) {
-        vf four[4];
-        expand((const uint8_t *)m->weights + g * GROUP_BYTES, m->places + g * PLACES_BYTES, exponents, four);
-        EACH(v, 4) *(vfu *)(made + v * 16) = four[v];
-    }
-}
+/* For the first rows of a batch of more than ROWS. */
+static const kernel widening_kernels[ROWS + 1] = {NULL,         NULL,         NULL,        widening_3_1,
+                                                  widening_4_1, widening_5_1, widening_6_1};

@@ -23,9 +23,10 @@ typedef struct {
  * INT4: two numbers a byte, plus 8: [panels][rows / 8][vectors][16][4], rows 0..3 of eight in the low
  *       halves, 4..7 in the high ones; a scale for each `block` rows of an output.
  * scales: float [panels][blocks][vectors][16] of weights times 1/127, the step of the activations.
+ * far: whether the model's weights are more than stay in the caches.
  * start: INT8 only, int32 [panels][vectors][16]: -128 times the sum over the rows. */
 typedef struct {
-    int32_t kind, vectors, rows, block;
+    int32_t kind, vectors, rows, block, far;
     const void *weights;
     const float *scales;
     const int32_t *start;

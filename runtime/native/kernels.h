@@ -15,6 +15,24 @@
 /* A loop over registers: it must not remain one. */
 #define EACH(i, count) _Pragma("GCC unroll 8") for (int i = 0; i < count; i++)
 
+/* What a kernel does beside its sums. With FETCHING it asks for what is multiplied next, `step` bytes in each of its
+ * turns, so that the memory works while the processor computes: where weights are `far` and there is enough to compute.
+ * With LEAVING it leaves COMPACT weights widened, as float [rows][vectors][16], for other rows. */
+typedef struct {
+    const char *next;
+    size_t step;
+    float *widened;
+} errand;
+
+enum { FETCHING = 1, LEAVING = 2 };
+#define LEAST_FETCHING 3 /* rows */
+
+static inline __attribute__((always_inline)) void fetch(const int how, const errand *e, size_t turn) {
+    if (how & FETCHING)
+        for (size_t line = 0; line < e->step; line += 64)
+            _mm_prefetch(e->next + turn * e->step + line, _MM_HINT_T1);
+}
+
 /* 16 weights of a kind of floats, widened; exact. */
 static inline __attribute__((always_inline)) vf widened(const int kind, const char *weights) {
     if (kind == FLOATS) return *(const vfu *)weights;
@@ -25,8 +43,8 @@ static inline __attribute__((always_inline)) vf widened(const int kind, const ch
 
 /* z[panel][row][slot[v]] += a[row][from..to] @ weights, for weights of any kind of floats. */
 static inline __attribute__((always_inline)) void float_kernel(
-    const int kind, const int rows, const int panels, const int vectors, const float *a, size_t width,
-    const product *m, int panel, int from, int to, float *z, size_t z_panel, const int *slot) {
+    const int how, const int kind, const int rows, const int panels, const int vectors, const float *a, size_t width,
+    const product *m, int panel, int from, int to, float *z, size_t z_panel, const int *slot, const errand *e) {
     const size_t vector_size = kind == FLOATS ? 64 : 32, panel_size = (size_t)m->rows * vectors * vector_size;
     const char *weights = (const char *)m->weights + panel * panel_size;
     vf sum[ROWS * PANELS][4];
@@ -35,6 +53,7 @@ static inline __attribute__((always_inline)) void float_kernel(
             EACH(v, vectors)
                 sum[p * rows + r][v] = *(const vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16);
     for (int k = from; k < to; k++) {
+        fetch(how, e, k - from);
         EACH(p, panels) {
             const char *w = weights + p * panel_size + (size_t)k * vectors * vector_size;
             vf column[4];
@@ -65,8 +84,8 @@ static inline __attribute__((always_inline)) void add_products(__m512i *sum, __m
 
 /* The same for int8 weights and activations of 8 bits, exact but for the scaling at the end. */
 static inline __attribute__((always_inline)) void int8_kernel(
-    const int rows, const int panels, const int vectors, const uint8_t *a, size_t width, const product *m, int panel,
-    float *z, size_t z_panel, const int *slot) {
+    const int how, const int rows, const int panels, const int vectors, const uint8_t *a, size_t width,
+    const product *m, int panel, float *z, size_t z_panel, const int *slot, const errand *e) {
     __m512i sum[ROWS * PANELS][4];
     const size_t panel_size = (size_t)m->rows * vectors * 16;
     const int8_t *weights = (const int8_t *)m->weights + panel * panel_size;
@@ -77,6 +96,7 @@ static inline __attribute__((always_inline)) void int8_kernel(
             EACH(v, vectors)
                 sum[p * rows + r][v] = _mm512_loadu_si512(start + (p * vectors + v) * 16);
     for (int k = 0; k < m->rows / 4; k++) {
+        fetch(how, e, k);
         EACH(p, panels) {
             const int8_t *w = weights + p * panel_size + (size_t)k * vectors * 64;
             __m512i column[4];
@@ -99,8 +119,8 @@ static inline __attribute__((always_inline)) void int8_kernel(
 /* The same for int4 weights, a scale for each block of rows. `sums` holds the activations of 16 rows each, added
  * up: the weights are stored plus 8. */
 static inline __attribute__((always_inline)) void int4_kernel(
-    const int rows, const int panels, const int vectors, const uint8_t *a, size_t width, const int32_t *sums,
-    const product *m, int panel, float *z, size_t z_panel, const int *slot) {
+    const int how, const int rows, const int panels, const int vectors, const uint8_t *a, size_t width,
+    const int32_t *sums, const product *m, int panel, float *z, size_t z_panel, const int *slot, const errand *e) {
     const __m512i low_half = _mm512_set1_epi8(0x0f), sign = _mm512_set1_epi8((char)0x80);
     const size_t panel_size = (size_t)m->rows * vectors * 8;
     const int blocks = m->rows / m->block;
@@ -115,6 +135,7 @@ static inline __attribute__((always_inline)) void int4_kernel(
                 EACH(v, vectors) sum[p * rows + r][v] = _mm512_set1_epi32(-8 * total);
         }
         for (int k = b * m->block / 8; k < (b + 1) * m->block / 8; k++) {
+            fetch(how, e, k);
             EACH(p, panels) {
                 const uint8_t *w = weights + p * panel_size + (size_t)k * vectors * 64;
                 EACH(half, 2) { /* rows 0 to 3 of eight, then 4 to 7 */
@@ -143,41 +164,49 @@ static inline __attribute__((always_inline)) void int4_kernel(
 
 /* One kernel call with sizes that the compiler knows. */
 static inline __attribute__((always_inline)) void sized_product(
-    const int rows, const int panels, const int vectors, const product *m, value a, int panel, int from, int to,
-    float *z, size_t z_panel, const int *slot) {
+    const int how, const int rows, const int panels, const int vectors, const product *m, value a, int panel, int from, int to,
+    float *z, size_t z_panel, const int *slot, const errand *e) {
     if (m->kind == FLOATS)
-        float_kernel(FLOATS, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot);
+        float_kernel(how, FLOATS, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot, e);
     else if (m->kind == HALVES)
-        float_kernel(HALVES, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot);
+        float_kernel(how, HALVES, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot, e);
     else if (m->kind == BRAIN)
-        float_kernel(BRAIN, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot);
+        float_kernel(how, BRAIN, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot, e);
     else if (m->kind == INT8)
-        int8_kernel(rows, panels, vectors, a.bytes, a.width, m, panel, z, z_panel, slot);
+        int8_kernel(how, rows, panels, vectors, a.bytes, a.width, m, panel, z, z_panel, slot, e);
     else
-        int4_kernel(rows, panels, vectors, a.bytes, a.width, a.sums, m, panel, z, z_panel, slot);
+        int4_kernel(how, rows, panels, vectors, a.bytes, a.width, a.sums, m, panel, z, z_panel, slot, e);
 }
 
-#define ONE_SIZE(rows, panels)                                                                               \
-    static __attribute__((noinline)) void product_##rows##_##panels(                                         \
-        const product *m, value a, int panel, int from, int to, float *z, size_t z_panel, const int *slot) { \
+#define ONE_SIZE(name, how, rows, panels)                                                                    \
+    static __attribute__((noinline)) void name##_##rows##_##panels(                                          \
+        const product *m, value a, int panel, int from, int to, float *z, size_t z_panel, const int *slot,   \
+        const errand *e) {                                                                                   \
         if (m->vectors == 4)                                                                                 \
-            sized_product(rows, panels, 4, m, a, panel, from, to, z, z_panel, slot);                         \
+            sized_product(how, rows, panels, 4, m, a, panel, from, to, z, z_panel, slot, e);                 \
         else                                                                                                 \
-            sized_product(rows, panels, 3, m, a, panel, from, to, z, z_panel, slot);                         \
+            sized_product(how, rows, panels, 3, m, a, panel, from, to, z, z_panel, slot, e);                 \
     }
-ONE_SIZE(1, 1)
-ONE_SIZE(1, 2)
-ONE_SIZE(2, 1)
-ONE_SIZE(3, 1)
-ONE_SIZE(4, 1)
-ONE_SIZE(5, 1)
-ONE_SIZE(6, 1)
+ONE_SIZE(product, 0, 1, 1)
+ONE_SIZE(product, 0, 1, 2)
+ONE_SIZE(product, 0, 2, 1)
+ONE_SIZE(product, 0, 3, 1)
+ONE_SIZE(product, 0, 4, 1)
+ONE_SIZE(product, 0, 5, 1)
+ONE_SIZE(product, 0, 6, 1)
+ONE_SIZE(fetching, FETCHING, 3, 1)
+ONE_SIZE(fetching, FETCHING, 4, 1)
+ONE_SIZE(fetching, FETCHING, 5, 1)
+ONE_SIZE(fetching, FETCHING, 6, 1)
 
-typedef void (*kernel)(const product *, value, int panel, int from, int to, float *z, size_t z_panel, const int *slot);
+typedef void (*kernel)(const product *, value, int panel, int from, int to, float *z, size_t z_panel, const int *slot,
+                       const errand *);
 
 /* By their rows; the first is for one row and two panels. */
 static const kernel kernels[ROWS + 1] = {product_1_2, product_1_1, product_2_1, product_3_1,
                                          product_4_1, product_5_1, product_6_1};
+static const kernel fetching_kernels[ROWS + 1] = {NULL,         NULL,         NULL,        fetching_3_1,
+                                                  fetching_4_1, fetching_5_1, fetching_6_1};
 
 /* Put 16 new numbers of a state into its row, in 8 bits as well where products want that. */
 static inline __attribute__((always_inline)) void keep(value a, int row, int unit, vf numbers) {

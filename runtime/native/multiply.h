@@ -1,14 +1,27 @@
 /* A product of a batch with a matrix, from kernels of a few rows: which kernel, for which rows and panels. */
 
-/* One panel, or two for a single row, by rows `from` to `to`; rows of the batch in groups of almost the same size: 4
- * and 4 are faster than 6 and 2. */
-static void multiply_piece(const kernel *by_rows, const product *m, value a, int rows, int panels, int panel, int from,
-                           int to, float *z, size_t z_panel, const int *slot) {
+/* A piece of a matrix and the kernels for it. */
+typedef struct {
+    const kernel *by_rows;
+    const product *m;
+    int panel, from, to;
+} part;
+
+/* One panel, or two for a single row, by some of its rows; rows of the batch in groups of almost the same size: 4
+ * and 4 are faster than 6 and 2. The first group meets `first`, the others `others`, which holds the same numbers and
+ * may begin with another row. Meanwhile kernels may ask for the `size` bytes at `next`, in `turns` turns a group. */
+static void multiply_piece(part first, part others, value a, int rows, int panels, const char *next, size_t size,
+                           int turns, float *widened, float *z, size_t z_panel, const int *slot) {
     const int groups = (rows + ROWS - 1) / ROWS;
+    errand e = {next, size / ((size_t)groups * turns), widened};
     for (int group = 0, row = 0; group < groups; group++) {
-        const int next = rows * (group + 1) / groups;
-        by_rows[panels == 2 ? 0 : next - row](m, rows_from(a, row), panel, from, to, z + row * Z_ROW, z_panel, slot);
-        row = next;
+        const int end = rows * (group + 1) / groups;
+        const part p = group ? others : first;
+        value here = rows_from(a, row);
+        here.floats += first.from - p.from;
+        p.by_rows[panels == 2 ? 0 : end - row](p.m, here, p.panel, p.from, p.to, z + row * Z_ROW, z_panel, slot, &e);
+        e.next += turns * e.step;
+        row = end;
     }
 }
 
@@ -21,37 +34,44 @@ static void add_outliers(const product *m, value a, int rows, int panel, int fro
     }
 }
 
-/* For COMPACT weights: small batches widen them in registers, others once for all their rows. */
+/* For COMPACT weights: the first rows widen them in registers, and leave them for others. */
 static __attribute__((noinline)) void multiply_compact(const product *m, value a, int rows, int panels, int panel,
-                                                       float *z, size_t z_panel, const int *slot) {
-    float expanded[PIECE * 64] __attribute__((aligned(64)));
-    product wide = {.kind = FLOATS, .vectors = m->vectors, .weights = expanded};
+                                                       int last, float *z, size_t z_panel, const int *slot) {
+    float widened[PIECE * 64] __attribute__((aligned(64)));
+    const product wide = {.kind = FLOATS, .vectors = m->vectors, .weights = widened};
     for (int from = 0; from < m->rows; from += PIECE) {
         const int to = from + PIECE < m->rows ? from + PIECE : m->rows;
-        if (rows > ROWS) {
-            expand_rows(m, panel, from, to, expanded);
-            value part = a;
-            part.floats += from;
-            multiply_piece(kernels, &wide, part, rows, 1, 0, 0, to - from, z, z_panel, slot);
-        } else
-            multiply_piece(compact_kernels, m, a, rows, panels, panel, from, to, z, z_panel, slot);
+        const part first = {rows > ROWS ? widening_kernels : compact_kernels, m, panel, from, to};
+        const part others = {fetching_kernels, &wide, 0, 0, to - from};
+        const size_t done = groups_of(m->rows, m->vectors) * panel + groups_of(to, m->vectors);
+        const size_t size = last && to == m->rows ? 0 : groups_of(to - from, m->vectors) * GROUP_BYTES;
+        multiply_piece(first, others, a, rows, panels, (const char *)m->weights + done * GROUP_BYTES, size, to - from,
+                       widened, z, z_panel, slot);
         for (int p = 0; p < panels; p++) add_outliers(m, a, rows, panel + p, from, z + p * z_panel, slot);
     }
 }
+
+/* Rows that a kernel takes in a turn, and the bytes of them in a panel. */
+static int turn_rows(const product *m) { return m->kind == INT8 ? 4 : m->kind == INT4 ? 8 : 1; }
+static size_t turn_bytes(const product *m) { return m->vectors * (m->kind == HALVES || m->kind == BRAIN ? 32 : 64); }
 
 /* z[panel][row] += value @ matrix for `rows` rows and the panels `first` to `end`. */
 static void multiply(const product *m, value a, int rows, int first, int end, float *z, size_t z_panel,
                      const int *slot) {
     const int piece = is_float(m) && rows > ROWS ? PIECE : m->rows;
+    const kernel *by_rows = m->far && rows >= LEAST_FETCHING ? fetching_kernels : kernels;
     for (int panel = first; panel < end;) {
-        const int panels = rows == 1 && panel + 1 < end ? 2 : 1;
+        const int panels = rows == 1 && panel + 1 < end ? 2 : 1, last = panel + panels == end;
         float *here = z + panel * z_panel;
         if (m->kind == COMPACT)
-            multiply_compact(m, a, rows, panels, panel, here, z_panel, slot);
+            multiply_compact(m, a, rows, panels, panel, last, here, z_panel, slot);
         else
             for (int from = 0; from < m->rows; from += piece) {
-                const int to = from + piece < m->rows ? from + piece : m->rows;
-                multiply_piece(kernels, m, a, rows, panels, panel, from, to, here, z_panel, slot);
+                const int to = from + piece < m->rows ? from + piece : m->rows, turns = (to - from) / turn_rows(m);
+                const part p = {by_rows, m, panel, from, to};
+                const size_t done = turn_bytes(m) * (((size_t)panel * m->rows + to) / turn_rows(m));
+                multiply_piece(p, p, a, rows, panels, (const char *)m->weights + done,
+                               last && to == m->rows ? 0 : turn_bytes(m) * turns, turns, NULL, here, z_panel, slot);
             }
         panel += panels;
     }

@@ -9,6 +9,7 @@ of a GRU that resets before; 64 units or characters otherwise. Widths are padded
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,10 @@ Floats = npt.NDArray[np.float32]
 
 LANES, PANEL = 16, 64
 
-# Float32 weights of at least so many bytes wait for the memory, and are read in 28 bits each (compact.h).
+# Weights of at least so many bytes do not stay in the caches, and are asked for in advance (errand in kernels.h).
+FAR_BYTES = 16 << 20
+
+# Float32 weights of at least so many wait for the memory, and are read in 28 bits each (compact.h).
 LARGE_BYTES = 96 << 20
 MOST_OUTLIERS = 0.005  # share of the numbers that may lie apart
 
@@ -65,7 +69,9 @@ class Packed:
         self.width = padded(card.hidden)
         self._stored, self._weights = step.graph.tensors, Weights(step)
         self._kept: list[Array] = []
-        self._wants_compact = bytes_per_step(card) >= LARGE_BYTES
+        # Weights in 8 bits of a float are widened here.
+        size = bytes_per_step(replace(card, precision="float32") if card.precision == "float8" else card)
+        self._far, self._wants_compact = size >= FAR_BYTES, size >= LARGE_BYTES
         layers = (Layer * card.layers)(*(self._layer(number) for number in range(card.layers)))
         self._layers = layers
         self.model = Model(
@@ -131,7 +137,7 @@ class Packed:
             matrix = _pad(floats[rows], 0, padded(rows.stop - rows.start))
             panels = _panels(matrix, gates, run).transpose(1, 0, 2, 3)
             compact = self._compact(panels) if self._wants_compact and kind == binding.FLOATS else None
-            return compact or Product(kind, vectors, len(matrix), 0, self._keep(panels))
+            return compact or Product(kind, vectors, len(matrix), 0, self._far, self._keep(panels))
         q, scales = stored[f"{name}_q"], np.asarray(stored[f"{name}_scale"].array(), np.float32)
         integers = _pad(np.asarray(q.array()[rows], np.int8), 0, padded(rows.stop - rows.start))
         count = len(integers)
@@ -141,13 +147,14 @@ class Packed:
             by_four = by_four.reshape(count // 4, 4, *by_four.shape[1:]).transpose(2, 0, 3, 4, 1)
             scale = _panels(scales[None] * GRID, gates, run)
             kept = [self._keep(array) for array in (by_four, scale, start)]
-            return Product(binding.INT8, vectors, count, 0, *kept)
+            return Product(binding.INT8, vectors, count, 0, self._far, *kept)
         block, scales = _blocks(q.shape[0], rows, scales)
         scales = _panels(scales * GRID, gates, run).transpose(1, 0, 2, 3)
         nibbles = _panels((integers + np.int8(8)).view(np.uint8), gates, run)
         nibbles = nibbles.reshape(count // 8, 2, 4, *nibbles.shape[1:])
         both = (nibbles[:, 0] | (nibbles[:, 1] << 4)).transpose(2, 0, 3, 4, 1)
-        return Product(binding.INT4, vectors, count, block, self._keep(both), self._keep(scales), None)
+        kept = [self._keep(both), self._keep(scales)]
+        return Product(binding.INT4, vectors, count, block, self._far, *kept, None)
 
     def _floats(self, name: str) -> tuple[int, Array]:
         """A matrix of floats in the width that its step reads, and what the decoder calls its kind."""
@@ -171,7 +178,9 @@ class Packed:
             return None
         self._kept += [made, *parts]
         addresses = [array.ctypes.data for array in parts]
-        return Product(binding.COMPACT, vectors, rows, 0, made.ctypes.data, None, None, *addresses)
+        return Product(
+            binding.COMPACT, vectors, rows, 0, self._far, made.ctypes.data, None, None, *addresses
+        )
 
     def _bias(self, bias: Floats, gates: int, run: int) -> int:
         return self._keep(_panels(np.atleast_2d(bias), gates, run))
