@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 PAGE = 2 << 20
+LINE = 64  # bytes that caches keep together
 # Below this the weights lie in a cache, and it makes no difference.
 WORTHWHILE = 16 << 20
 
@@ -40,6 +41,26 @@ def empty(shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
     raw = np.frombuffer(memory, np.uint8)
     offset = -raw.ctypes.data % PAGE
     return raw[offset : offset + size].view(kind).reshape(shape)
+
+
+class Pool:
+    """Memory for many arrays, one after the other: small ones share a large page.
+
+    What is read in a row then lies in a row, and in a cache no part of it is in the way of another, as
+    parts are that lie on small pages anywhere in the memory.
+    """
+
+    def __init__(self) -> None:
+        self._free = np.empty(0, np.uint8)
+
+    def empty(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """An array with any contents, at an address that is a multiple of 64."""
+        kind = np.dtype(dtype)
+        size = -(-math.prod(shape) * kind.itemsize // LINE) * LINE
+        if size > len(self._free):
+            self._free = empty((max(PAGE, -(-size // PAGE) * PAGE),), np.uint8)
+        taken, self._free = self._free[:size], self._free[size:]
+        return taken[: math.prod(shape) * kind.itemsize].view(kind).reshape(shape)
 
 
 def collapse() -> int:

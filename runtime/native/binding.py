@@ -16,6 +16,12 @@ LAYOUT = 4  # of the structures; the compiled side says the same, or it is of an
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {("rnn", ""): 0, ("lstm", ""): 1, ("gru", "after"): 2, ("gru", "before"): 3}
 
+# Where weights stay: in the caches of single processors, in the one that they share, in the memory.
+OWN, SHARED, MEMORY = range(3)
+
+# What the threads of a job divide: the panels of every matrix; the texts; the layers.
+PANELS, TEXTS, LAYERS = range(3)
+
 PIECE = 256  # rows of a panel that every text of a batch meets before the next ones
 OUTLIER = np.dtype([("row", np.int32), ("column", np.int32), ("weight", np.float32)])
 
@@ -30,7 +36,7 @@ class Product(ctypes.Structure):
         ("vectors", ctypes.c_int32),
         ("rows", ctypes.c_int32),
         ("block", ctypes.c_int32),
-        ("far", ctypes.c_int32),
+        ("place", ctypes.c_int32),
         ("weights", _Address),
         ("scales", _Address),
         ("start", _Address),
@@ -87,6 +93,7 @@ class Job(ctypes.Structure):
     _fields_ = (
         ("batch", ctypes.c_int32),
         ("threads", ctypes.c_int32),
+        ("division", ctypes.c_int32),
         ("count", ctypes.c_int64),
         ("states", _Address),
         ("cells", _Address),

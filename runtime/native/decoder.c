@@ -1,8 +1,9 @@
 /* The decode loop of recurrent character models on x86 processors: whole characters per call, threads that
  * wait for one another by spinning, one barrier a layer.
  *
- * Every thread owns some panels of every matrix and the units that they make, so a layer's products, its cell and
- * the rounding of its state stay with one thread and in its cache. What is computed is defined in
+ * Every thread of a team owns some panels of every matrix and the units that they make, so a layer's products, its
+ * cell and the rounding of its state stay with one thread and in its cache. Small models can have a team for every few
+ * texts, and for every few layers when they read: then nobody waits within a character. What is computed is defined in
  * spec/card.py (step_shapes) and spec/sampling.py. */
 
 #include "decoder.h"
@@ -40,6 +41,8 @@ static value rows_from(value a, size_t row) {
 #pragma GCC pop_options
 #include "compacting.h"
 #include "multiply.h"
+#include "team.h"
+#include "steps.h"
 
 /* Of the structures in decoder.h; binding.py expects this one. */
 int p2_layout(void) { return 4; }
@@ -64,217 +67,111 @@ int64_t p2_compact(const float *weights, int panels, int rows, int vectors, uint
     return count;
 }
 
-typedef struct {
-    const model *m;
-    const job *j;
-    value old[64], new[64]; /* decode: a layer's state before and after a step */
-    value text[2];          /* feed: a piece of text after one layer, and after the next */
-    value reset_state;      /* GRU_BEFORE: r * h */
-    float *updates;         /* GRU_BEFORE: z */
-    float *sums, *candidate_sums, *logits, *sorted;
-    int piece; /* feed: characters of a text that go through a layer together */
-    atomic_int arrived, generation, waits;
-} work;
-
-/* Pauses of a thread that waits, 10 to 40 microseconds, before it lets others have its processor. */
-enum { PATIENCE = 1000 };
-
-/* All threads meet. */
-static void meet(work *w) {
-    if (w->j->threads == 1) return;
-    const int generation = atomic_load_explicit(&w->generation, memory_order_acquire);
-    if (atomic_fetch_add_explicit(&w->arrived, 1, memory_order_acq_rel) == w->j->threads - 1) {
-        atomic_store_explicit(&w->arrived, 0, memory_order_relaxed);
-        atomic_store_explicit(&w->generation, generation + 1, memory_order_release);
-        return;
-    }
-    for (int spins = 0; atomic_load_explicit(&w->generation, memory_order_acquire) == generation; spins++) {
-        if (spins < PATIENCE) {
-            _mm_pause();
-            continue;
-        }
-        if (spins == PATIENCE) atomic_fetch_add_explicit(&w->waits, 1, memory_order_relaxed);
-        sched_yield();
-    }
-}
-
-/* The panels of a thread. */
-static void share(const work *w, int thread, int panels, int *first, int *end) {
-    *first = panels * thread / w->j->threads;
-    *end = panels * (thread + 1) / w->j->threads;
-}
-
-static void clear(float *z, size_t z_panel, int rows, int first, int end) {
-    for (int panel = first; panel < end; panel++) memset(z + panel * z_panel, 0, (size_t)rows * 64 * sizeof(float));
-}
-
-static const int IN_ORDER[4] = {0, 1, 2, 3}, FROM_STATE[4] = {0, 1, 3, 3};
-
-static int gate_panels(const model *m) {
-    return m->width / (m->cell == RNN ? 64 : m->cell == GRU_BEFORE ? 32 : 16);
-}
-
-/* One layer by one character. `at` is the row of the sums that belongs to the first text, `below` the input if it
- * has not been multiplied yet. */
-static void advance(work *w, int thread, const layer *l, int number, const value *below, value old, value new,
-                    const int64_t *tokens, size_t token_step, size_t at, size_t z_rows, int fresh) {
-    const model *m = w->m;
-    const int rows = w->j->batch;
-    const size_t z_panel = z_rows * 64;
-    float *z = w->sums + at * 64, *candidate = w->candidate_sums + at * 64;
-    int first, end;
-    share(w, thread, gate_panels(m), &first, &end);
-    if (fresh) clear(z, z_panel, rows, first, end);
-    if (below) multiply(&l->x, *below, rows, first, end, z, z_panel, IN_ORDER);
-    multiply(&l->h, old, rows, first, end, z, z_panel, m->cell == GRU_AFTER ? FROM_STATE : IN_ORDER);
-    if (m->cell == RNN)
-        plain(l->bias, rows, first, end, z, z_panel, tokens, token_step, old, new, NULL);
-    else if (m->cell == LSTM)
-        lstm(l, rows, first, end, z, z_panel, tokens, token_step, new,
-             w->j->cells + (size_t)number * rows * m->width);
-    else if (m->cell == GRU_AFTER)
-        gru_after(l, rows, first, end, z, z_panel, tokens, token_step, old, new);
-    else {
-        gru_gates(l, rows, first, end, z, z_panel, tokens, token_step, old, w->reset_state, w->updates);
-        meet(w);
-        share(w, thread, m->width / 64, &first, &end);
-        if (fresh) clear(candidate, z_panel, rows, first, end);
-        if (below) multiply(&l->candidate_x, *below, rows, first, end, candidate, z_panel, IN_ORDER);
-        multiply(&l->candidate_h, w->reset_state, rows, first, end, candidate, z_panel, IN_ORDER);
-        plain(l->candidate_bias, rows, first, end, candidate, z_panel, tokens, token_step, old, new, w->updates);
-    }
-    meet(w);
-}
-
-static int descending(const void *a, const void *b) {
-    const float x = *(const float *)a, y = *(const float *)b;
-    return (x < y) - (x > y);
-}
-
-/* The smallest logit that survives the filters: spec.sampling.threshold. */
-static float threshold(const float *logits, int vocab, const filters *f, float *sorted) {
-    memcpy(sorted, logits, vocab * sizeof(float));
-    qsort(sorted, vocab, sizeof(float), descending);
-    const int count = f->top_k && f->top_k < vocab ? f->top_k : vocab;
-    float total = 0, before = 0, lowest = sorted[0];
-    for (int v = 0; v < count; v++) total += expf((sorted[v] - sorted[0]) * f->tau);
-    for (int v = 0; v < count; v++) {
-        const float weight = expf((sorted[v] - sorted[0]) * f->tau);
-        if ((f->top_p < 1 && before >= f->top_p) || weight < f->min_p) break;
-        lowest = sorted[v];
-        before += weight / total;
-    }
-    return lowest;
-}
-
-static int64_t choose(const float *logits, const float *noise, int vocab, const filters *f, float *sorted) {
-    const float least = f->on ? threshold(logits, vocab, f, sorted) : -INFINITY;
-    int64_t best = 0;
-    float highest = -INFINITY;
-    for (int v = 0; v < vocab; v++) {
-        const float now = logits[v] + noise[v];
-        if (logits[v] >= least && now > highest) {
-            highest = now;
-            best = v;
-        }
-    }
-    return best;
-}
-
-/* Logits [rows][vocab_width] of the thread's panels. */
-static void predict(work *w, int thread, value top, int rows) {
-    const model *m = w->m;
-    const size_t z_panel = (size_t)rows * 64;
-    int first, end;
-    share(w, thread, m->vocab_width / 64, &first, &end);
-    clear(w->sums, z_panel, rows, first, end);
-    multiply(&m->out, top, rows, first, end, w->sums, z_panel, IN_ORDER);
-    for (int panel = first; panel < end; panel++)
-        for (int row = 0; row < rows; row++) {
-            const float *given = w->sums + panel * z_panel + row * 64;
-            float *target = w->logits + (size_t)row * m->vocab_width + panel * 64;
-            for (int v = 0; v < 64; v++) target[v] = given[v] + m->out_bias[panel * 64 + v];
-        }
-}
-
-static void decode(work *w, int thread) {
+/* Write, with all layers in one team. A single text's character is chosen by every thread for itself: that is sooner
+ * done than waited for. */
+static void decode(team *w, int thread) {
     const model *m = w->m;
     const job *j = w->j;
     const value *before = w->old, *after = w->new;
+    const sums s = sums_of(w->sums, w->candidate_sums, w->rows, 0);
+    const int alone = w->rows == 1;
     float *sorted = w->sorted + (size_t)thread * m->vocab;
+    int64_t own = j->tokens[w->first], *tokens = alone ? &own : j->tokens + w->first;
+    int first = 0, end = 1;
+    if (!alone) share(w, thread, w->rows, &first, &end);
     for (int64_t step = 0; step < j->count; step++) {
         for (int l = 0; l < m->layers; l++)
-            advance(w, thread, &m->layer[l], l, l ? &after[l - 1] : NULL, before[l], after[l], l ? NULL : j->tokens, 1,
-                    0, j->batch, 1);
-        predict(w, thread, after[m->layers - 1], j->batch);
+            advance(w, thread, l, l ? &after[l - 1] : NULL, before[l], after[l], l ? NULL : tokens, 1, s, 1);
+        predict(w, thread, after[m->layers - 1], w->rows);
         meet(w);
-        int first, end;
-        share(w, thread, j->batch, &first, &end);
         for (int row = first; row < end; row++) {
-            const float *noise = j->noise + (step * j->batch + row) * m->vocab;
-            j->tokens[row] = choose(w->logits + (size_t)row * m->vocab_width, noise, m->vocab, j->settings, sorted);
-            j->written[row * j->count + step] = j->tokens[row];
+            const size_t text = w->first + row;
+            const float *noise = j->noise + (step * j->batch + text) * m->vocab;
+            tokens[row] = choose(w->logits + (size_t)row * m->vocab_width, noise, m->vocab, j->settings, sorted);
+            if (!alone || thread == 0) j->written[text * j->count + step] = tokens[row];
         }
-        meet(w);
+        if (!alone) meet(w);
         const value *other = before;
         before = after;
         after = other;
     }
+    if (alone && thread == 0) j->tokens[w->first] = own;
 }
 
-static void feed(work *w, int thread) {
+/* The input's part of the sums of a layer, for part `index` of `count` of the panels. */
+static void take_in(const model *m, const layer *l, value below, int rows, float *gates, float *candidate, int index,
+                    int count) {
+    const size_t z_panel = (size_t)rows * 64;
+    int first, end;
+    divide(gate_panels(m), index, count, &first, &end);
+    clear(gates, z_panel, rows, first, end);
+    if (below.floats) multiply(&l->x, below, rows, first, end, gates, z_panel, IN_ORDER);
+    if (m->cell != GRU_BEFORE) return;
+    divide(m->width / 64, index, count, &first, &end);
+    clear(candidate, z_panel, rows, first, end);
+    if (below.floats) multiply(&l->candidate_x, below, rows, first, end, candidate, z_panel, IN_ORDER);
+}
+
+/* Read: a piece of the text goes through a whole layer, so that the input's products are those of many characters at
+ * once. With several teams each has some of the layers, and they work on pieces that follow one another. */
+static void feed(team *w, int thread) {
     const model *m = w->m;
     const job *j = w->j;
-    for (int64_t start = 0; start < j->count; start += w->piece) {
+    int64_t number = 0;
+    for (int64_t start = 0; start < j->count; start += w->piece, number++) {
         const int steps = j->count - start < w->piece ? (int)(j->count - start) : w->piece;
-        const int rows = steps * j->batch;
-        for (int l = 0; l < m->layers; l++) {
-            const value below = w->text[(l + 1) % 2], here = w->text[l % 2];
-            const size_t z_panel = (size_t)rows * 64;
-            int first, end;
-            share(w, thread, gate_panels(m), &first, &end);
-            clear(w->sums, z_panel, rows, first, end);
-            if (l) multiply(&m->layer[l].x, below, rows, first, end, w->sums, z_panel, IN_ORDER);
-            if (m->cell == GRU_BEFORE) {
-                share(w, thread, m->width / 64, &first, &end);
-                clear(w->candidate_sums, z_panel, rows, first, end);
-                if (l)
-                    multiply(&m->layer[l].candidate_x, below, rows, first, end, w->candidate_sums, z_panel,
-                                      IN_ORDER);
-            }
+        const int rows = steps * w->rows, turn = number % 2;
+        if (w->in) await(&w->in->made, number + 1);
+        if (w->out) await(&w->out->used, number - 1);
+        for (int l = w->lowest; l < w->top; l++) {
+            const int enters = w->in && l == w->lowest, leaves = w->out && l == w->top - 1;
+            const value none = {0}, below = enters ? w->in->text[turn] : l ? w->text[(l + 1) % 2] : none;
+            const value here = leaves ? w->out->text[turn] : w->text[l % 2];
+            float *gates = enters ? w->in->sums[turn] : w->sums;
+            float *candidate = enters ? w->in->candidate_sums[turn] : w->candidate_sums;
+            const int parts = enters ? 2 * w->threads : w->threads;
+            take_in(m, &m->layer[l], below, rows, gates, candidate, parts - w->threads + thread, parts);
+            if (enters) meet(w); /* the other half is divided in another way */
             for (int t = 0; t < steps; t++) {
-                const size_t at = (size_t)t * j->batch;
-                const value old = t ? rows_from(here, at - j->batch) : w->old[l];
-                const int64_t *tokens = l ? NULL : j->tokens + start + t;
-                advance(w, thread, &m->layer[l], l, NULL, old, rows_from(here, at), tokens, j->count, at, rows, 0);
+                const size_t at = (size_t)t * w->rows;
+                const value old = t ? rows_from(here, at - w->rows) : w->old[l];
+                const int64_t *tokens = l ? NULL : j->tokens + w->first * j->count + start + t;
+                advance(w, thread, l, NULL, old, rows_from(here, at), tokens, j->count,
+                        sums_of(gates, candidate, rows, at), 0);
             }
             if (thread == 0) {
-                const value last = rows_from(here, (size_t)rows - j->batch);
-                memcpy(w->old[l].floats, last.floats, (size_t)j->batch * m->width * sizeof(float));
-                round_rows(w->old[l], j->batch);
+                const value last = rows_from(here, (size_t)rows - w->rows);
+                memcpy(w->old[l].floats, last.floats, (size_t)w->rows * m->width * sizeof(float));
+                round_rows(w->old[l], w->rows);
             }
+            if (leaves)
+                take_in(m, &m->layer[w->top], here, rows, w->out->sums[turn], w->out->candidate_sums[turn], thread,
+                        2 * w->threads);
         }
-        if (j->logits) {
+        if (j->logits && w->top == m->layers) {
             predict(w, thread, w->text[(m->layers + 1) % 2], rows);
             meet(w);
             int first, end;
             share(w, thread, rows, &first, &end);
             for (int row = first; row < end; row++) {
-                const int64_t position = (row % j->batch) * j->count + start + row / j->batch;
+                const int64_t position = (w->first + row % w->rows) * j->count + start + row / w->rows;
                 memcpy(j->logits + position * m->vocab, w->logits + (size_t)row * m->vocab_width,
                        m->vocab * sizeof(float));
             }
         }
         meet(w);
+        if (thread) continue;
+        if (w->in) atomic_store_explicit(&w->in->used, number + 1, memory_order_release);
+        if (w->out) atomic_store_explicit(&w->out->made, number + 1, memory_order_release);
     }
 }
 
 enum { WAIT, GO, LEAVE };
 
 typedef struct {
-    work *w;
+    team *w;
     int thread;
-    void (*run)(work *, int);
+    void (*run)(team *, int);
     atomic_int *order;
 } task;
 
@@ -286,90 +183,75 @@ static void *begin(void *argument) {
     return NULL;
 }
 
-/* Memory of one job, from one block: the first pass adds up, the second hands out. */
-typedef struct {
-    char *base;
-    size_t used;
-} arena;
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
-static void *take(arena *a, size_t bytes) {
-    void *here = a->base ? a->base + a->used : NULL;
-    a->used += (bytes + 63) / 64 * 64;
-    return here;
-}
-
-static value take_value(arena *a, const model *m, size_t rows) {
-    const size_t numbers = rows * m->width;
-    const int rounded = !is_float(&m->out);
-    value made = {take(a, numbers * sizeof(float)), NULL, NULL, m->width};
-    if (rounded) {
-        made.bytes = take(a, numbers);
-        made.sums = take(a, numbers / 16 * sizeof(int32_t));
-    }
-    return made;
-}
-
-static void lay_out(work *w, arena *a, int feeding) {
-    const model *m = w->m;
-    const job *j = w->j;
-    const size_t rows = (size_t)j->batch * (feeding ? w->piece : 1);
-    const size_t sums = 4 * m->width > m->vocab_width ? 4 * m->width : m->vocab_width;
-    for (int l = 0; l < m->layers; l++) {
-        w->old[l] = take_value(a, m, j->batch);
-        if (!feeding) w->new[l] = take_value(a, m, j->batch);
-    }
-    if (feeding)
-        for (int i = 0; i < 2; i++) w->text[i] = take_value(a, m, rows);
-    w->sums = take(a, rows * sums * sizeof(float));
-    w->logits = take(a, rows * m->vocab_width * sizeof(float));
-    w->sorted = take(a, (size_t)j->threads * m->vocab * sizeof(float));
-    if (m->cell == GRU_BEFORE) {
-        w->reset_state = take_value(a, m, j->batch);
-        w->updates = take(a, (size_t)j->batch * m->width * sizeof(float));
-        w->candidate_sums = take(a, rows * m->width * sizeof(float));
+/* Who does what. */
+static void divide_work(const model *m, const job *j, int by_layers, int teams, team *all, passage *passages) {
+    for (int i = 0; i < teams; i++) {
+        team *w = &all[i];
+        int thread, next_thread, end = j->batch;
+        *w = (team){.m = m, .j = j, .top = m->layers};
+        divide(j->threads, i, teams, &thread, &next_thread);
+        w->threads = next_thread - thread;
+        if (by_layers) {
+            divide(m->layers, i, teams, &w->lowest, &w->top);
+            w->in = i ? &passages[i - 1] : NULL;
+            w->out = i + 1 < teams ? &passages[i] : NULL;
+        } else
+            divide(j->batch, i, teams, &w->first, &end);
+        w->rows = end - w->first;
+        int64_t piece = (1 << 20) / ((int64_t)4 * m->width * w->rows);
+        if (by_layers) piece = least(PASSED / w->rows, j->count / PIECES);
+        w->piece = (int)most(1, least(piece, j->count));
     }
 }
 
 /* Run a job: 0, or -1 where there is no memory or no thread to be had, or there are too many layers. */
 static int run(const model *m, job *j, int feeding) {
-    work w = {.m = m, .j = j};
     if (m->layers > 64) return -1;
-    const int64_t limit = (1 << 20) / ((int64_t)4 * m->width * j->batch);
-    w.piece = (int)(limit < 1 ? 1 : limit > j->count ? j->count : limit);
-    arena a = {0};
-    lay_out(&w, &a, feeding);
-    a.base = aligned_alloc(64, a.used);
+    const int by_layers = feeding && j->division == LAYERS;
+    const int teams = by_layers ? least(j->threads, m->layers) : j->division == TEXTS ? least(j->threads, j->batch) : 1;
+    team *all = malloc(sizeof(team) * teams);
+    passage *passages = calloc(teams, sizeof(passage));
     pthread_t *threads = malloc(sizeof(pthread_t) * j->threads);
     task *tasks = malloc(sizeof(task) * j->threads);
-    int result = a.base && threads && tasks ? 0 : -1;
-    if (!result) {
+    arena a = {0};
+    int result = all && passages && threads && tasks ? 0 : -1;
+    if (!result) divide_work(m, j, by_layers, teams, all, passages);
+    for (int pass = 0; pass < 2 && !result; pass++) {
+        if (pass && !(a.base = aligned_alloc(64, a.used))) result = -1;
         a.used = 0;
-        lay_out(&w, &a, feeding);
-        const size_t numbers = (size_t)j->batch * m->width;
-        for (int l = 0; l < m->layers; l++) {
-            memcpy(w.old[l].floats, j->states + l * numbers, numbers * sizeof(float));
-            round_rows(w.old[l], j->batch);
+        for (int i = 0; i < teams && !result; i++) {
+            lay_out_team(&all[i], &a, feeding);
+            if (all[i].out) lay_out_passage(all[i].out, &a, m, (size_t)all[i].rows * all[i].piece);
         }
-        void (*what)(work *, int) = feeding ? feed : decode;
-        atomic_int order = WAIT; /* nobody begins before all are there: they meet after every layer */
-        int started = 1;
-        while (started < j->threads) {
-            tasks[started] = (task){&w, started, what, &order};
-            if (pthread_create(&threads[started], NULL, begin, &tasks[started])) break;
-            started++;
+    }
+    if (!result) {
+        void (*what)(team *, int) = feeding ? feed : decode;
+        atomic_int order = WAIT; /* nobody begins before all are there: they wait for one another */
+        int number = 0, started = 1;
+        for (int i = 0; i < teams; i++) {
+            carry(&all[i], all[i].old, 0);
+            for (int thread = 0; thread < all[i].threads; thread++)
+                tasks[number++] = (task){&all[i], thread, what, &order};
         }
+        while (started < j->threads && !pthread_create(&threads[started], NULL, begin, &tasks[started])) started++;
         if (started < j->threads) result = -1;
         atomic_store_explicit(&order, result ? LEAVE : GO, memory_order_release);
-        if (!result) what(&w, 0);
+        if (!result) what(tasks[0].w, 0);
         for (int t = 1; t < started; t++) pthread_join(threads[t], NULL);
-        j->waits = atomic_load_explicit(&w.waits, memory_order_relaxed);
-        const value *end = !feeding && j->count % 2 ? w.new : w.old;
-        for (int l = 0; l < m->layers && !result; l++)
-            memcpy(j->states + l * numbers, end[l].floats, numbers * sizeof(float));
+        j->waits = 0;
+        for (int i = 0; i < teams && !result; i++) {
+            j->waits += atomic_load_explicit(&all[i].waits, memory_order_relaxed);
+            carry(&all[i], !feeding && j->count % 2 ? all[i].new : all[i].old, 1);
+        }
     }
+    free(a.base);
     free(tasks);
     free(threads);
-    free(a.base);
+    free(passages);
+    free(all);
     return result;
 }
 

@@ -7,6 +7,13 @@
 enum { FLOATS = 0, INT8 = 1, INT4 = 2, HALVES = 3, BRAIN = 4, COMPACT = 5 };
 enum { RNN = 0, LSTM = 1, GRU_AFTER = 2, GRU_BEFORE = 3 };
 
+/* Where the weights of a model stay between two characters: in the caches of single processors, in the one that
+ * processors share, or in the memory. */
+enum { OWN = 0, SHARED = 1, MEMORY = 2 };
+
+/* What the threads of a job divide: the panels of every matrix; the texts; the layers (feed only). */
+enum { PANELS_OF_ALL = 0, TEXTS = 1, LAYERS = 2 };
+
 /* A weight that stands apart from its matrix (COMPACT). */
 typedef struct {
     int32_t row, column; /* of its panel */
@@ -23,10 +30,10 @@ typedef struct {
  * INT4: two numbers a byte, plus 8: [panels][rows / 8][vectors][16][4], rows 0..3 of eight in the low
  *       halves, 4..7 in the high ones; a scale for each `block` rows of an output.
  * scales: float [panels][blocks][vectors][16] of weights times 1/127, the step of the activations.
- * far: whether the model's weights are more than stay in the caches.
+ * place: OWN, SHARED or MEMORY.
  * start: INT8 only, int32 [panels][vectors][16]: -128 times the sum over the rows. */
 typedef struct {
-    int32_t kind, vectors, rows, block, far;
+    int32_t kind, vectors, rows, block, place;
     const void *weights;
     const float *scales;
     const int32_t *start;
@@ -66,7 +73,7 @@ typedef struct {
  *
  * waits comes back: how often a thread waited so long for another that it gave its processor away. */
 typedef struct {
-    int32_t batch, threads;
+    int32_t batch, threads, division;
     int64_t count;
     float *states, *cells;
     int64_t *tokens;

@@ -37,6 +37,10 @@ SHARED_BYTES = 8 << 20
 # processor, and for so many seconds one thread alone is faster.
 DISTURBED_SHARE, ALONE_SECONDS = 0.05, 0.25
 
+# A thread reads with a layer of its own where the recurrent weights of one take no more than this, so that
+# they stay in its cache, up to so many texts. It writes at least so many texts, or all write them together.
+OWN_LAYER_BYTES, PASSED_TEXTS, TEXTS_EACH = 256 << 10, 16, 4
+
 # A call reads text of at most this many gate inputs, so that Ctrl-C is heard in between.
 FEED_NUMBERS = 1 << 23
 
@@ -134,6 +138,19 @@ class NativeEngine:
         """Drop the weights."""
         self._packed = None
 
+    def _division(self, name: str, batch: int, threads: int) -> int:
+        """What the threads divide. Of small models each takes whole layers, or texts: nobody waits then.
+
+        The sums are the same in the same order, so a text is the same to the last bit.
+        """
+        assert self._packed is not None
+        packed = self._packed
+        if threads == 1 or packed.place != binding.OWN:
+            return binding.PANELS
+        if name == "p2_feed" and batch <= PASSED_TEXTS and packed.recurrent_bytes <= OWN_LAYER_BYTES:
+            return binding.LAYERS
+        return binding.TEXTS if batch >= TEXTS_EACH * threads else binding.PANELS
+
     def _threads(self, batch: int) -> int:
         """Threads for the next call: the plan's, but one while another program disturbs them."""
         return 1 if time.monotonic() < self._alone_until else self.plan(batch).threads
@@ -165,7 +182,7 @@ class NativeEngine:
         for own, place in places.items():
             place[...] = state[own]
         arrays |= {field: value for field, value in given.items() if isinstance(value, np.ndarray)}
-        job = Job(batch, threads, count)
+        job = Job(batch, threads, self._division(name, batch, threads), count)
         for field, array in arrays.items():
             setattr(job, field, array.ctypes.data)
         if "settings" in given:

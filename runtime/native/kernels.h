@@ -16,21 +16,26 @@
 #define EACH(i, count) _Pragma("GCC unroll 8") for (int i = 0; i < count; i++)
 
 /* What a kernel does beside its sums. With FETCHING it asks for what is multiplied next, `step` bytes in each of its
- * turns, so that the memory works while the processor computes: where weights are `far` and there is enough to compute.
- * With LEAVING it leaves COMPACT weights widened, as float [rows][vectors][16], for other rows. */
+ * turns, so that the memory works while the processor computes. With LEAVING it leaves COMPACT weights widened, as float
+ * [rows][vectors][16], for other rows. With LOOKING it asks for what it needs soon itself. */
 typedef struct {
     const char *next;
     size_t step;
     float *widened;
 } errand;
 
-enum { FETCHING = 1, LEAVING = 2 };
-#define LEAST_FETCHING 3 /* rows */
+enum { FETCHING = 1, LEAVING = 2, LOOKING = 4 };
+#define LOOK 1024 /* bytes */
 
 static inline __attribute__((always_inline)) void fetch(const int how, const errand *e, size_t turn) {
     if (how & FETCHING)
         for (size_t line = 0; line < e->step; line += 64)
             _mm_prefetch(e->next + turn * e->step + line, _MM_HINT_T1);
+}
+
+/* For `bytes` of a turn at `here`. */
+static inline __attribute__((always_inline)) void look(const int how, const void *here, const int bytes) {
+    if (how & LOOKING) EACH(line, (bytes + 63) / 64) _mm_prefetch((const char *)here + LOOK + line * 64, _MM_HINT_T0);
 }
 
 /* 16 weights of a kind of floats, widened; exact. */
@@ -57,6 +62,7 @@ static inline __attribute__((always_inline)) void float_kernel(
         EACH(p, panels) {
             const char *w = weights + p * panel_size + (size_t)k * vectors * vector_size;
             vf column[4];
+            look(how, w, vectors * (int)vector_size);
             EACH(v, vectors) column[v] = widened(kind, w + v * vector_size);
             EACH(r, rows) {
                 vf factor = all(a[r * width + k]);
@@ -100,6 +106,7 @@ static inline __attribute__((always_inline)) void int8_kernel(
         EACH(p, panels) {
             const int8_t *w = weights + p * panel_size + (size_t)k * vectors * 64;
             __m512i column[4];
+            look(how, w, vectors * 64);
             EACH(v, vectors) column[v] = _mm512_loadu_si512(w + v * 64);
             EACH(r, rows) {
                 __m512i factor = repeat_four(a + r * width + k * 4);
@@ -138,6 +145,7 @@ static inline __attribute__((always_inline)) void int4_kernel(
             fetch(how, e, k);
             EACH(p, panels) {
                 const uint8_t *w = weights + p * panel_size + (size_t)k * vectors * 64;
+                look(how, w, vectors * 64);
                 EACH(half, 2) { /* rows 0 to 3 of eight, then 4 to 7 */
                     __m512i column[4];
                     EACH(v, vectors) {
@@ -194,6 +202,8 @@ ONE_SIZE(product, 0, 3, 1)
 ONE_SIZE(product, 0, 4, 1)
 ONE_SIZE(product, 0, 5, 1)
 ONE_SIZE(product, 0, 6, 1)
+ONE_SIZE(looking, LOOKING, 1, 1)
+ONE_SIZE(looking, LOOKING, 1, 2)
 ONE_SIZE(fetching, FETCHING, 3, 1)
 ONE_SIZE(fetching, FETCHING, 4, 1)
 ONE_SIZE(fetching, FETCHING, 5, 1)
@@ -202,11 +212,13 @@ ONE_SIZE(fetching, FETCHING, 6, 1)
 typedef void (*kernel)(const product *, value, int panel, int from, int to, float *z, size_t z_panel, const int *slot,
                        const errand *);
 
-/* By their rows; the first is for one row and two panels. */
-static const kernel kernels[ROWS + 1] = {product_1_2, product_1_1, product_2_1, product_3_1,
-                                         product_4_1, product_5_1, product_6_1};
-static const kernel fetching_kernels[ROWS + 1] = {NULL,         NULL,         NULL,        fetching_3_1,
-                                                  fetching_4_1, fetching_5_1, fetching_6_1};
+/* By the place of the weights, then by the rows; the first of each is for one row and two panels. With as little to
+ * compute as for one or two rows the processor fetches by itself what lies in the memory. */
+static const kernel kernels[3][ROWS + 1] = {
+    {product_1_2, product_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1},
+    {looking_1_2, looking_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1},
+    {product_1_2, product_1_1, product_2_1, fetching_3_1, fetching_4_1, fetching_5_1, fetching_6_1},
+};
 
 /* Put 16 new numbers of a state into its row, in 8 bits as well where products want that. */
 static inline __attribute__((always_inline)) void keep(value a, int row, int unit, vf numbers) {

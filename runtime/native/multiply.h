@@ -42,7 +42,7 @@ static __attribute__((noinline)) void multiply_compact(const product *m, value a
     for (int from = 0; from < m->rows; from += PIECE) {
         const int to = from + PIECE < m->rows ? from + PIECE : m->rows;
         const part first = {rows > ROWS ? widening_kernels : compact_kernels, m, panel, from, to};
-        const part others = {fetching_kernels, &wide, 0, 0, to - from};
+        const part others = {kernels[MEMORY], &wide, 0, 0, to - from};
         const size_t done = groups_of(m->rows, m->vectors) * panel + groups_of(to, m->vectors);
         const size_t size = last && to == m->rows ? 0 : groups_of(to - from, m->vectors) * GROUP_BYTES;
         multiply_piece(first, others, a, rows, panels, (const char *)m->weights + done * GROUP_BYTES, size, to - from,
@@ -59,7 +59,6 @@ static size_t turn_bytes(const product *m) { return m->vectors * (m->kind == HAL
 static void multiply(const product *m, value a, int rows, int first, int end, float *z, size_t z_panel,
                      const int *slot) {
     const int piece = is_float(m) && rows > ROWS ? PIECE : m->rows;
-    const kernel *by_rows = m->far && rows >= LEAST_FETCHING ? fetching_kernels : kernels;
     for (int panel = first; panel < end;) {
         const int panels = rows == 1 && panel + 1 < end ? 2 : 1, last = panel + panels == end;
         float *here = z + panel * z_panel;
@@ -68,7 +67,7 @@ static void multiply(const product *m, value a, int rows, int first, int end, fl
         else
             for (int from = 0; from < m->rows; from += piece) {
                 const int to = from + piece < m->rows ? from + piece : m->rows, turns = (to - from) / turn_rows(m);
-                const part p = {by_rows, m, panel, from, to};
+                const part p = {kernels[m->place], m, panel, from, to};
                 const size_t done = turn_bytes(m) * (((size_t)panel * m->rows + to) / turn_rows(m));
                 multiply_piece(p, p, a, rows, panels, (const char *)m->weights + done,
                                last && to == m->rows ? 0 : turn_bytes(m) * turns, turns, NULL, here, z_panel, slot);

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...spec.card import bytes_per_step
+from ...spec.card import bytes_per_step, weight_bits
 from .. import huge_pages
 from ..onnx_format import BFLOAT16, FLOAT16
 from ..onnx_format import INT4 as ONNX_INT4
@@ -29,8 +29,9 @@ Floats = npt.NDArray[np.float32]
 
 LANES, PANEL = 16, 64
 
-# Weights of at least so many bytes do not stay in the caches, and are asked for in advance (errand in kernels.h).
-FAR_BYTES = 16 << 20
+# Weights of at least so many bytes do not stay in the caches of single processors, and of so many in none, as
+# measured where those have 1 MiB and the last one 32 MiB. They are asked for in advance (kernels.h).
+PLACE_BYTES = 2 << 20, 16 << 20
 
 # Float32 weights of at least so many wait for the memory, and are read in 28 bits each (compact.h).
 LARGE_BYTES = 96 << 20
@@ -61,6 +62,12 @@ class Packed:
 
     Args:
         step: a step for which `can_pack`.
+
+    Attributes:
+        width: of the states, padded.
+        place: where the weights stay: `binding.OWN`, `SHARED` or `MEMORY`.
+        recurrent_bytes: of the weights that meet the state, in one layer.
+        model: what the decoder is handed.
     """
 
     def __init__(self, step: StepFile) -> None:
@@ -69,9 +76,14 @@ class Packed:
         self.width = padded(card.hidden)
         self._stored, self._weights = step.graph.tensors, Weights(step)
         self._kept: list[Array] = []
+        self._pool = huge_pages.Pool()
         # Weights in 8 bits of a float are widened here.
-        size = bytes_per_step(replace(card, precision="float32") if card.precision == "float8" else card)
-        self._far, self._wants_compact = size >= FAR_BYTES, size >= LARGE_BYTES
+        kept = replace(card, precision="float32") if card.precision == "float8" else card
+        size = bytes_per_step(kept)
+        self.place = binding.OWN + sum(size >= limit for limit in PLACE_BYTES)
+        bits = weight_bits(kept.precision, "w_00") or (16 if "16" in kept.precision else 32)
+        self.recurrent_bytes = card.gates * self.width**2 * bits // 8  # of one layer
+        self._wants_compact = size >= LARGE_BYTES
         layers = (Layer * card.layers)(*(self._layer(number) for number in range(card.layers)))
         self._layers = layers
         self.model = Model(
@@ -137,7 +149,7 @@ class Packed:
             matrix = _pad(floats[rows], 0, padded(rows.stop - rows.start))
             panels = _panels(matrix, gates, run).transpose(1, 0, 2, 3)
             compact = self._compact(panels) if self._wants_compact and kind == binding.FLOATS else None
-            return compact or Product(kind, vectors, len(matrix), 0, self._far, self._keep(panels))
+            return compact or Product(kind, vectors, len(matrix), 0, self.place, self._keep(panels))
         q, scales = stored[f"{name}_q"], np.asarray(stored[f"{name}_scale"].array(), np.float32)
         integers = _pad(np.asarray(q.array()[rows], np.int8), 0, padded(rows.stop - rows.start))
         count = len(integers)
@@ -147,14 +159,14 @@ class Packed:
             by_four = by_four.reshape(count // 4, 4, *by_four.shape[1:]).transpose(2, 0, 3, 4, 1)
             scale = _panels(scales[None] * GRID, gates, run)
             kept = [self._keep(array) for array in (by_four, scale, start)]
-            return Product(binding.INT8, vectors, count, 0, self._far, *kept)
+            return Product(binding.INT8, vectors, count, 0, self.place, *kept)
         block, scales = _blocks(q.shape[0], rows, scales)
         scales = _panels(scales * GRID, gates, run).transpose(1, 0, 2, 3)
         nibbles = _panels((integers + np.int8(8)).view(np.uint8), gates, run)
         nibbles = nibbles.reshape(count // 8, 2, 4, *nibbles.shape[1:])
         both = (nibbles[:, 0] | (nibbles[:, 1] << 4)).transpose(2, 0, 3, 4, 1)
         kept = [self._keep(both), self._keep(scales)]
-        return Product(binding.INT4, vectors, count, block, self._far, *kept, None)
+        return Product(binding.INT4, vectors, count, block, self.place, *kept, None)
 
     def _floats(self, name: str) -> tuple[int, Array]:
         """A matrix of floats in the width that its step reads, and what the decoder calls its kind."""
@@ -179,7 +191,7 @@ class Packed:
         self._kept += [made, *parts]
         addresses = [array.ctypes.data for array in parts]
         return Product(
-            binding.COMPACT, vectors, rows, 0, self._far, made.ctypes.data, None, None, *addresses
+            binding.COMPACT, vectors, rows, 0, self.place, made.ctypes.data, None, None, *addresses
         )
 
     def _bias(self, bias: Floats, gates: int, run: int) -> int:
@@ -187,7 +199,7 @@ class Packed:
 
     def _keep(self, array: Array) -> int:
         """Copy an array to memory of its own, in the order of its axes; its address."""
-        made = huge_pages.empty(array.shape, array.dtype)
+        made = self._pool.empty(array.shape, array.dtype)
         made[...] = array
         self._kept.append(made)
         return int(made.ctypes.data)

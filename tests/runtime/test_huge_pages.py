@@ -7,9 +7,11 @@ import sys
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from p2.runtime import huge_pages
-from p2.runtime.huge_pages import PAGE, collapse, large_ranges
+from p2.runtime.huge_pages import LINE, PAGE, Pool, collapse, large_ranges
 
 MAPS = """\
 00400000-00800000 r--p 00000000 08:01 1234                       /usr/bin/python3
@@ -45,3 +47,15 @@ def test_a_system_that_forbids_it_is_left_alone(monkeypatch, tmp_path):
 def test_a_system_without_the_setting_is_left_alone(monkeypatch, tmp_path):
     monkeypatch.setattr(huge_pages, "_SETTING", tmp_path / "missing")
     assert collapse() == 0
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 700), st.integers(0, 1000)), max_size=12))
+def test_arrays_of_a_pool_are_apart(shapes):
+    pool = Pool()
+    arrays = [pool.empty(shape, np.float32) for shape in shapes]
+    for number, array in enumerate(arrays):
+        array[...] = number
+        assert array.ctypes.data % LINE == 0 or not array.size
+    assert all((array == number).all() for number, array in enumerate(arrays))
+    assert [array.shape for array in arrays] == shapes

@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2.runtime import native
-from p2.runtime.native import binding
+from p2.runtime.native import binding, packing
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.native.packing import padded
 from p2.runtime.onnx_engine import OnnxEngine
 from p2.runtime.onnx_format import Tensor
 from p2.runtime.step_file import StepFile, open_step
 from p2.spec.agreement import agreement
+from p2.spec.card import bytes_per_step
 from p2.spec.errors import P2Error, UsageError
 from p2.spec.noise import gumbel
 from p2.spec.sampling import Sampling, choose
@@ -160,15 +161,23 @@ def test_int8_agrees_with_onnx_runtime(cell, card_of, write_step):
     batch=st.integers(1, 15),
     cuts=st.lists(st.integers(0, 23), max_size=3),
     threads=st.integers(1, 3),
+    division=st.sampled_from([binding.PANELS, binding.TEXTS, binding.LAYERS]),
+    place=st.sampled_from([binding.OWN, binding.SHARED, binding.MEMORY]),
     seed=st.integers(0, 1000),
 )
-def test_a_text_depends_on_nothing_but_itself(precision, batch, cuts, threads, seed, engines):
-    """Not on its batch, not on how it is cut, not on the threads: to the last bit."""
+def test_a_text_depends_on_nothing_but_itself(
+    precision, batch, cuts, threads, division, place, seed, engines
+):
+    """Not on its batch, its cuts, the threads, what they divide, where the weights stay: to the last bit."""
     for cell in (("rnn", "after"), ("lstm", "after"), ("gru", "after"), ("gru", "before")):
         step = engines(*cell, precision)
         card = step.card
         tokens, noise = tokens_of(card, batch, 24, seed), gumbel(seed, range(batch), 0, 9, card.vocab)
-        many = NativeEngine(step, threads)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(packing, "PLACE_BYTES", [0] * place + [1 << 60] * (2 - place))
+            many = NativeEngine(step, threads)
+        many._division = lambda *_: division
+        assert many._packed.place == many._packed.model.out.place == place
         state, pieces = many.zero_state(batch), []
         for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), 24], strict=True):
             pieces.append(many.feed(state, tokens[:, start:end], logits=True))
@@ -182,6 +191,49 @@ def test_a_text_depends_on_nothing_but_itself(precision, batch, cuts, threads, s
         rest = alone.decode(own, first[:, -1], noise[4:, row : row + 1], Sampling())
         assert np.array_equal(np.concatenate([first, rest], axis=1)[0], written[row])
         assert all(np.array_equal(own[name][0], state[name][row]) for name in card.state_names)
+
+
+@pytest.mark.parametrize("layers", [1, 3, 4])
+@pytest.mark.parametrize("threads", [2, 3, 5])
+def test_layers_that_work_after_one_another_agree(cell, layers, threads, card_of, write_step):
+    """A thread that reads with layers of its own passes on what one thread finds."""
+    card = card_of(*cell, layers=layers, precision="int8")
+    step = open_step(write_step(card))
+    alone, many = NativeEngine(step, 1), NativeEngine(step, threads)
+    many._division = lambda *_: binding.LAYERS
+    for batch, length in ((1, 1), (1, 7), (3, 90), (2, 200)):
+        tokens = tokens_of(card, batch, length)
+        states = [engine.zero_state(batch) for engine in (alone, many)]
+        logits = [
+            engine.feed(state, tokens, logits=True)
+            for engine, state in zip((alone, many), states, strict=True)
+        ]
+        assert np.array_equal(*logits)
+        assert all(np.array_equal(states[0][name], states[1][name]) for name in card.state_names)
+
+
+def test_what_the_threads_divide(card_of, write_step):
+    """Layers for reading where one fits its thread's cache, texts for many of a small model, else panels."""
+    engine = NativeEngine(open_step(write_step(card_of("lstm", precision="int8"))), 2)
+    assert engine._division("p2_feed", 1, 2) == binding.LAYERS
+    assert engine._division("p2_feed", 1, 1) == binding.PANELS
+    assert engine._division("p2_feed", 100, 2) == binding.TEXTS
+    assert engine._division("p2_decode", 1, 2) == binding.PANELS
+    assert engine._division("p2_decode", 8, 2) == binding.TEXTS
+    engine._packed.recurrent_bytes = 1 << 20
+    assert engine._division("p2_feed", 1, 2) == binding.PANELS
+    engine._packed.place = binding.SHARED
+    assert engine._division("p2_decode", 8, 2) == binding.PANELS
+
+
+def test_where_weights_stay(card_of, write_step, monkeypatch):
+    """A step in 8 bits of a float is widened, and counts as what it becomes."""
+    step = open_step(write_step(card_of("lstm", precision="float8")))
+    packed = packing.Packed(step)
+    assert packed.recurrent_bytes == 4 * packed.width**2 * 4
+    stored = bytes_per_step(step.card)
+    monkeypatch.setattr(packing, "PLACE_BYTES", (stored + 1, 1 << 60))
+    assert packing.Packed(step).place == binding.SHARED
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS)
