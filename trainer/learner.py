@@ -14,6 +14,7 @@ from ..spec.card import Card
 from ..spec.codec import Codec
 from ..spec.errors import ContractError, P2Error
 from ..spec.noise import words
+from .allocator import keep_freed_memory
 from .metrics import Metrics
 from .model import CharModel, State
 from .options import TrainOptions
@@ -35,6 +36,7 @@ class Learner:
 
     Update `step` depends on the parameters, the optimiser's moments, the carried state and
     (seed, step), and on nothing else; the first three are what `state` and `training_state` give.
+    On a CPU the process keeps the memory that it frees (`allocator`).
 
     Args:
         card: what to build.
@@ -55,6 +57,8 @@ class Learner:
         device: torch.device,
         weights: Mapping[str, Tensor] | None = None,
     ) -> None:
+        if device.type == "cpu":
+            keep_freed_memory()
         self.options = options
         self.device = device
         tokens = torch.from_numpy(Codec(card.vocabulary).encode(text)).to(device)

@@ -72,7 +72,7 @@ FULL = Plan(
     quality_characters=20_000,
     first_characters=3,
     start_up_runs=5,
-    training_rounds=5,
+    training_rounds=15,
 )
 QUICK = Plan(
     rounds=3,

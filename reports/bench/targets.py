@@ -263,7 +263,7 @@ def _training(training: Mapping[str, Any] | None) -> Target:
     if not training:
         return _unknown(what, goal, "this run did not time it")
     mine, other = training["p2_characters_per_second"], training["hand_written_characters_per_second"]
-    gain = mine / other
+    gain = training["times_hand_written"]
     note = f"{number(mine)} against {number(other)} characters/s, {training['precision']}"
     return _target(what, goal, ratio(gain), gain >= 1, note)
 

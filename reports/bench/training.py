@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import json
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING, Any
 
 from ...spec.card import Card
 from ...spec.codec import Codec, vocabulary_of
+from ...spec.errors import P2Error
 from .options import shape_name
 
 if TYPE_CHECKING:
@@ -21,39 +29,42 @@ UPDATES = 6  # of each in one turn
 REST_SECONDS = 0.2
 
 Update = Callable[[int], object]
+Turn = Callable[[int, int], float]
+"""Does the updates from one number up to another and returns the seconds that they took."""
 
 
 def measure(rounds: int, threads: int | None, updates: int = UPDATES) -> dict[str, Any]:
-    """Characters per second of both, in turns; medians of the rounds.
+    """Characters per second of both, in turns, each in a process of its own; medians of the rounds.
 
     Both use the number format that p2 chooses here (`trainer.device.choose_precision`), so that what is
-    compared is the loop.
+    compared is the loop. Most of the time is that of the same kernels of PyTorch, so a machine that
+    changes its pace within a round would decide: the ratio is the median of those of the rounds.
 
     Args:
         rounds: turns of each.
         threads: of PyTorch; None leaves its own choice.
         updates: in a turn.
+
+    Raises:
+        P2Error: one of the processes ended.
     """
     import torch
 
     from ...trainer import corpus
     from ...trainer.device import choose_precision
-    from ...trainer.learner import Learner, scoped
     from ...trainer.options import TrainOptions
 
-    text = corpus.load([]).text
-    device = torch.device("cpu")
     options = TrainOptions(device="cpu", val_fraction=0.0)
-    options = dataclasses.replace(
-        options, precision=choose_precision(options.precision, device, options.cell)
-    )
-    card = options.card(vocabulary_of(text))
-    with scoped(device, threads):
-        loops: list[Update] = [Learner(card, options, text, device).update, hand_written(card, options, text)]
-        speeds = alternate(loops, rounds, updates, options.batch_size * options.seq_len)
+    precision = choose_precision(options.precision, torch.device("cpu"), options.cell)
+    options = dataclasses.replace(options, precision=precision)
+    card = options.card(vocabulary_of(corpus.load([]).text))
+    with contextlib.ExitStack() as stack:
+        turns = [stack.enter_context(own_process(which, options, threads)) for which in LOOPS]
+        speeds = alternate(turns, rounds, updates, options.batch_size * options.seq_len)
     return {
         "p2_characters_per_second": statistics.median(speeds[0]),
         "hand_written_characters_per_second": statistics.median(speeds[1]),
+        "times_hand_written": statistics.median(mine / other for mine, other in zip(*speeds, strict=True)),
         "precision": options.precision,
         "model": shape_name(card),
         "batch_size": options.batch_size,
@@ -64,34 +75,92 @@ def measure(rounds: int, threads: int | None, updates: int = UPDATES) -> dict[st
 
 
 def alternate(
-    loops: list[Update],
+    turns: list[Turn],
     rounds: int,
     updates: int,
     characters: int,
     *,
-    clock: Callable[[], float] = time.perf_counter,
     pause: Callable[[float], None] = time.sleep,
 ) -> list[list[float]]:
-    """Characters per second of each loop in each round.
+    """Characters per second of each loop in each round; which begins changes from round to round.
 
     Args:
-        loops: called with the number of the update, from 0.
-        rounds: turns of each, after one that is not timed.
+        turns: of the loops.
+        rounds: turns of each, after one that does not count.
         updates: in a turn.
         characters: in an update.
-        clock: seconds.
         pause: between turns.
     """
-    speeds: list[list[float]] = [[] for _ in loops]
+    speeds: list[list[float]] = [[] for _ in turns]
     for index in range(rounds + 1):
-        for update, seen in zip(loops, speeds, strict=True):
+        for turn, seen in list(zip(turns, speeds, strict=True))[:: -1 if index % 2 else 1]:
             pause(REST_SECONDS)
-            started = clock()
-            for number in range(index * updates, (index + 1) * updates):
-                update(number)
+            seconds = turn(index * updates, (index + 1) * updates)
             if index:
-                seen.append(updates * characters / (clock() - started))
+                seen.append(updates * characters / seconds)
     return speeds
+
+
+@contextlib.contextmanager
+def own_process(which: str, options: TrainOptions, threads: int | None) -> Iterator[Turn]:
+    """A loop in a process of its own: what one sets for its process does not reach the other.
+
+    Args:
+        which: of `LOOPS`.
+        options: of the training.
+        threads: of PyTorch.
+    """
+    # -P: what lies in the folder that the person is in must not take the place of a library.
+    argv = [sys.executable, "-P", "-m", "p2.reports.bench.training", which]
+    given = json.dumps([options.to_dict(), threads])
+    with subprocess.Popen([*argv, given], stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as process:
+        requests, replies = process.stdin, process.stdout
+        assert requests
+        assert replies
+
+        def turn(first: int, end: int) -> float:
+            try:
+                print(first, end, file=requests, flush=True)
+                return float(replies.readline())
+            except (OSError, ValueError) as error:  # ValueError: nothing came
+                raise P2Error("the process of a training loop ended before its time") from error
+
+        try:
+            yield turn
+        finally:
+            process.kill()
+
+
+def main() -> None:
+    """Do the updates that standard input asks for, a line of two numbers each; answer with the seconds."""
+    from ...trainer import corpus
+    from ...trainer.options import TrainOptions
+
+    with os.fdopen(os.dup(1), "w") as replies:
+        os.dup2(2, 1)  # what libraries print is no answer
+        given, threads = json.loads(sys.argv[2])
+        options = TrainOptions.from_dict(given, Path(), "the command line")
+        text = corpus.load([]).text
+        if threads:
+            import torch
+
+            torch.set_num_threads(threads)
+        update = LOOPS[sys.argv[1]](options.card(vocabulary_of(text)), options, text)
+        for line in sys.stdin:
+            first, end = map(int, line.split())
+            started = time.perf_counter()
+            for number in range(first, end):
+                update(number)
+            print(time.perf_counter() - started, file=replies, flush=True)
+
+
+def p2_update(card: Card, options: TrainOptions, text: str) -> Update:
+    """p2's own update."""
+    import torch
+
+    from ...trainer.learner import Learner
+
+    return Learner(card, options, text, torch.device("cpu")).update
 
 
 def hand_written(card: Card, options: TrainOptions, text: str) -> Update:
@@ -121,3 +190,13 @@ def hand_written(card: Card, options: TrainOptions, text: str) -> Update:
         return float(loss.item())
 
     return update
+
+
+LOOPS: dict[str, Callable[[Card, TrainOptions, str], Update]] = {
+    "p2": p2_update,
+    "hand-written": hand_written,
+}
+
+
+if __name__ == "__main__":
+    main()

@@ -224,6 +224,7 @@ def test_a_full_run_measures_training_and_all_batches(here, capsys, monkeypatch,
     speeds = {
         "p2_characters_per_second": 2.0,
         "hand_written_characters_per_second": 1.0,
+        "times_hand_written": 2.0,
         "precision": "float32",
     }
     monkeypatch.setattr(training, "measure", lambda rounds, threads: speeds | {"rounds": rounds})
@@ -283,12 +284,23 @@ def test_the_command_itself_is_timed(tmp_path):
 
 
 def test_training_loops_take_turns():
-    ticks = iter(range(100))
+    """And turns in who begins."""
     calls = []
-    loops = [lambda number: calls.append(("a", number)), lambda number: calls.append(("b", number))]
-    speeds = training.alternate(loops, 2, 2, 50, clock=lambda: float(next(ticks)), pause=lambda _: None)
-    assert speeds == [[100.0, 100.0], [100.0, 100.0]]
-    assert calls == [(name, number) for start in (0, 2, 4) for name in "ab" for number in (start, start + 1)]
+
+    def turn(name, seconds):
+        return lambda first, end: calls.append((name, first, end)) or seconds
+
+    speeds = training.alternate([turn("a", 2.0), turn("b", 4.0)], 2, 3, 50, pause=lambda _: None)
+    assert speeds == [[75.0, 75.0], [37.5, 37.5]]
+    assert calls == [(n, 3 * i, 3 * i + 3) for i, names in enumerate(["ab", "ba", "ab"]) for n in names]
+
+
+def test_a_training_process_that_ends_is_said():
+    with (
+        training.own_process("nobody's", TrainOptions(), None) as turn,
+        pytest.raises(P2Error, match="ended before its time"),
+    ):
+        turn(0, 1)
 
 
 def test_the_hand_written_loop_learns():
@@ -310,6 +322,7 @@ def test_training_is_measured_against_it(monkeypatch):
     found = training.measure(1, 1, updates=1)
     assert found["p2_characters_per_second"] > 0
     assert found["hand_written_characters_per_second"] > 0
+    assert found["times_hand_written"] > 0
     assert found["precision"] in ("float32", "bfloat16")
     assert json.loads(json.dumps(found)) == found
 
