@@ -30,7 +30,7 @@ MEASURED_SECONDS = 0.01
 # With less to read a step is over before two threads have met.
 ONE_THREAD_BYTES = 1 << 15
 
-# With more, one thread is not worth trying.
+# With more, times the texts, one thread is not worth trying: it wins where a measurement was disturbed.
 SHARED_BYTES = 8 << 20
 
 # Where in more than this share of the steps a thread waited long for another, some other program has its
@@ -39,7 +39,7 @@ DISTURBED_SHARE, ALONE_SECONDS = 0.05, 0.25
 
 # A thread reads with a layer of its own where the recurrent weights of one take no more than this, so that
 # they stay in its cache, up to so many texts. It writes at least so many texts, or all write them together.
-OWN_LAYER_BYTES, PASSED_TEXTS, TEXTS_EACH = 256 << 10, 16, 4
+OWN_LAYER_BYTES, PASSED_TEXTS, TEXTS_EACH = 512 << 10, 16, 4
 
 # A call reads text of at most this many gate inputs, so that Ctrl-C is heard in between.
 FEED_NUMBERS = 1 << 23
@@ -77,7 +77,7 @@ class NativeEngine:
         self.path = step.path
         self._packed: packing.Packed | None = packing.Packed(step)
         self._given = threads
-        where = f"{cpu_name()} x {processors()}, compiled"
+        where = f"{cpu_name()} x {processors()}, compiled, 2"  # counts with what is measured
         self._memory = tuning.Memory(step.path, step.card, where)
         self._alone_until = 0.0
         self.threads = self.plan(1).threads
@@ -92,7 +92,7 @@ class NativeEngine:
             return Plan(1, size)
         plan = self._memory.get(size)
         if plan is None:
-            counts = tuning.thread_counts(processors(), least=2 if weight >= SHARED_BYTES else 1)
+            counts = tuning.thread_counts(processors(), least=2 if size * weight >= SHARED_BYTES else 1)
             plan = tuning.choose([Plan(count, size) for count in counts], self._seconds)
             self._memory.put(size, plan)
         return plan

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2.runtime import native
+from p2.runtime import native, tuning
 from p2.runtime.native import binding, packing
+from p2.runtime.native import engine as engine_module
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.native.packing import padded
 from p2.runtime.onnx_engine import OnnxEngine
@@ -210,6 +211,19 @@ def test_layers_that_work_after_one_another_agree(cell, layers, threads, card_of
         ]
         assert np.array_equal(*logits)
         assert all(np.array_equal(states[0][name], states[1][name]) for name in card.state_names)
+
+
+def test_one_thread_is_tried_where_a_step_is_short(card_of, write_step, monkeypatch):
+    tried = []
+    monkeypatch.setattr(engine_module, "processors", lambda: 4)
+    monkeypatch.setattr(engine_module, "ONE_THREAD_BYTES", 0)
+    monkeypatch.setattr(tuning, "choose", lambda options, _: tried.append(options) or options[0])
+    step = open_step(write_step(card_of("lstm")))
+    monkeypatch.setattr(engine_module, "SHARED_BYTES", 8 * bytes_per_step(step.card))
+    engine = NativeEngine(step)
+    engine.plan(4)
+    engine.plan(5)
+    assert [[plan.threads for plan in options] for options in tried] == [[1, 2, 4], [1, 2, 4], [2, 4]]
 
 
 def test_what_the_threads_divide(card_of, write_step):
