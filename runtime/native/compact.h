@@ -88,9 +88,11 @@ static inline __attribute__((always_inline)) void compact_kernel(
         const product *m, value a, int panel, int from, int to, float *z, size_t z_panel, const int *slot,   \
         const errand *e) {                                                                                   \
         if (m->vectors == 4)                                                                                 \
-            compact_kernel(how, rows, panels, 4, a.floats, a.width, m, panel, from, to, z, z_panel, slot, e); \
+            compact_kernel(how, rows, panels, 4, a.floats, a.width, m, panel, from, to, z, z_panel, slot,    \
+                           e);                                                                               \
         else                                                                                                 \
-            compact_kernel(how, rows, panels, 3, a.floats, a.width, m, panel, from, to, z, z_panel, slot, e); \
+            compact_kernel(how, rows, panels, 3, a.floats, a.width, m, panel, from, to, z, z_panel, slot,    \
+                           e);                                                                               \
     }
 ONE_COMPACT_SIZE(compact, 0, 1, 1)
 ONE_COMPACT_SIZE(compact, 0, 1, 2)

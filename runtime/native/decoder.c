@@ -81,7 +81,7 @@ static void decode(team *w, int thread) {
     if (!alone) share(w, thread, w->rows, &first, &end);
     for (int64_t step = 0; step < j->count; step++) {
         for (int l = 0; l < m->layers; l++)
-            advance(w, thread, l, l ? &after[l - 1] : NULL, before[l], after[l], l ? NULL : tokens, 1, s, 1);
+            advance(w, thread, l, l ? &after[l - 1] : NULL, before[l], after[l], l ? NULL : tokens, 1, s, 1, 0);
         predict(w, thread, after[m->layers - 1], w->rows);
         meet(w);
         for (int row = first; row < end; row++) {
@@ -105,11 +105,11 @@ static void take_in(const model *m, const layer *l, value below, int rows, float
     int first, end;
     divide(gate_panels(m), index, count, &first, &end);
     clear(gates, z_panel, rows, first, end);
-    if (below.floats) multiply(&l->x, below, rows, first, end, gates, z_panel, IN_ORDER);
+    if (below.floats) multiply(&l->x, below, rows, first, end, 0, gates, z_panel, IN_ORDER);
     if (m->cell != GRU_BEFORE) return;
     divide(m->width / 64, index, count, &first, &end);
     clear(candidate, z_panel, rows, first, end);
-    if (below.floats) multiply(&l->candidate_x, below, rows, first, end, candidate, z_panel, IN_ORDER);
+    if (below.floats) multiply(&l->candidate_x, below, rows, first, end, 0, candidate, z_panel, IN_ORDER);
 }
 
 /* Read: a piece of the text goes through a whole layer, so that the input's products are those of many characters at
@@ -137,7 +137,7 @@ static void feed(team *w, int thread) {
                 const value old = t ? rows_from(here, at - w->rows) : w->old[l];
                 const int64_t *tokens = l ? NULL : j->tokens + w->first * j->count + start + t;
                 advance(w, thread, l, NULL, old, rows_from(here, at), tokens, j->count,
-                        sums_of(gates, candidate, rows, at), 0);
+                        sums_of(gates, candidate, rows, at), 0, t % 2);
             }
             if (thread == 0) {
                 const value last = rows_from(here, (size_t)rows - w->rows);

@@ -41,6 +41,9 @@ DISTURBED_SHARE, ALONE_SECONDS = 0.05, 0.25
 # they stay in its cache, up to so many texts. It writes at least so many texts, or all write them together.
 OWN_LAYER_BYTES, PASSED_TEXTS, TEXTS_EACH = 512 << 10, 16, 4
 
+# A shorter text is read before another thread has begun.
+PASSED_LENGTH = 64
+
 # A call reads text of at most this many gate inputs, so that Ctrl-C is heard in between.
 FEED_NUMBERS = 1 << 23
 
@@ -105,7 +108,7 @@ class NativeEngine:
         """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
         batch, length = tokens.shape
         card = self.card
-        threads = self._threads(batch)
+        threads = self._reading_threads(batch, length)
         pieces = [np.zeros((batch, 0, card.vocab), np.float32)]
         piece = max(1, FEED_NUMBERS // (batch * card.gates * card.hidden))
         for start in range(0, length, piece):
@@ -154,6 +157,14 @@ class NativeEngine:
     def _threads(self, batch: int) -> int:
         """Threads for the next call: the plan's, but one while another program disturbs them."""
         return 1 if time.monotonic() < self._alone_until else self.plan(batch).threads
+
+    def _reading_threads(self, batch: int, length: int) -> int:
+        """Threads that read: also where one writes faster alone, two with a layer each may read faster."""
+        threads, passing = self._threads(batch), min(processors(), self.card.layers)
+        if self._given is not None or length < PASSED_LENGTH or time.monotonic() < self._alone_until:
+            return threads
+        layers = self._division("p2_feed", batch, passing) == binding.LAYERS
+        return max(threads, passing) if layers else threads
 
     def _decode(self, state: State, threads: int, last: Tokens, noise: Floats, settings: Filters) -> Tokens:
         written = np.zeros((len(last), len(noise)), np.int64)

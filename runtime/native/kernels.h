@@ -13,11 +13,11 @@
 #define Z_ROW 64 /* floats of one row in one panel: [4][16] */
 
 /* A loop over registers: it must not remain one. */
-#define EACH(i, count) _Pragma("GCC unroll 8") for (int i = 0; i < count; i++)
+#define EACH(i, count) _Pragma("GCC unroll 12") for (int i = 0; i < count; i++)
 
 /* What a kernel does beside its sums. With FETCHING it asks for what is multiplied next, `step` bytes in each of its
- * turns, so that the memory works while the processor computes. With LEAVING it leaves COMPACT weights widened, as float
- * [rows][vectors][16], for other rows. With LOOKING it asks for what it needs soon itself. */
+ * turns, so that the memory works while the processor computes. With LEAVING it leaves COMPACT weights widened, as
+ * float [rows][vectors][16], for other rows. With LOOKING it asks for what it needs soon itself. */
 typedef struct {
     const char *next;
     size_t step;
@@ -172,8 +172,8 @@ static inline __attribute__((always_inline)) void int4_kernel(
 
 /* One kernel call with sizes that the compiler knows. */
 static inline __attribute__((always_inline)) void sized_product(
-    const int how, const int rows, const int panels, const int vectors, const product *m, value a, int panel, int from, int to,
-    float *z, size_t z_panel, const int *slot, const errand *e) {
+    const int how, const int rows, const int panels, const int vectors, const product *m, value a, int panel,
+    int from, int to, float *z, size_t z_panel, const int *slot, const errand *e) {
     if (m->kind == FLOATS)
         float_kernel(how, FLOATS, rows, panels, vectors, a.floats, a.width, m, panel, from, to, z, z_panel, slot, e);
     else if (m->kind == HALVES)

@@ -55,12 +55,16 @@ static __attribute__((noinline)) void multiply_compact(const product *m, value a
 static int turn_rows(const product *m) { return m->kind == INT8 ? 4 : m->kind == INT4 ? 8 : 1; }
 static size_t turn_bytes(const product *m) { return m->vectors * (m->kind == HALVES || m->kind == BRAIN ? 32 : 64); }
 
-/* z[panel][row] += value @ matrix for `rows` rows and the panels `first` to `end`. */
-static void multiply(const product *m, value a, int rows, int first, int end, float *z, size_t z_panel,
+/* z[panel][row] += value @ matrix for `rows` rows and the panels `first` to `end`, the last first with `back`: who goes
+ * to and fro finds the panels that it met last in its own cache. */
+static void multiply(const product *m, value a, int rows, int first, int end, int back, float *z, size_t z_panel,
                      const int *slot) {
-    const int piece = is_float(m) && rows > ROWS ? PIECE : m->rows;
-    for (int panel = first; panel < end;) {
-        const int panels = rows == 1 && panel + 1 < end ? 2 : 1, last = panel + panels == end;
+    const int piece = is_float(m) && rows > ROWS ? PIECE : m->rows, most = rows == 1 ? PANELS : 1;
+    const int count = (end - first + most - 1) / most;
+    back = back && m->place != MEMORY;
+    for (int number = 0; number < count; number++) {
+        const int panel = first + most * (back ? count - 1 - number : number), last = number == count - 1;
+        const int panels = panel + most <= end ? most : 1;
         float *here = z + panel * z_panel;
         if (m->kind == COMPACT)
             multiply_compact(m, a, rows, panels, panel, last, here, z_panel, slot);
@@ -72,6 +76,5 @@ static void multiply(const product *m, value a, int rows, int first, int end, fl
                 multiply_piece(p, p, a, rows, panels, (const char *)m->weights + done,
                                last && to == m->rows ? 0 : turn_bytes(m) * turns, turns, NULL, here, z_panel, slot);
             }
-        panel += panels;
     }
 }

@@ -16,10 +16,10 @@ static sums sums_of(float *gates, float *candidate, size_t rows, size_t at) {
     return (sums){gates + at * 64, candidate ? candidate + at * 64 : NULL, rows * 64};
 }
 
-/* One layer by one character. `below` is the input; NULL if it has been multiplied, or there is none, and the sums are
- * under way. */
+/* One layer by one character. `below` is the input; NULL if it has been multiplied, or there is none. `fresh`: the sums
+ * begin here. `back`: see multiply; it pays where the same layer comes again and again. */
 static void advance(team *w, int thread, int number, const value *below, value old, value new, const int64_t *tokens,
-                    size_t token_step, sums s, int fresh) {
+                    size_t token_step, sums s, int fresh, int back) {
     const model *m = w->m;
     const layer *l = &m->layer[number];
     const int rows = w->rows;
@@ -28,8 +28,8 @@ static void advance(team *w, int thread, int number, const value *below, value o
     int first, end;
     share(w, thread, gate_panels(m), &first, &end);
     if (fresh) clear(z, z_panel, rows, first, end);
-    if (below) multiply(&l->x, *below, rows, first, end, z, z_panel, IN_ORDER);
-    multiply(&l->h, old, rows, first, end, z, z_panel, m->cell == GRU_AFTER ? FROM_STATE : IN_ORDER);
+    if (below) multiply(&l->x, *below, rows, first, end, back, z, z_panel, IN_ORDER);
+    multiply(&l->h, old, rows, first, end, back, z, z_panel, m->cell == GRU_AFTER ? FROM_STATE : IN_ORDER);
     if (m->cell == RNN)
         plain(l->bias, rows, first, end, z, z_panel, tokens, token_step, old, new, NULL);
     else if (m->cell == LSTM)
@@ -42,8 +42,8 @@ static void advance(team *w, int thread, int number, const value *below, value o
         meet(w);
         share(w, thread, m->width / 64, &first, &end);
         if (fresh) clear(candidate, z_panel, rows, first, end);
-        if (below) multiply(&l->candidate_x, *below, rows, first, end, candidate, z_panel, IN_ORDER);
-        multiply(&l->candidate_h, w->reset_state, rows, first, end, candidate, z_panel, IN_ORDER);
+        if (below) multiply(&l->candidate_x, *below, rows, first, end, back, candidate, z_panel, IN_ORDER);
+        multiply(&l->candidate_h, w->reset_state, rows, first, end, back, candidate, z_panel, IN_ORDER);
         plain(l->candidate_bias, rows, first, end, candidate, z_panel, tokens, token_step, old, new, w->updates);
     }
     meet(w);
@@ -91,7 +91,7 @@ static void predict(team *w, int thread, value top, int rows) {
     int first, end;
     share(w, thread, m->vocab_width / 64, &first, &end);
     clear(w->sums, z_panel, rows, first, end);
-    multiply(&m->out, top, rows, first, end, w->sums, z_panel, IN_ORDER);
+    multiply(&m->out, top, rows, first, end, 0, w->sums, z_panel, IN_ORDER);
     for (int panel = first; panel < end; panel++)
         for (int row = 0; row < rows; row++) {
             const float *given = w->sums + panel * z_panel + row * 64;

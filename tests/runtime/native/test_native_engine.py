@@ -226,6 +226,19 @@ def test_one_thread_is_tried_where_a_step_is_short(card_of, write_step, monkeypa
     assert [[plan.threads for plan in options] for options in tried] == [[1, 2, 4], [1, 2, 4], [2, 4]]
 
 
+def test_two_threads_may_read_where_one_writes(card_of, write_step, monkeypatch):
+    monkeypatch.setattr(engine_module, "processors", lambda: 4)
+    step = open_step(write_step(card_of("lstm", layers=3)))
+    engine = NativeEngine(step)
+    monkeypatch.setattr(engine, "_threads", lambda _: 1)
+    assert engine._reading_threads(1, 64) == 3
+    assert engine._reading_threads(1, 63) == 1  # too short
+    assert engine._reading_threads(100, 64) == 1  # the texts are divided, as plans say
+    engine._alone_until = float("inf")
+    assert engine._reading_threads(1, 64) == 1
+    assert NativeEngine(step, 1)._reading_threads(1, 64) == 1  # as asked
+
+
 def test_what_the_threads_divide(card_of, write_step):
     """Layers for reading where one fits its thread's cache, texts for many of a small model, else panels."""
     engine = NativeEngine(open_step(write_step(card_of("lstm", precision="int8"))), 2)
