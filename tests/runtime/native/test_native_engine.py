@@ -231,6 +231,7 @@ def test_two_threads_may_read_where_one_writes(card_of, write_step, monkeypatch)
     step = open_step(write_step(card_of("lstm", layers=3)))
     engine = NativeEngine(step)
     monkeypatch.setattr(engine, "_threads", lambda _: 1)
+    engine._alone_until = 0.0
     assert engine._reading_threads(1, 64) == 3
     assert engine._reading_threads(1, 63) == 1  # too short
     assert engine._reading_threads(100, 64) == 1  # the texts are divided, as plans say
