@@ -80,7 +80,8 @@ class NativeEngine:
         self.path = step.path
         self._packed: packing.Packed | None = packing.Packed(step)
         self._given = threads
-        where = f"{cpu_name()} x {processors()}, compiled, 2"  # counts with what is measured
+        # The number goes up where the decoder changes so much that plans found before no longer hold.
+        where = f"{cpu_name()} x {processors()}, compiled, 2"
         self._memory = tuning.Memory(step.path, step.card, where)
         self._alone_until = 0.0
         self.threads = self.plan(1).threads
