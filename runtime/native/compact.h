@@ -97,6 +97,7 @@ static inline __attribute__((always_inline)) void compact_kernel(
 ONE_COMPACT_SIZE(compact, 0, 1, 1)
 ONE_COMPACT_SIZE(compact, 0, 1, 2)
 ONE_COMPACT_SIZE(compact, 0, 2, 1)
+ONE_COMPACT_SIZE(compact, 0, 2, 2)
 ONE_COMPACT_SIZE(compact, FETCHING, 3, 1)
 ONE_COMPACT_SIZE(compact, FETCHING, 4, 1)
 ONE_COMPACT_SIZE(compact, FETCHING, 5, 1)
@@ -106,9 +107,9 @@ ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 4, 1)
 ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 5, 1)
 ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 6, 1)
 
-static const kernel compact_kernels[ROWS + 1] = {compact_1_2, compact_1_1, compact_2_1, compact_3_1,
-                                                 compact_4_1, compact_5_1, compact_6_1};
+static const kernel_table compact_kernels = {compact_1_2, compact_2_2, compact_1_1, compact_2_1,
+                                             compact_3_1, compact_4_1, compact_5_1, compact_6_1};
 
 /* For the first rows of a batch of more than ROWS. */
-static const kernel widening_kernels[ROWS + 1] = {NULL,         NULL,         NULL,        widening_3_1,
-                                                  widening_4_1, widening_5_1, widening_6_1};
+static const kernel_table widening_kernels = {NULL,         NULL,         NULL,         NULL,
+                                              widening_3_1, widening_4_1, widening_5_1, widening_6_1};

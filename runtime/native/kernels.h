@@ -1,6 +1,6 @@
 /* Matrix products over panels of 64 outputs, and the cells that follow them.
  *
- * ROWS: rows of a batch that a kernel has under way in registers; PANELS: panels that a single row meets at once, so
+ * ROWS: rows of a batch that a kernel has under way in registers; PANELS: panels that one row or two meet at once, so
  * that enough additions are under way; PIECE: rows of a panel that stay in the second cache while all rows of a
  * batch meet them. Every output is summed in the order of the matrix's rows, whatever the batch: a text does not
  * depend on its neighbours, to the last bit. */
@@ -198,6 +198,7 @@ static inline __attribute__((always_inline)) void sized_product(
 ONE_SIZE(product, 0, 1, 1)
 ONE_SIZE(product, 0, 1, 2)
 ONE_SIZE(product, 0, 2, 1)
+ONE_SIZE(product, 0, 2, 2)
 ONE_SIZE(product, 0, 3, 1)
 ONE_SIZE(product, 0, 4, 1)
 ONE_SIZE(product, 0, 5, 1)
@@ -212,13 +213,20 @@ ONE_SIZE(fetching, FETCHING, 6, 1)
 typedef void (*kernel)(const product *, value, int panel, int from, int to, float *z, size_t z_panel, const int *slot,
                        const errand *);
 
-/* By the place of the weights, then by the rows; the first of each is for one row and two panels. With as little to
- * compute as for one or two rows the processor fetches by itself what lies in the memory. */
-static const kernel kernels[3][ROWS + 1] = {
-    {product_1_2, product_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1},
-    {looking_1_2, looking_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1},
-    {product_1_2, product_1_1, product_2_1, fetching_3_1, fetching_4_1, fetching_5_1, fetching_6_1},
+/* Kernels for one and two rows and two panels, then for one row to ROWS and one panel. */
+typedef kernel kernel_table[ROWS + 2];
+
+/* By the place of the weights. With as little to compute as for one or two rows the processor fetches by itself what
+ * lies in the memory. */
+static const kernel_table kernels[3] = {
+    {product_1_2, product_2_2, product_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1},
+    {looking_1_2, product_2_2, looking_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1},
+    {product_1_2, product_2_2, product_1_1, product_2_1, fetching_3_1, fetching_4_1, fetching_5_1, fetching_6_1},
 };
+
+static inline kernel kernel_for(const kernel *table, int rows, int panels) {
+    return table[panels == PANELS ? rows - 1 : rows + 1];
+}
 
 /* Put 16 new numbers of a state into its row, in 8 bits as well where products want that. */
 static inline __attribute__((always_inline)) void keep(value a, int row, int unit, vf numbers) {

@@ -2,24 +2,24 @@
 
 /* A piece of a matrix and the kernels for it. */
 typedef struct {
-    const kernel *by_rows;
+    const kernel *table;
     const product *m;
     int panel, from, to;
 } part;
 
-/* One panel, or two for a single row, by some of its rows; rows of the batch in groups of almost the same size: 4
+/* One panel, or two for one row or two, by some of its rows; rows of the batch in groups of almost the same size: 4
  * and 4 are faster than 6 and 2. The first group meets `first`, the others `others`, which holds the same numbers and
- * may begin with another row. Meanwhile kernels may ask for the `size` bytes at `next`, in `turns` turns a group. */
-static void multiply_piece(part first, part others, value a, int rows, int panels, const char *next, size_t size,
+ * may begin with another row. Meanwhile kernels may ask for what lies at `next`, in `turns` turns of `bytes` each. */
+static void multiply_piece(part first, part others, value a, int rows, int panels, const char *next, size_t bytes,
                            int turns, float *widened, float *z, size_t z_panel, const int *slot) {
     const int groups = (rows + ROWS - 1) / ROWS;
-    errand e = {next, size / ((size_t)groups * turns), widened};
+    errand e = {next, groups == 1 ? bytes : bytes / groups, widened};
     for (int group = 0, row = 0; group < groups; group++) {
         const int end = rows * (group + 1) / groups;
         const part p = group ? others : first;
         value here = rows_from(a, row);
         here.floats += first.from - p.from;
-        p.by_rows[panels == 2 ? 0 : end - row](p.m, here, p.panel, p.from, p.to, z + row * Z_ROW, z_panel, slot, &e);
+        kernel_for(p.table, end - row, panels)(p.m, here, p.panel, p.from, p.to, z + row * Z_ROW, z_panel, slot, &e);
         e.next += turns * e.step;
         row = end;
     }
@@ -44,12 +44,15 @@ static __attribute__((noinline)) void multiply_compact(const product *m, value a
         const part first = {rows > ROWS ? widening_kernels : compact_kernels, m, panel, from, to};
         const part others = {kernels[MEMORY], &wide, 0, 0, to - from};
         const size_t done = groups_of(m->rows, m->vectors) * panel + groups_of(to, m->vectors);
-        const size_t size = last && to == m->rows ? 0 : groups_of(to - from, m->vectors) * GROUP_BYTES;
-        multiply_piece(first, others, a, rows, panels, (const char *)m->weights + done * GROUP_BYTES, size, to - from,
+        const size_t bytes = last && to == m->rows ? 0 : m->vectors * GROUP_BYTES / 4;
+        multiply_piece(first, others, a, rows, panels, (const char *)m->weights + done * GROUP_BYTES, bytes, to - from,
                        widened, z, z_panel, slot);
         for (int p = 0; p < panels; p++) add_outliers(m, a, rows, panel + p, from, z + p * z_panel, slot);
     }
 }
+
+/* Bytes ahead that a few rows, met by all weights once, ask for; a piece ahead is more than the second cache holds. */
+#define SOON (16 << 10)
 
 /* Rows that a kernel takes in a turn, and the bytes of them in a panel. */
 static int turn_rows(const product *m) { return m->kind == INT8 ? 4 : m->kind == INT4 ? 8 : 1; }
@@ -59,7 +62,7 @@ static size_t turn_bytes(const product *m) { return m->vectors * (m->kind == HAL
  * to and fro finds the panels that it met last in its own cache. */
 static void multiply(const product *m, value a, int rows, int first, int end, int back, float *z, size_t z_panel,
                      const int *slot) {
-    const int piece = is_float(m) && rows > ROWS ? PIECE : m->rows, most = rows == 1 ? PANELS : 1;
+    const int once = rows <= ROWS, most = rows <= 2 ? PANELS : 1, piece = is_float(m) && !once ? PIECE : m->rows;
     const int count = (end - first + most - 1) / most;
     back = back && m->place != MEMORY;
     for (int number = 0; number < count; number++) {
@@ -70,11 +73,12 @@ static void multiply(const product *m, value a, int rows, int first, int end, in
             multiply_compact(m, a, rows, panels, panel, last, here, z_panel, slot);
         else
             for (int from = 0; from < m->rows; from += piece) {
-                const int to = from + piece < m->rows ? from + piece : m->rows, turns = (to - from) / turn_rows(m);
+                const int to = from + piece < m->rows ? from + piece : m->rows;
                 const part p = {kernels[m->place], m, panel, from, to};
-                const size_t done = turn_bytes(m) * (((size_t)panel * m->rows + to) / turn_rows(m));
-                multiply_piece(p, p, a, rows, panels, (const char *)m->weights + done,
-                               last && to == m->rows ? 0 : turn_bytes(m) * turns, turns, NULL, here, z_panel, slot);
+                const size_t before = ((size_t)panel * m->rows + (once ? from : to)) / turn_rows(m);
+                const char *next = (const char *)m->weights + turn_bytes(m) * before + (once ? SOON : 0);
+                multiply_piece(p, p, a, rows, panels, next, last && to == m->rows && !once ? 0 : turn_bytes(m),
+                               (to - from) / turn_rows(m), NULL, here, z_panel, slot);
             }
     }
 }
