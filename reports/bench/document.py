@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-SCHEMA = "p2.bench/1"
+SCHEMA = "p2.bench/2"
 
 
 class Spread(TypedDict):
-    """A figure measured several times."""
+    """A figure measured several times, once in each round of the contenders' turns."""
 
     median: float
     p5: float
     p95: float
-    rounds: int
+    values: list[float]  # in the order of the rounds
 
 
 class Latency(TypedDict):
@@ -35,15 +35,18 @@ class BatchPoint(TypedDict):
     """Writing `batch` texts side by side; characters of all texts count."""
 
     batch: int
-    characters_per_second: float
+    characters_per_second: float  # median of the rounds
     us_per_character: float
+    values: list[float]  # characters per second of each round
+    growth: float | None  # p2 only: time per character against the batch before, median of the rounds
 
 
 class PromptSpeed(TypedDict):
     """Reading known text at batch 1."""
 
     length: int
-    characters_per_second: float
+    characters_per_second: float  # median of the rounds
+    values: list[float]  # of each round
 
 
 class Quality(TypedDict):
@@ -83,7 +86,7 @@ class Entry(TypedDict):
     latency: Latency | None
     batches: list[BatchPoint]
     prompt: PromptSpeed | None
-    bandwidth_share: float | None  # bytes_per_step * characters per second / measured bandwidth
+    bandwidth_share: float | None  # bytes_per_step * characters/s / bandwidth, median of the rounds
     matmul_share: float | None  # best over the batches, of the float32 matrix product's rate
     quality: Quality | None
     text: Text | None
@@ -92,7 +95,7 @@ class Entry(TypedDict):
 class Rates(TypedDict):
     """What the machine did in the same run."""
 
-    bandwidth_bytes_per_second: float  # reading memory larger than every cache, best thread count
+    bandwidth_bytes_per_second: float  # reading memory larger than every cache, median of all turns
     matmul_flops_per_second: float  # float32 matrix product, best of the libraries measured
 
 

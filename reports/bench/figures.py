@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from .document import BatchPoint, Document, Entry, Measured
+from .entries import paired
 
 EAGER = "torch-eager"  # key of the contender that everything is compared with
 
@@ -24,11 +26,45 @@ def microseconds(entry: Entry) -> float | None:
 
 
 def times(entry: Entry | None, base: Entry | None) -> float | None:
-    """How many times as many characters per second `entry` writes as `base`."""
+    """How many times as many characters per second `entry` writes as `base`: `entries.paired`."""
     if entry is None or base is None:
         return None
-    a, b = rate(entry), rate(base)
-    return a / b if a and b else None
+    a, b = entry["characters_per_second"], base["characters_per_second"]
+    return paired(a["values"], b["values"]) if a and b else None
+
+
+def closest(entry: Entry | None, others: Sequence[Entry]) -> tuple[float, Entry] | None:
+    """The least `times` over other entries, and which that was."""
+    gains = [(gain, other) for other in others if (gain := times(entry, other))]
+    return min(gains, key=lambda pair: pair[0], default=None)
+
+
+def times_reading(entry: Entry, base: Entry) -> float | None:
+    """How many times as fast `entry` reads known text as `base`."""
+    a, b = entry["prompt"], base["prompt"]
+    return paired(a["values"], b["values"]) if a and b else None
+
+
+def reading_over_writing(entry: Entry) -> float | None:
+    """How many times as fast known text is read as text is written, measured in the same turns."""
+    read, written = entry["prompt"], entry["characters_per_second"]
+    return paired(read["values"], written["values"]) if read and written else None
+
+
+def growth(entry: Entry) -> list[tuple[float, int, int]]:
+    """For each batch its time per character over that of the best smaller batch, the batch, and that one.
+
+    From the ratios of neighbours, each measured within a turn; where there is none, from the medians.
+    """
+    points = sorted(entry["batches"], key=lambda point: point["batch"])
+    found: list[tuple[float, int, int]] = []
+    times = [1.0]
+    for before, point in itertools.pairwise(points):
+        measured = point["us_per_character"] / before["us_per_character"]
+        times.append(times[-1] * (point["growth"] or measured))
+        best = min(range(len(times) - 1), key=times.__getitem__)
+        found.append((times[-1] / times[best], point["batch"], points[best]["batch"]))
+    return found
 
 
 def find(measured: Measured, key: str) -> Entry | None:
@@ -62,6 +98,12 @@ def peers(measured: Measured) -> list[Entry]:
         and entry["precision"] == "float32"
         and entry["key"] != EAGER
     ]
+
+
+def rivals(measured: Measured) -> list[Entry]:
+    """The other float32 ways, `EAGER` among them: it repacks its weights once for a whole batch or prompt."""
+    eager = find(measured, EAGER)
+    return [*peers(measured), *([eager] if eager else [])]
 
 
 def judged(measured: Measured) -> bool:

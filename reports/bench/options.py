@@ -29,9 +29,8 @@ class Plan:
         batches: texts side by side, ascending.
         batch_rounds: turns that each contender gets at each batch.
         batch_seconds: about how long such a turn lasts.
-        prompt_length: characters of known text read, where `prompt_seconds` is enough for them.
-        prompt_seconds: the longest that reading may take.
-        prompt_rounds: times that the text is read.
+        prompt_length: characters of known text read in a turn, where `prompt_seconds` is enough for them.
+        prompt_seconds: about the longest that reading may take.
         text_length: characters written with the common noise, where `text_seconds` is enough.
         text_seconds: the longest that writing them may take.
         quality_characters: characters of held-out text read.
@@ -48,7 +47,6 @@ class Plan:
     batch_seconds: float
     prompt_length: int
     prompt_seconds: float
-    prompt_rounds: int
     text_length: int
     text_seconds: float
     quality_characters: int
@@ -62,11 +60,10 @@ FULL = Plan(
     turn_seconds=0.6,
     latency_seconds=0.3,
     batches=(1, 2, 4, 8, 16, 32, 64, 128, 256),
-    batch_rounds=3,
+    batch_rounds=5,
     batch_seconds=0.4,
     prompt_length=10_000,
-    prompt_seconds=4.0,
-    prompt_rounds=3,
+    prompt_seconds=2.0,
     text_length=2000,
     text_seconds=6.0,
     quality_characters=20_000,
@@ -79,11 +76,10 @@ QUICK = Plan(
     turn_seconds=0.25,
     latency_seconds=0.1,
     batches=(1, 8, 64),
-    batch_rounds=1,
-    batch_seconds=0.2,
+    batch_rounds=3,
+    batch_seconds=0.15,
     prompt_length=10_000,
-    prompt_seconds=1.0,
-    prompt_rounds=1,
+    prompt_seconds=0.4,
     text_length=2000,
     text_seconds=1.0,
     quality_characters=2000,

@@ -7,7 +7,6 @@ turn, so that a machine that slows down slows all of them and no turn pays for t
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -17,18 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ...runtime.generate import PIECE_CHARACTERS
-from ...spec.card import bytes_per_step
-from ...spec.codec import Codec, Tokens
+from ...spec.card import Card, bytes_per_step
 from ...spec.noise import first_tokens, gumbel
 from ..machine import memory_available
 from . import entries
-from .document import Entry, PromptSpeed, Text
-from .memory import groups, needed_bytes, too_large
+from .document import Entry
+from .memory import fits, needed_bytes, too_large
 from .models import Prepared
 from .options import Plan
 from .plugins import Entrant, is_reference
 from .progress import Progress
 from .quality import assess
+from .racer import Racer, compare_texts
 from .remote import Failed, Remote
 
 REST_SECONDS = 0.2
@@ -44,44 +43,8 @@ LATENCY_CHUNK = 16
 LATENCY_CHUNK_SECONDS = 1e-3
 LATENCY_CALLS = (4, 50)  # in one turn, fewest and most
 
-LEAST_PROMPT = 64
+LEAST_PROMPT, LEAST_PROMPT_OF_P2 = 64, 256  # characters, however slowly they are read
 LOGITS_NUMBERS = 1 << 26  # held-out text is read as far as its predictions are no more than this
-TEXT_REFERENCES = ("torch-cell", "torch-eager")
-
-
-class Racer:
-    """A contender on its way through the measurements.
-
-    Attributes:
-        entrant: who.
-        contender: the same, without its address.
-        entry: the figures so far.
-        remote: its process; None before, after, and when it is out.
-        character_s: seconds of one character of one text, estimated, to plan turns with.
-        step_s: seconds of one step with the newest number of texts, likewise.
-        chunk: characters of a call that the latency is told for.
-        speeds: characters per second of each turn.
-        calls_s: seconds per character of each short call.
-        firsts_s: seconds from the start of a process to its first character.
-        text: int64 ``[length]``, written with the common noise.
-    """
-
-    def __init__(self, entrant: Entrant) -> None:
-        self.entrant, self.contender = entrant, entrant.contender
-        self.entry = entries.blank(self.contender)
-        self.remote: Remote | None = None
-        self.character_s = self.step_s = 0.0
-        self.chunk = 1
-        self.speeds: list[float] = []
-        self.calls_s: list[float] = []
-        self.firsts_s: list[float] = []
-        self.text: Tokens | None = None
-
-    @property
-    def process(self) -> Remote:
-        """The process, which must be there."""
-        assert self.remote is not None
-        return self.remote
 
 
 class Race:
@@ -89,13 +52,16 @@ class Race:
 
     Attributes:
         notes: sentences about what could not be measured or was done differently.
+        bandwidths: bytes per second read from the memory before each turn.
 
     Args:
         prepared: the model.
         plan: how long and how often.
         threads: of every contender; None lets each choose.
         progress: shows what is going on.
+        bandwidth: tells the bytes per second that can be read from the memory now; None leaves shares out.
         open_remote: starts a contender's process.
+        available: bytes of memory that are free; None where the system does not tell.
         pause: waits so many seconds.
         clock: seconds, for the time to the first character.
     """
@@ -106,23 +72,26 @@ class Race:
         plan: Plan,
         threads: int | None,
         progress: Progress,
+        bandwidth: Callable[[], float] | None = None,
         open_remote: Callable[[str], Remote] = Remote,
+        available: Callable[[], int | None] = memory_available,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.notes: list[str] = []
+        self.bandwidths: list[float] = []
         self._prepared, self._model = prepared, prepared.model
         self._plan, self._threads = plan, threads
         self._progress = progress
+        self._bandwidth, self._available = bandwidth, available
         self._open, self._pause, self._clock = open_remote, pause, clock
         self._reference: npt.NDArray[np.float32] | None = None
 
-    def run(self, entrants: Sequence[Entrant], available: int | None = None) -> list[Entry]:
+    def run(self, entrants: Sequence[Entrant]) -> list[Entry]:
         """Measure all that can run here.
 
         Args:
             entrants: p2's float32 first.
-            available: bytes of memory; None asks the system.
 
         Returns:
             an entry for each, in their order.
@@ -131,37 +100,46 @@ class Race:
         for racer in racers:
             racer.entry["skipped"] = racer.contender.missing(self._model.card)
         able = [racer for racer in racers if racer.entry["skipped"] is None]
-        need = needed_bytes(self._model.card)
-        available = memory_available() if available is None else available
-        parts = groups(able, need, available)
-        if able and not parts:
-            for racer in able:
-                racer.entry["skipped"] = too_large(need, available)
+        parts: list[list[Racer]] = []
+        waiting: Sequence[Racer] = able
+        while waiting:
+            with ExitStack() as processes:
+                part, waiting = self._gather(waiting, processes)
+                self._race(part)
+            for racer in part:
+                racer.remote = None
+            parts += [part] if part else []
         if len(parts) > 1:
             told = "; ".join(", ".join(racer.contender.key for racer in part) for part in parts)
             self._note(f"memory does not hold all contenders at once, so they ran in groups: {told}")
-        for part in parts:
-            with ExitStack() as processes:
-                self._race(part, processes)
-            for racer in part:
-                racer.remote = None
-        self._compare_texts(able)
+        compare_texts(able, self._model.card.vocabulary)
         self._first_characters([racer for racer in able if racer.firsts_s])
         return [racer.entry for racer in racers]
 
-    def _race(self, racers: Sequence[Racer], processes: ExitStack) -> None:
-        self._progress.phase(f"{self._model.name}: loading", len(racers))
-        for racer in racers:
+    def _gather(self, waiting: Sequence[Racer], processes: ExitStack) -> tuple[list[Racer], Sequence[Racer]]:
+        """Load as many as memory holds: those, and the others. Who would not fit alone is neither."""
+        part: list[Racer] = []
+        need = needed_bytes(self._model.card)
+        self._progress.phase(f"{self._model.name}: loading", len(waiting))
+        for index, racer in enumerate(waiting):
+            available = self._available()
+            if not fits(need, available):
+                if part:
+                    return part, waiting[index:]
+                racer.entry["skipped"] = too_large(need, available)
+                continue
             self._progress.now(racer.contender.title)
+            part.append(racer)
             with self._surviving(racer, "loading"):
                 self._load(racer, processes)
             self._progress.done()
+        return part, []
+
+    def _race(self, racers: Sequence[Racer]) -> None:
         self._each(racers, "writing for the first time", self._calibrate)
-        self._rounds(racers, "writing one text", self._plan.rounds, self._turn)
-        self._each(racers, "asking for its memory", self._memory)
-        self._each(racers, "reading a prompt", self._prompt)
-        for batch in self._plan.batches:
-            self._batch(racers, batch)
+        self._rounds(racers, "one text, written and read", self._plan.rounds, self._turn)
+        for before, batch in zip((0, *self._plan.batches), self._plan.batches, strict=False):
+            self._batch(racers, batch, before)
         self._each(racers, "writing with common noise", self._text)
         if self._prepared.held_out is not None:
             mine = [racer for racer in racers if racer.contender.group == "p2"]
@@ -216,8 +194,7 @@ class Race:
         racer.entry["load_s"], racer.entry["threads"] = racer.remote.load(self._model, self._threads)
         racer.remote.write(1, SEED, warm=0, chunk=1, chunks=1)
         racer.firsts_s.append(self._clock() - started)
-        rounded = self._model.card.with_(precision=racer.contender.precision)
-        racer.entry["bytes_per_step"] = bytes_per_step(rounded)
+        racer.entry["bytes_per_step"] = bytes_per_step(self._card_of(racer))
 
     def _calibrate(self, racer: Racer) -> None:
         for chunk in (LEAST_CHARACTERS, 16 * LEAST_CHARACTERS):
@@ -228,15 +205,34 @@ class Race:
         racer.chunk = 1 if racer.character_s > LATENCY_CHUNK_SECONDS else LATENCY_CHUNK
 
     def _turn(self, racer: Racer, index: int) -> None:
+        """One text: what can be set against one another is measured close together in time."""
+        bandwidth = None
+        if self._bandwidth and racer.contender.device == "cpu":
+            bandwidth = self._bandwidth()
+            self.bandwidths.append(bandwidth)
+        self._write(racer, index)
+        if bandwidth is not None:
+            racer.shares.append(bytes_per_step(self._card_of(racer)) * racer.speeds[-1] / bandwidth)
+            racer.entry["bandwidth_share"] = statistics.median(racer.shares)
+        if index == 0:
+            with self._surviving(racer, "asking for its memory"):
+                racer.entry["peak_memory_bytes"] = racer.process.peak_memory()
+        if racer.reads and racer.remote is not None:
+            racer.reads = False
+            with self._surviving(racer, "reading a prompt"):
+                self._read(racer)
+                racer.reads = True
+
+    def _write(self, racer: Racer, seed: int) -> None:
         """Long calls for the speed, then short ones for the latency."""
         chunk, chunks = pieces(self._plan.turn_seconds, racer.character_s, LEAST_CHARACTERS)
-        racer.speeds.append(self._speed(racer, 1, index, chunk, chunks, racer.character_s))
+        racer.speeds.append(self._speed(racer, 1, seed, chunk, chunks, racer.character_s))
         racer.character_s = 1 / statistics.median(racer.speeds)
         calls = int(self._plan.latency_seconds / (racer.chunk * racer.character_s))
         calls = min(max(calls, LATENCY_CALLS[0]), LATENCY_CALLS[1])
         seconds = racer.process.write(
             1,
-            index,
+            seed,
             warm=racer.chunk,
             chunk=racer.chunk,
             chunks=calls,
@@ -253,45 +249,62 @@ class Race:
         seconds = racer.process.write(batch, seed, warm=warm, chunk=chunk, chunks=chunks, expected=expected)
         return batch * chunk * chunks / sum(seconds)
 
-    def _memory(self, racer: Racer) -> None:
-        racer.entry["peak_memory_bytes"] = racer.process.peak_memory()
-
-    def _prompt(self, racer: Racer) -> None:
+    def _read(self, racer: Racer) -> None:
         """Read random characters: what they are makes no difference to the speed."""
         plan, vocab = self._plan, self._model.card.vocab
         tokens = np.random.default_rng(SEED).integers(0, vocab, (1, plan.prompt_length), np.int64)
-        probe = tokens[:, :LEAST_PROMPT]
-        for _ in range(2):  # the first may build what reading needs
-            each = racer.process.read(probe, probe.size * racer.character_s) / probe.size
-        length = min(plan.prompt_length, max(probe.size, int(plan.prompt_seconds / each)))
-        seconds: list[float] = []
-        while len(seconds) < plan.prompt_rounds and sum(seconds) < plan.prompt_seconds:
-            self._pause(REST_SECONDS)
-            seconds.append(racer.process.read(tokens[:, :length], length * each))
-        speed = length / statistics.median(seconds)
-        racer.entry["prompt"] = PromptSpeed(length=length, characters_per_second=speed)
+        each = racer.character_s
+        if not racer.prompt:
+            probe = tokens[:, :LEAST_PROMPT]
+            for _ in range(2):  # the first may build what reading needs
+                each = racer.process.read(probe, probe.size * each) / probe.size
+            least = LEAST_PROMPT_OF_P2 if racer.contender.group == "p2" else LEAST_PROMPT
+            racer.prompt = min(plan.prompt_length, max(least, int(plan.prompt_seconds / each)))
+        seconds = racer.process.read(tokens[:, : racer.prompt], racer.prompt * each)
+        racer.prompts.append(racer.prompt / seconds)
+        racer.entry["prompt"] = entries.prompt(racer.prompt, racer.prompts)
 
-    def _batch(self, racers: Sequence[Racer], batch: int) -> None:
-        """`batch` texts side by side, everyone in turn."""
+    def _batch(self, racers: Sequence[Racer], batch: int, before: int) -> None:
+        """`batch` texts side by side, everyone in turn; p2 does `before` of them as well in its turn."""
         speeds: dict[str, list[float]] = {racer.entrant.address: [] for racer in racers}
+        growths: dict[str, list[float]] = {racer.entrant.address: [] for racer in racers}
+        able = set(speeds)
 
         def turn(racer: Racer, index: int) -> None:
+            if racer.entrant.address in able:
+                able.remove(racer.entrant.address)  # who fails is not asked again
+                steps(racer, index)
+                able.add(racer.entrant.address)
+
+        def steps(racer: Racer, index: int) -> None:
             seen = speeds[racer.entrant.address]
             # More texts never make a step shorter, so the one before bounds it from below.
-            if not seen and not _too_slow(racer):
+            step_s = racer.step_s.get(batch, racer.step_s.get(before, 0.0))
+            if not seen and not _too_slow(racer, step_s):
                 (seconds,) = racer.process.write(batch, SEED, warm=1, chunk=2, chunks=1)
-                racer.step_s = max(racer.step_s, seconds / 2)
-            if _too_slow(racer):
+                step_s = max(step_s, seconds / 2)
+            racer.step_s[batch] = step_s
+            if _too_slow(racer, step_s):
                 return
-            chunk, chunks = pieces(self._plan.batch_seconds, racer.step_s, LEAST_STEPS)
-            seen.append(self._speed(racer, batch, index, chunk, chunks, racer.step_s))
-            racer.step_s = batch / statistics.median(seen)
+            seen.append(self._steps(racer, batch, index))
+            racer.step_s[batch] = batch / statistics.median(seen)
+            if before and racer.contender.group == "p2":
+                growths[racer.entrant.address].append(self._steps(racer, before, index) / seen[-1])
 
         self._rounds(racers, f"writing in batches of {batch}", self._plan.batch_rounds, turn)
         for racer in racers:
             seen = speeds[racer.entrant.address]
             if seen and racer.remote is not None:
-                racer.entry["batches"].append(entries.point(batch, statistics.median(seen)))
+                racer.entry["batches"].append(entries.point(batch, seen, growths[racer.entrant.address]))
+
+    def _steps(self, racer: Racer, batch: int, seed: int) -> float:
+        """Characters per second of a turn with a batch."""
+        step_s = racer.step_s[batch]
+        chunk, chunks = pieces(self._plan.batch_seconds, step_s, LEAST_STEPS)
+        return self._speed(racer, batch, seed, chunk, chunks, step_s)
+
+    def _card_of(self, racer: Racer) -> Card:
+        return self._model.card.with_(precision=racer.contender.precision)
 
     def _text(self, racer: Racer) -> None:
         vocab = self._model.card.vocab
@@ -299,24 +312,6 @@ class Race:
         count = min(self._plan.text_length, max(LEAST_CHARACTERS, count))
         first, noise = first_tokens(SEED, [0], vocab), gumbel(SEED, [0], 1, count, vocab)
         racer.text = racer.process.follow(first, noise, count * racer.character_s)[0]
-
-    def _compare_texts(self, racers: Sequence[Racer]) -> None:
-        """Compare what was written with common noise with the cell as it is written in PyTorch."""
-        codec = Codec(self._model.card.vocabulary)
-        texts = {racer.contender.key: racer.text for racer in racers if racer.text is not None}
-        reference = next((texts[key] for key in TEXT_REFERENCES if key in texts), None)
-        for racer in racers:
-            if racer.text is None:
-                continue
-            written, identical = racer.text, None
-            if reference is not None and racer.contender.precision == "float32":
-                both = min(len(written), len(reference))
-                written = written[:both]
-                identical = bool(np.array_equal(written, reference[:both]))
-            data = codec.decode(written).encode("utf-8", "surrogatepass")
-            racer.entry["text"] = Text(
-                characters=len(written), identical=identical, sha256=hashlib.sha256(data).hexdigest()
-            )
 
     def _quality(self, racer: Racer) -> None:
         assert self._prepared.held_out is not None
@@ -365,5 +360,5 @@ def pieces(seconds: float, step_s: float, least: int) -> tuple[int, int]:
     return chunk, max(1, round(count / chunk))
 
 
-def _too_slow(racer: Racer) -> bool:
-    return racer.contender.group != "p2" and LEAST_STEPS * racer.step_s > BATCH_LIMIT_SECONDS
+def _too_slow(racer: Racer, step_s: float) -> bool:
+    return racer.contender.group != "p2" and LEAST_STEPS * step_s > BATCH_LIMIT_SECONDS

@@ -1,7 +1,9 @@
 """What the machine itself can do: read memory, multiply matrices.
 
-Each rate is measured in a process of its own (``python -m p2.reports.bench.rates KIND THREADS``
-prints it as JSON), so that the libraries' threads and settings disturb nothing.
+Each rate is measured in a process of its own, so that the libraries' threads and settings disturb
+nothing: ``python -m p2.reports.bench.rates KIND THREADS``. The products' rates are printed as JSON
+(`measure`). The memory's are asked for again and again, as its pace changes while other programs use
+it (`Bandwidth`).
 """
 
 from __future__ import annotations
@@ -13,49 +15,49 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TextIO
 
 import numpy as np
 
 from ...spec.errors import P2Error
 from ..machine import caches, memory_available
 from .document import Rates
+from .process import LineProcess
 
 ROUNDS = 7
 READ_BYTES = 256 << 20
 CACHES = 8  # what is read is so many times larger than the last cache
-READ_PASSES = 2  # over all of it in one round, so that starting the threads does not count
 MATRIX = 2048
 
 _SECONDS = 300.0
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_THIS = "p2.reports.bench.rates"
 
 # Both release Python's lock; which is quicker depends on the processor.
 _READERS: dict[str, Callable[[Any], Any]] = {"dot": lambda a: np.dot(a, a), "max": np.max}
 
 
 def measure(threads: int) -> dict[str, float]:
-    """Measure everything once.
+    """Measure the matrix products once.
 
     Args:
-        threads: the most that may be used; memory is also read with one.
+        threads: the most that may be used.
 
     Returns:
-        ``bandwidth dot, 1 thread`` and so on in bytes per second, ``matmul numpy``, ``matmul torch`` in
-        floating-point operations per second: the median of `ROUNDS` rounds each.
+        ``matmul numpy``, ``matmul torch`` in floating-point operations per second: the median of `ROUNDS`
+        rounds each.
 
     Raises:
         P2Error: a measurement failed.
     """
     found: dict[str, float] = {}
-    for kind in ("bandwidth", "numpy", "torch"):
-        # numpy's own threads are set by the environment; the readers are threads of Python.
-        count = str(threads)
-        pinned = _ONE_THREAD if kind == "bandwidth" else dict.fromkeys(_ONE_THREAD, count)
+    for kind in ("numpy", "torch"):
+        # numpy's own threads are set by the environment.
+        pinned = dict.fromkeys(_ONE_THREAD, str(threads))
         try:
             done = subprocess.run(
-                [sys.executable, "-P", "-m", "p2.reports.bench.rates", kind, count],
+                [sys.executable, "-P", "-m", _THIS, kind, str(threads)],
                 capture_output=True,
                 text=True,
                 env=os.environ | pinned,
@@ -73,35 +75,70 @@ def measure(threads: int) -> dict[str, float]:
     return found
 
 
-def combine(*observed: dict[str, float]) -> Rates:
-    """The best of each kind over several measurements: what the machine was able to do."""
-    best = {
-        kind: max(rate for found in observed for name, rate in found.items() if name.startswith(kind))
-        for kind in ("bandwidth", "matmul")
-    }
-    return Rates(bandwidth_bytes_per_second=best["bandwidth"], matmul_flops_per_second=best["matmul"])
-
-
-def bandwidth(threads: int, size: int | None = None, rounds: int = ROUNDS) -> dict[str, float]:
-    """Bytes read per second from arrays much larger than every cache, with one thread and with `threads`.
+def combine(bandwidths: Sequence[float], *products: dict[str, float]) -> Rates:
+    """The median of what the memory did, and the best of what the products reached.
 
     Args:
-        threads: Python threads, each with an array of its own.
+        bandwidths: bytes per second, over the run.
+        products: what `measure` found.
+    """
+    return Rates(
+        bandwidth_bytes_per_second=statistics.median(bandwidths),
+        matmul_flops_per_second=max(rate for found in products for rate in found.values()),
+    )
+
+
+class Bandwidth:
+    """Tells how fast the memory is read at the moment, from a process of its own.
+
+    Args:
+        threads: the most that may be used; one is tried as well, and the quicker way is kept.
+
+    Raises:
+        P2Error: as in `read`.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._process = LineProcess(
+            _THIS, "bandwidth", str(threads), environment=dict(os.environ) | _ONE_THREAD
+        )
+
+    def read(self) -> float:
+        """Bytes per second, median of `ROUNDS` rounds; some hundredths of a second.
+
+        Raises:
+            P2Error: its process ended, or took too long.
+        """
+        return float(self._process.ask("read", _SECONDS, "the process that reads the memory"))
+
+    def __enter__(self) -> Bandwidth:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+
+
+def readers(threads: int, size: int | None = None) -> dict[str, Callable[[int], float]]:
+    """Ways to read an array much larger than every cache: each takes rounds and returns bytes per second.
+
+    Args:
+        threads: Python threads, each with a part of its own; one alone is a way too.
         size: bytes in all; None takes 256 MiB or 8 times the last cache, if memory allows.
-        rounds: see `read_rate`.
     """
     if size is None:
         size = max(READ_BYTES, CACHES * max(caches().values(), default=0))
         available = memory_available()
         size = size if available is None else min(size, available // 4)
-    rates = {}
-    for count in sorted({1, threads}):
-        # Written by one thread and read by another: np.ones touches every page.
-        buffers = [np.ones(max(1, size // 4 // count), np.float32) for _ in range(count)]
-        for name, reader in _READERS.items():
-            plural = "" if count == 1 else "s"
-            rates[f"bandwidth {name}, {count} thread{plural}"] = read_rate(buffers, reader, rounds=rounds)
-    return rates
+    whole = np.ones(max(threads, size // 4), np.float32)  # np.ones touches every page
+    parts = np.array_split(whole, threads)
+    ways: dict[str, Callable[[int], float]] = {}
+    for name, reader in _READERS.items():
+        ways[f"{name}, 1 thread"] = lambda rounds, f=reader: read_rate([whole], f, rounds=rounds)  # type: ignore[misc]
+        if threads > 1:
+            ways[f"{name}, {threads} threads"] = lambda rounds, f=reader: read_rate(  # type: ignore[misc]
+                parts, f, rounds=rounds
+            )
+    return ways
 
 
 def read_rate(
@@ -109,40 +146,43 @@ def read_rate(
     reader: Callable[[Any], Any],
     *,
     rounds: int = ROUNDS,
-    passes: int = READ_PASSES,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Bytes per second, median of the rounds.
+    """Bytes per second, median of the rounds, each from the first thread's start to the last one's end.
+
+    The threads look at the clock themselves: another that did it for them would find no processor free,
+    look late, and find the memory faster than it is.
 
     Args:
         buffers: one for each thread.
         reader: reads one buffer and releases Python's lock.
         rounds: timed rounds, after one that is not.
-        passes: times that each buffer is read in a round.
         clock: seconds.
     """
-    barrier = threading.Barrier(len(buffers) + 1)
+    barrier = threading.Barrier(len(buffers))
+    spans: list[list[tuple[float, float]]] = [[] for _ in buffers]
 
-    def work(buffer: Any) -> None:
+    def work(buffer: Any, seen: list[tuple[float, float]]) -> None:
         for _ in range(rounds + 1):
             barrier.wait()
-            for _ in range(passes):
-                reader(buffer)
-            barrier.wait()
+            started = clock()
+            reader(buffer)
+            seen.append((started, clock()))
 
-    workers = [threading.Thread(target=work, args=(buffer,), daemon=True) for buffer in buffers]
+    workers = [
+        threading.Thread(target=work, args=(buffer, seen), daemon=True)
+        for buffer, seen in zip(buffers, spans, strict=True)
+    ]
     for worker in workers:
         worker.start()
-    seconds = []
-    for index in range(rounds + 1):
-        barrier.wait()
-        started = clock()
-        barrier.wait()
-        if index:
-            seconds.append(clock() - started)
     for worker in workers:
         worker.join()
-    return passes * sum(buffer.nbytes for buffer in buffers) / statistics.median(seconds)
+    seconds = [
+        max(end for _, end in ends) - min(start for start, _ in ends)
+        for ends in list(zip(*spans, strict=True))[1:]
+    ]
+    size = float(sum(buffer.nbytes for buffer in buffers))
+    return size / statistics.median(seconds)
 
 
 def matmul(
@@ -194,9 +234,20 @@ def matmul(
     return {f"matmul {library}": 2 * size**3 / statistics.median(seconds)}
 
 
+def answer(threads: int, requests: Iterable[str], replies: TextIO, size: int | None = None) -> None:
+    """Read the memory in the quickest way for every line that comes, and print the bytes per second."""
+    ways = readers(threads, size)
+    best = max(ways.values(), key=lambda way: way(ROUNDS))
+    for _ in requests:
+        print(best(ROUNDS), file=replies, flush=True)
+
+
 def main(kind: str, threads: int) -> None:
-    """Print one kind of rates as JSON."""
-    print(json.dumps(bandwidth(threads) if kind == "bandwidth" else matmul(kind, threads)))
+    """Print one kind of rates."""
+    if kind == "bandwidth":
+        answer(threads, sys.stdin, sys.stdout)
+    else:
+        print(json.dumps(matmul(kind, threads)))
 
 
 if __name__ == "__main__":

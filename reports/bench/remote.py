@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import queue
-import signal
-import subprocess
-import sys
-import tempfile
-import threading
 import time
 from types import TracebackType
 from typing import Any
@@ -21,6 +14,7 @@ from ...spec.codec import Tokens
 from ...spec.errors import P2Error
 from . import wire
 from .contender import Model
+from .process import LineProcess
 
 # Compilers may work for minutes before the first character; nothing else may take that long.
 LOAD_SECONDS = 300.0
@@ -60,19 +54,7 @@ class Remote:
     ) -> None:
         self._first, self._call = load_seconds, call_seconds
         self._number = 0
-        self._killed = False
-        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        # -P: what lies in the folder that the person is in must not take the place of a library.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "p2.reports.bench.worker", address],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            start_new_session=True,  # Ctrl-C is for the benchmark, which then ends its processes
-        )
-        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
-        self._reader = threading.Thread(target=self._read_lines, daemon=True)
-        self._reader.start()
+        self._process = LineProcess("p2.reports.bench.worker", address)
 
     def load(self, model: Model, threads: int | None) -> tuple[float, int]:
         """Make the contender ready.
@@ -133,27 +115,14 @@ class Remote:
 
     def close(self) -> None:
         """Ask the contender to give everything back, then end the process in any case."""
-        if self._process.poll() is None:
+        if self._process.running:
             with contextlib.suppress(Failed):
                 self._ask("close", _CLOSE_SECONDS)
         self.kill()
 
     def kill(self) -> None:
         """End the process, and those it started, at once."""
-        if self._killed:
-            return
-        self._killed = True
-        with contextlib.suppress(OSError):
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
-        self._process.wait()
-        self._reader.join(_CLOSE_SECONDS)
-        for stream in (self._process.stdin, self._process.stdout, self._errors):
-            with contextlib.suppress(OSError):
-                if stream is not None:
-                    stream.close()
+        self._process.kill()
 
     def __enter__(self) -> Remote:
         return self
@@ -167,20 +136,18 @@ class Remote:
         return self._first if expected is None else self._call + PATIENCE * expected
 
     def _ask(self, do: str, seconds: float, **values: Any) -> dict[str, Any]:
-        assert self._process.stdin is not None
-        if self._killed:
+        if self._process.killed:
             raise Failed("its process has ended", gone=True)
         self._number += 1
         try:
-            self._process.stdin.write(wire.line({"number": self._number, "do": do, **values}))
-            self._process.stdin.flush()
+            self._process.send(wire.line({"number": self._number, "do": do, **values}))
         except OSError:
             raise self._ended(do) from None
         deadline = time.monotonic() + seconds
         while True:
             try:
-                data = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
-            except queue.Empty:
+                data = self._process.receive(deadline - time.monotonic())
+            except TimeoutError:
                 self.kill()
                 raise Failed(f"no answer to {do!r} within {seconds:g} s", gone=True) from None
             if data is None:
@@ -193,26 +160,4 @@ class Remote:
             return reply
 
     def _ended(self, do: str) -> Failed:
-        """What became of a process that ended by itself."""
-        try:
-            code = self._process.wait(_CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self.kill()
-            return Failed(f"its process stopped listening at {do!r}", gone=True)
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").split("\n")
-        last = next((text.strip() for text in reversed(said) if text.strip()), "")
-        if code < 0:
-            name = signal.Signals(-code).name
-            how = f"killed by {name}{', often for lack of memory' if name == 'SIGKILL' else ''}"
-        else:
-            how = f"exit code {code}"
-        self.kill()
-        return Failed(f"its process ended at {do!r} ({how}{': ' + last if last else ''})", gone=True)
-
-    def _read_lines(self) -> None:
-        assert self._process.stdout is not None
-        with contextlib.suppress(OSError, ValueError):
-            for data in self._process.stdout:
-                self._lines.put(data)
-        self._lines.put(None)
+        return Failed(f"its process ended at {do!r} ({self._process.fate()})", gone=True)

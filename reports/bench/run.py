@@ -17,7 +17,7 @@ from ...spec.files import make_folder, read_text, write_bytes, write_json
 from ...trainer.options import TrainOptions
 from ...version import __version__
 from ..machine import machine, memory_available
-from . import entries, html, markdown, models, plots, race, rates, startup, targets, training
+from . import entries, html, markdown, models, plots, race, racer, rates, startup, targets, training
 from .document import SCHEMA, Document, Entry, Measured, Rates
 from .memory import fits, preparing_bytes, too_large
 from .models import Prepared
@@ -132,7 +132,9 @@ def _settings(options: BenchOptions, plan: Plan, entrants: Sequence[Entrant]) ->
         "batches": list(plan.batches),
         "contenders": [entrant.address for entrant in entrants],
         "turns": "a process for each contender; they take turns, round after round, with a rest before each"
-        " turn and an eighth of the turn untimed",
+        " turn and an eighth of the turn untimed; in its turn it writes one text and reads a prompt",
+        "ratios": "medians over the rounds of the ratio within a round",
+        "growth": "in each turn with a batch p2 writes with the batch before as well",
         "rest_seconds": race.REST_SECONDS,
         "threads": options.threads or "each contender's own choice",
         "sampling": "temperature 1; random numbers, the choice and the loop are inside every figure",
@@ -143,13 +145,14 @@ def _settings(options: BenchOptions, plan: Plan, entrants: Sequence[Entrant]) ->
         "load": "in a new process: imports, reading the files, building what is run",
         "first_character": "from the start of a new process of the benchmark, median",
         "peak_memory": "of the contender's process with its libraries, after writing one text at a time",
-        "rates": "before and after the contenders of each model, in processes of their own: medians of"
-        f" {rates.ROUNDS} rounds, the best of them; reading at least {rates.READ_BYTES >> 20} MiB and"
-        f" {rates.CACHES} times the last cache with 1 and {options.threads or processors()} threads;"
-        f" float32 products of {rates.MATRIX} x {rates.MATRIX} matrices by numpy and PyTorch",
+        "rates": f"in processes of their own, medians of {rates.ROUNDS} rounds: before each turn with one"
+        f" text, reading at least {rates.READ_BYTES >> 20} MiB and {rates.CACHES} times the last cache"
+        f" with 1 or {options.threads or processors()} threads;"
+        f" before and after all turns, the best of them, float32 products of {rates.MATRIX} x {rates.MATRIX}"
+        " matrices by numpy and PyTorch",
         "difference_limits": DIFFERENCE_LIMITS,
         "held_out": str(options.text) if options.text else "the tail of the text that training held out",
-        "texts": f"compared with the first of {', '.join(race.TEXT_REFERENCES)} that ran,"
+        "texts": f"compared with the first of {', '.join(racer.TEXT_REFERENCES)} that ran,"
         " as far as both wrote",
         "start_up": None,
         "training": None,
@@ -185,19 +188,23 @@ def _measure(
         progress.phase(f"{source.name}: making its files")
         prepared, reason = _prepare(source, Path(folder))
         progress.phase(f"{source.name}: what the machine can do")
-        observed = [rates.measure(threads or processors())]
-        if prepared is None:
-            found = [entries.blank(entrant.contender, reason) for entrant in entrants]
-            _note(settings, progress, f"{source.name}: {reason}")
-        else:
-            if prepared.held_out is None:
-                _note(settings, progress, f"{source.name}: no quality, {prepared.note}")
-            measuring = race.Race(prepared, plan, threads, progress)
-            found = measuring.run(entrants)
-            settings["notes"] += measuring.notes
-            progress.phase(f"{source.name}: what the machine can do now")
-            observed.append(rates.measure(threads or processors()))
-    document["models"].append(_measured(source, found, rates.combine(*observed)))
+        count = threads or processors()
+        products = [rates.measure(count)]
+        with rates.Bandwidth(count) as memory:
+            bandwidths = [memory.read()]
+            if prepared is None:
+                found = [entries.blank(entrant.contender, reason) for entrant in entrants]
+                _note(settings, progress, f"{source.name}: {reason}")
+            else:
+                if prepared.held_out is None:
+                    _note(settings, progress, f"{source.name}: no quality, {prepared.note}")
+                measuring = race.Race(prepared, plan, threads, progress, memory.read)
+                found = measuring.run(entrants)
+                settings["notes"] += measuring.notes
+                bandwidths += measuring.bandwidths
+                progress.phase(f"{source.name}: what the machine can do now")
+                products.append(rates.measure(count))
+    document["models"].append(_measured(source, found, rates.combine(bandwidths, *products)))
     document["models"][-1]["targets"] = targets.for_model(document["models"][-1], document["machine"])
 
 
@@ -217,7 +224,7 @@ def _prepare(source: Source, folder: Path) -> tuple[Prepared | None, str]:
 def _measured(source: Source, found: list[Entry], observed: Rates) -> Measured:
     weights = models.count_weights(source.card)
     for entry in found:
-        entries.add_shares(entry, observed, weights)
+        entries.add_matmul_share(entry, observed, weights)
     return Measured(
         name=source.name,
         card=source.card.to_dict(),

@@ -12,19 +12,24 @@ from typing import Any
 from ...spec.card import GATES
 from ..numbers import number, percent, ratio, seconds, size
 from .document import Document, Entry, Measured, Target
+from .entries import paired
 from .figures import (
     EAGER,
     acceptable,
     at_batch,
     best,
+    closest,
     fastest,
     find,
+    growth,
     judged,
     matmul_share,
     ours,
     peers,
-    rate,
+    reading_over_writing,
+    rivals,
     times,
+    times_reading,
 )
 from .quality import DIFFERENCE_LIMITS
 
@@ -58,6 +63,7 @@ GPU_OVER_EAGER = 3.0
 GPU_OVER_EAGER_HIDDEN = 512
 
 NOT_MEASURED = "not measured"
+NO_PEER = "no other float32 contender ran"
 SPEED_ONLY = "speed only: weights not trained"
 
 
@@ -69,7 +75,8 @@ def for_model(measured: Measured, machine: Mapping[str, Any] | None = None) -> l
         machine: the document's machine, for the size of its L3 cache (``caches.L3``, bytes).
     """
     hidden = measured["card"]["hidden"]
-    rows = [_over_eager(measured), _over_peers(measured), _bandwidth(measured, machine or {})]
+    rows = [_over_eager(measured), _over_peers(measured), _batches_over_peers(measured)]
+    rows += [_prompt_over_peers(measured), _bandwidth(measured, machine or {})]
     if hidden >= QUANTISED_HIDDEN:
         rows += [_quantised(measured, precision) for precision in QUANTISED]
     if hidden == BEST_OVER_EAGER_HIDDEN:
@@ -106,11 +113,38 @@ def _over_eager(measured: Measured) -> Target:
 
 def _over_peers(measured: Measured) -> Target:
     what, goal = "float32, times the fastest other float32", "> 1×"
-    mine, other = fastest(ours(measured, "float32")), fastest(peers(measured))
-    gain = times(mine, other)
-    if gain is None or other is None:
-        why = _why(measured, "float32") if mine is None else "no other float32 contender ran"
+    mine = fastest(ours(measured, "float32"))
+    found = closest(mine, peers(measured))
+    if found is None:
+        why = _why(measured, "float32") if mine is None else NO_PEER
         return _unknown(what, goal, why)
+    gain, other = found
+    return _target(what, goal, ratio(gain), gain > 1, f"fastest other: {other['title']}")
+
+
+def _batches_over_peers(measured: Measured) -> Target:
+    """The batch at which another contender comes closest; p2's float32 against the others' float32."""
+    what, goal = "float32 in batches, times the fastest other float32", "> 1×"
+    mine = fastest(ours(measured, "float32"))
+    gains = [
+        (paired(point["values"], theirs["values"]), point["batch"], other)
+        for point in (mine["batches"] if mine else [])
+        for other in rivals(measured)
+        if point["batch"] > 1 and (theirs := at_batch(other, point["batch"]))
+    ]
+    if not gains:
+        return _unknown(what, goal, _why(measured, "float32") if mine is None else NO_PEER)
+    gain, batch, other = min(gains, key=lambda found: found[:2])
+    return _target(what, goal, ratio(gain), gain > 1, f"least with {batch} texts: {other['title']}")
+
+
+def _prompt_over_peers(measured: Measured) -> Target:
+    what, goal = "reading a prompt, float32, times the fastest other float32", "> 1×"
+    mine = fastest(ours(measured, "float32"))
+    gains = [(gain, other) for other in rivals(measured) if mine and (gain := times_reading(mine, other))]
+    if not gains:
+        return _unknown(what, goal, _why(measured, "float32") if mine is None else NO_PEER)
+    gain, other = min(gains, key=lambda found: found[0])
     return _target(what, goal, ratio(gain), gain > 1, f"fastest other: {other['title']}")
 
 
@@ -188,20 +222,15 @@ def _batches(measured: Measured) -> Target:
     """The time per character must not grow with the batch; compared with the best smaller batch."""
     what = "time per character, against the best smaller batch"
     goal = f"≤ 1×, {100 * BATCH_TOLERANCE:g} % allowed for noise"
-    worst: tuple[float, str] | None = None
-    sizes: set[int] = set()
-    for entry in ours(measured):
-        points = sorted(entry["batches"], key=lambda point: point["batch"])
-        for before, point in enumerate(points[1:], start=1):
-            floor = min(points[:before], key=lambda p: p["us_per_character"])
-            growth = point["us_per_character"] / floor["us_per_character"]
-            if worst is None or growth > worst[0]:
-                worst = growth, f"{entry['title']}, batch {point['batch']} against batch {floor['batch']}"
-        sizes.update(point["batch"] for point in points)
+    found = [(*one, entry["title"]) for entry in ours(measured) for one in growth(entry)]
+    worst = max(found, default=None)
     if worst is None:
         return _unknown(what, goal, _why(measured, None, "fewer than two batch sizes were measured"))
-    note = f"worst: {worst[1]}; batches {min(sizes)} to {max(sizes)} measured"
-    return _target(what, goal, ratio(worst[0]), worst[0] <= 1 + BATCH_TOLERANCE, note)
+    times_best, batch, smaller, title = worst
+    sizes = {point["batch"] for entry in ours(measured) for point in entry["batches"]}
+    note = f"worst: {title}, batch {batch} against batch {smaller};"
+    note += f" batches {min(sizes)} to {max(sizes)} measured"
+    return _target(what, goal, ratio(times_best), times_best <= 1 + BATCH_TOLERANCE, note)
 
 
 def _prompts(measured: Measured) -> list[Target]:
@@ -216,10 +245,9 @@ def _prompts(measured: Measured) -> list[Target]:
 def _prompt(measured: Measured, name: str, entry: Entry | None) -> Target:
     what = f"reading a prompt of {PROMPT_LENGTH:,} characters, {name}, times writing"
     goal = f"≥ {PROMPT_OVER_WRITING:g}×"
-    speed = rate(entry) if entry else None
-    if entry is None or speed is None or entry["prompt"] is None:
+    gain = reading_over_writing(entry) if entry else None
+    if entry is None or gain is None or entry["prompt"] is None:
         return _unknown(what, goal, _why(measured, "float32" if name == "float32" else None))
-    gain = entry["prompt"]["characters_per_second"] / speed
     length = entry["prompt"]["length"]
     notes = [] if name == "float32" else [_choice(measured, entry)]
     if length < PROMPT_LENGTH:

@@ -7,18 +7,16 @@ import dataclasses
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from subprocess import DEVNULL, PIPE
 from typing import TYPE_CHECKING, Any
 
 from ...spec.card import Card
 from ...spec.codec import Codec, vocabulary_of
-from ...spec.errors import P2Error
 from .options import shape_name
+from .process import LineProcess
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +25,9 @@ if TYPE_CHECKING:
 
 UPDATES = 6  # of each in one turn
 REST_SECONDS = 0.2
+
+# A turn takes a second or two; before the first one the libraries are loaded.
+FIRST_SECONDS, CALL_SECONDS = 300.0, 120.0
 
 Update = Callable[[int], object]
 Turn = Callable[[int, int], float]
@@ -46,7 +47,7 @@ def measure(rounds: int, threads: int | None, updates: int = UPDATES) -> dict[st
         updates: in a turn.
 
     Raises:
-        P2Error: one of the processes ended.
+        P2Error: one of the processes ended, or took too long.
     """
     import torch
 
@@ -110,25 +111,14 @@ def own_process(which: str, options: TrainOptions, threads: int | None) -> Itera
         options: of the training.
         threads: of PyTorch.
     """
-    # -P: what lies in the folder that the person is in must not take the place of a library.
-    argv = [sys.executable, "-P", "-m", "p2.reports.bench.training", which]
     given = json.dumps([options.to_dict(), threads])
-    with subprocess.Popen([*argv, given], stdin=PIPE, stdout=PIPE, stderr=DEVNULL, text=True) as process:
-        requests, replies = process.stdin, process.stdout
-        assert requests
-        assert replies
+    with LineProcess("p2.reports.bench.training", which, given) as process:
 
         def turn(first: int, end: int) -> float:
-            try:
-                print(first, end, file=requests, flush=True)
-                return float(replies.readline())
-            except (OSError, ValueError) as error:  # ValueError: nothing came
-                raise P2Error("the process of a training loop ended before its time") from error
+            limit = FIRST_SECONDS if first == 0 else CALL_SECONDS
+            return float(process.ask(f"{first} {end}", limit, "the process of a training loop"))
 
-        try:
-            yield turn
-        finally:
-            process.kill()
+        yield turn
 
 
 def main() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from p2.reports.bench import models
-from p2.reports.bench.memory import fits, groups, needed_bytes, preparing_bytes
+from p2.reports.bench.memory import fits, needed_bytes, preparing_bytes
 from p2.reports.bench.options import VOCABULARY, parse_batches, parse_shape, shape_name
 from p2.runtime.onnx_engine import open_onnx
 from p2.spec.card import Card
@@ -134,20 +134,11 @@ def test_shapes_and_batches_are_read():
     assert parse_batches("64, 1,8,8") == (1, 8, 64)
 
 
-def test_memory_is_shared_out():
-    assert groups("abcde", 100, None) == [list("abcde")]
-    assert groups("abcde", 100, 1000) == [list("abcde")]
-    assert groups("abcde", 100, 500) == [list("abc"), list("de")]  # nine tenths of it: four together
-    assert groups("abcde", 100, 120) == [[letter] for letter in "abcde"]
-    assert groups("abcde", 100, 100) == []
-    assert groups("", 100, 1000) == []
-
-
 def test_what_a_model_may_need():
     """The textbook's numbers: 4 bytes for each of 2 x 512 LSTM's 4.3 million parameters."""
     card = Card("lstm", 2, 256, 512, VOCABULARY)
     parameters = 96 * 256 + 4 * 512 * (256 + 512 + 2) + 4 * 512 * (512 + 512 + 2) + 512 * 96 + 96
-    assert needed_bytes(card) == (600 << 20) + 3 * 4 * parameters
+    assert needed_bytes(card) == (600 << 20) + 8 * 4 * parameters
     assert preparing_bytes(card) == 8 * 4 * parameters
     assert fits(90, 100)
     assert not fits(91, 100)

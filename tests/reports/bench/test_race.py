@@ -41,6 +41,7 @@ class Machine:
         seconds: of one step of a contender; 1 ms if it is not named.
         fails: the exception of a call, by (key, name of the call).
         log: (key, call) in order; rests too.
+        bandwidths: of the memory, one after the other, again and again.
     """
 
     def __init__(self, vocab):
@@ -50,22 +51,25 @@ class Machine:
         self.log = []
         self.texts = {}
         self.noise = {}
+        self.bandwidths = [1e9]
 
     def open(self, key):
         return Process(self, key)
 
-    def race(self, model, contenders, plan=PLAN, held_out=None, available=None):
+    def race(self, model, contenders, plan=PLAN, held_out=None, free=lambda _: 1 << 40):
         made = Race(
             Prepared(model, held_out, ""),
             plan,
             2,
             self.quiet(),
+            lambda: next(self.memory),
             open_remote=self.open,
+            available=lambda: free(self),
             pause=lambda seconds: self.log.append(("rest", seconds)),
             clock=lambda: float(next(self.ticks)),
         )
-        self.ticks = itertools.count()
-        found = made.run([Entrant(c.key, c) for c in contenders], 1 << 40 if available is None else available)
+        self.ticks, self.memory = itertools.count(), itertools.cycle(self.bandwidths)
+        found = made.run([Entrant(c.key, c) for c in contenders])
         return made, {entry["key"]: entry for entry in found}
 
     def quiet(self):
@@ -145,8 +149,12 @@ def field(model):
 
 def test_everyone_has_a_turn_in_every_round_after_a_rest(field, model):
     field.race(model, [P2, CELL, PEER])
-    turn = [[("rest", 0.2), (key, "write"), (key, "write")] for key in ("p2-float32", "torch-cell", "peer")]
-    assert field.within("writing one text") == list(itertools.chain.from_iterable(turn * 3))
+    keys = ("p2-float32", "torch-cell", "peer")
+    first = [
+        [("rest", 0.2), *((key, what) for what in (*["write"] * 2, "memory", *["read"] * 3))] for key in keys
+    ]
+    turn = [[("rest", 0.2), (key, "write"), (key, "write"), (key, "read")] for key in keys]
+    assert field.within("one text, written and read") == list(itertools.chain.from_iterable(first + turn * 2))
 
 
 def test_the_figures_are_those_of_the_turns(field, model):
@@ -157,7 +165,7 @@ def test_the_figures_are_those_of_the_turns(field, model):
     assert (entry["load_s"], entry["threads"], entry["peak_memory_bytes"]) == (2.5, 2, 123)
     assert entry["bytes_per_step"] == bytes_per_step(model.card)
     speed = entry["characters_per_second"]
-    assert speed["rounds"] == 3
+    assert speed["values"] == pytest.approx([1e4, 2500, 5000])
     assert speed["median"] == pytest.approx(5000)
     # Of 2,500, 5,000 and 10,000, linearly: a tenth of the way from an end to the middle.
     assert (speed["p5"], speed["p95"]) == (pytest.approx(2750), pytest.approx(9500))
@@ -165,10 +173,15 @@ def test_the_figures_are_those_of_the_turns(field, model):
     assert latency["chunk"] == 16
     assert latency["p50_us"] == pytest.approx(200)
     assert latency["p99_us"] == pytest.approx(400)
-    assert entry["batches"] == [
-        {"batch": 1, "characters_per_second": pytest.approx(1e4), "us_per_character": pytest.approx(100)},
-        {"batch": 8, "characters_per_second": pytest.approx(4e4), "us_per_character": pytest.approx(25)},
-    ]
+    one, eight = entry["batches"]
+    assert (one["batch"], one["growth"], one["values"]) == (1, None, pytest.approx([1e4, 2500, 5000]))
+    assert (one["characters_per_second"], one["us_per_character"]) == (
+        pytest.approx(5000),
+        pytest.approx(200),
+    )
+    # A step of eight texts takes twice as long as one of one text, in every round.
+    assert (eight["batch"], eight["growth"]) == (8, pytest.approx(2 / 8))
+    assert eight["values"] == pytest.approx([4e4, 1e4, 2e4])
     assert entry["text"]["characters"] == 40
     assert entry["quality"] is None
 
@@ -196,7 +209,35 @@ def test_slow_contenders_write_little_and_one_character_a_call(field, model):
 
 def test_prompts_are_as_long_as_time_allows(field, model):
     _, entries = field.race(model, [P2])
-    assert entries["p2-float32"]["prompt"] == {"length": 500, "characters_per_second": pytest.approx(4000)}
+    assert entries["p2-float32"]["prompt"] == {
+        "length": 500,
+        "characters_per_second": pytest.approx(4000),
+        "values": pytest.approx([4000] * 3),
+    }
+
+
+def test_p2_reads_enough_for_a_verdict(field, model):
+    field.seconds["p2-float32"] = 0.1
+    _, entries = field.race(model, [P2])
+    assert entries["p2-float32"]["prompt"]["length"] == 256
+
+
+def test_the_share_of_the_memory_is_that_of_the_turns(field, model):
+    """1,000 characters/s throughout; the memory's rate before each of the three turns is another."""
+    field.bandwidths = [1e9, 4e9, 2e9]
+    made, entries = field.race(model, [P2])
+    assert made.bandwidths == field.bandwidths
+    size = bytes_per_step(model.card)
+    assert entries["p2-float32"]["bandwidth_share"] == pytest.approx(1000 * size / 2e9)
+
+
+def test_who_cannot_read_is_asked_once(field, model):
+    field.fails["peer", "read"] = Failed("RuntimeError: one character only", gone=False)
+    made, entries = field.race(model, [P2, PEER])
+    assert entries["peer"]["prompt"] is None
+    assert entries["peer"]["characters_per_second"] is not None
+    assert field.log.count(("peer", "read")) == 1
+    assert made.notes == ["a model: peer, reading a prompt: RuntimeError: one character only"]
 
 
 def test_a_peer_leaves_the_batches_when_they_take_too_long(field, model):
@@ -294,9 +335,14 @@ def test_the_first_character_is_the_median_of_new_processes(field, model):
 
 
 def test_groups_take_turns_where_memory_is_short(field, model):
-    contenders = [P2, INT8, CELL, PEER]
+    """Each process keeps as much as it needed for loading: there is room for two."""
     need = race.needed_bytes(model.card)
-    made, entries = field.race(model, contenders, available=int(2.5 * need))
+
+    def free(machine):
+        there = [what for _, what in machine.log]
+        return int((2.5 - there.count("load") + there.count("closed")) * need)
+
+    made, entries = field.race(model, [P2, INT8, CELL, PEER], free=free)
     assert all(entry["characters_per_second"] for entry in entries.values())
     assert made.notes == [
         "a model: memory does not hold all contenders at once, so they ran in groups:"
@@ -308,7 +354,7 @@ def test_groups_take_turns_where_memory_is_short(field, model):
 
 
 def test_a_model_that_memory_does_not_hold_is_not_tried(field, model):
-    _, entries = field.race(model, [P2, contender("other", missing="absent")], available=1 << 20)
+    _, entries = field.race(model, [P2, contender("other", missing="absent")], free=lambda _: 1 << 20)
     assert entries["p2-float32"]["skipped"].startswith("it may need 0.6 GiB of memory, and 0.0 GiB are free")
     assert entries["other"]["skipped"] == "absent"
     assert not any(what == "open" for _, what in field.log)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import json
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -14,29 +16,55 @@ from p2.reports.bench import rates
 from p2.spec.errors import P2Error
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-def test_bytes_over_the_median_of_the_rounds(threads):
+def test_bytes_over_the_median_of_the_rounds():
     read = []
-    # Two readings of the clock a round; the untimed round takes the first only.
-    ticks = iter([0.0, 10.0, 11.0, 20.0, 24.0, 30.0, 32.0])
-    buffers = [np.zeros(1000, np.float32) for _ in range(threads)]
+    # Two readings of the clock a round; the first round does not count.
+    ticks = iter([0.0, 9.0, 10.0, 11.0, 20.0, 24.0, 30.0, 32.0])
     rate = rates.read_rate(
-        buffers, lambda a: read.append(a.size), rounds=3, passes=5, clock=lambda: next(ticks)
+        [np.zeros(1000, np.float32)], lambda a: read.append(a.size), rounds=3, clock=lambda: next(ticks)
     )
-    assert rate == 5 * threads * 4000 / 2.0
-    assert len(read) == 4 * 5 * threads
+    assert rate == 4000 / 2.0
+    assert len(read) == 4
     assert next(ticks, None) is None
 
 
-def test_bandwidth_is_read_with_one_thread_and_with_all():
-    found = rates.bandwidth(2, size=1 << 16, rounds=1)
-    threads = ("1 thread", "2 threads")
-    assert set(found) == {f"bandwidth {how}, {n}" for how, n in itertools.product(("dot", "max"), threads)}
-    assert min(found.values()) > 0
-    assert set(rates.bandwidth(1, size=1 << 16, rounds=1)) == {
-        "bandwidth dot, 1 thread",
-        "bandwidth max, 1 thread",
+def test_a_round_lasts_from_the_first_start_to_the_last_end():
+    """Three threads, each with a clock of its own: 0, 1 or 2 seconds late, and as many seconds slower."""
+    own = threading.local()
+    numbers = itertools.count()
+
+    def clock():
+        if not hasattr(own, "times"):
+            late = next(numbers)
+            own.times = iter([10.0 + late, 14.0 + 2 * late] * 3)
+        return next(own.times)
+
+    buffers = [np.zeros(1000, np.float32) for _ in range(3)]
+    assert rates.read_rate(buffers, lambda _: None, rounds=2, clock=clock) == 3 * 4000 / 8.0
+
+
+def test_the_memory_is_read_with_one_thread_and_with_all():
+    ways = rates.readers(2, size=1 << 16)
+    assert set(ways) == {
+        f"{how}, {n}" for how, n in itertools.product(("dot", "max"), ("1 thread", "2 threads"))
     }
+    assert all(way(1) > 0 for way in ways.values())
+    assert set(rates.readers(1, size=1 << 16)) == {"dot, 1 thread", "max, 1 thread"}
+
+
+def test_the_memory_is_read_for_every_line():
+    replies = io.StringIO()
+    rates.answer(2, ["read\n"] * 3, replies, size=1 << 16)
+    assert len(replies.getvalue().split()) == 3
+    assert all(float(rate) > 0 for rate in replies.getvalue().split())
+
+
+def test_a_process_reads_the_memory():
+    with rates.Bandwidth(1) as memory:
+        assert memory.read() > 0
+        assert memory.read() > 0
+    with pytest.raises(P2Error, match=r"reads the memory ended before its time \(it was ended\)"):
+        memory.read()
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
@@ -46,11 +74,10 @@ def test_operations_of_a_product(library):
     assert found == {f"matmul {library}": 2 * 512 / 2.0}
 
 
-def test_the_best_of_what_was_seen_counts():
-    before = {"bandwidth dot, 1 thread": 5.0, "bandwidth max, 2 threads": 7.0, "matmul numpy": 100.0}
-    after = {"bandwidth dot, 1 thread": 8.0, "matmul numpy": 90.0, "matmul torch": 120.0}
-    assert rates.combine(before, after) == {
-        "bandwidth_bytes_per_second": 8.0,
+def test_the_median_of_the_memory_and_the_best_product_count():
+    before, after = {"matmul numpy": 100.0}, {"matmul numpy": 90.0, "matmul torch": 120.0}
+    assert rates.combine([5.0, 9.0, 7.0], before, after) == {
+        "bandwidth_bytes_per_second": 7.0,
         "matmul_flops_per_second": 120.0,
     }
 
@@ -63,14 +90,14 @@ def test_each_kind_has_a_process_of_its_own(monkeypatch):
         return subprocess.CompletedProcess(argv, 0, json.dumps({f"matmul {argv[-2]}": 1.0}), "")
 
     monkeypatch.setattr(subprocess, "run", run)
-    assert len(rates.measure(6)) == 3
-    assert asked == [(["bandwidth", "6"], "1"), (["numpy", "6"], "6"), (["torch", "6"], "6")]
+    assert rates.measure(6) == {"matmul numpy": 1.0, "matmul torch": 1.0}
+    assert asked == [(["numpy", "6"], "6"), (["torch", "6"], "6")]
 
 
 def test_a_process_prints_its_rates(capsys, monkeypatch):
-    monkeypatch.setattr(rates, "bandwidth", lambda threads: {"bandwidth dot, 1 thread": float(threads)})
-    rates.main("bandwidth", 3)
-    assert json.loads(capsys.readouterr().out) == {"bandwidth dot, 1 thread": 3.0}
+    monkeypatch.setattr(rates, "matmul", lambda kind, threads: {f"matmul {kind}": float(threads)})
+    rates.main("numpy", 3)
+    assert json.loads(capsys.readouterr().out) == {"matmul numpy": 3.0}
 
 
 def test_a_failure_is_a_sentence(monkeypatch):
@@ -78,14 +105,14 @@ def test_a_failure_is_a_sentence(monkeypatch):
         return subprocess.CompletedProcess(argv, 1, "", "Traceback\nMemoryError: too much\n")
 
     monkeypatch.setattr(subprocess, "run", fails)
-    with pytest.raises(P2Error, match=r"rates cannot be measured \(bandwidth\): MemoryError: too much"):
+    with pytest.raises(P2Error, match=r"rates cannot be measured \(numpy\): MemoryError: too much"):
         rates.measure(1)
 
     def hangs(argv, **_):
         raise subprocess.TimeoutExpired(argv, 1)
 
     monkeypatch.setattr(subprocess, "run", hangs)
-    with pytest.raises(P2Error, match="measuring bandwidth took longer than"):
+    with pytest.raises(P2Error, match="measuring numpy took longer than"):
         rates.measure(1)
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ import torch
 
 from p2 import cli
 from p2.reports.bench import models, race, rates, reading, run, startup, training
-from p2.reports.bench.entries import add_shares, blank
+from p2.reports.bench.entries import add_matmul_share, blank
 from p2.reports.bench.options import FULL, QUICK
 from p2.reports.bench.progress import Progress
 from p2.reports.bench.quality import DIFFERENCE_LIMITS
@@ -32,7 +34,7 @@ TINY = replace(
     text_length=100,
     quality_characters=150,
 )
-RATES = {"bandwidth dot, 1 thread": 2e9, "matmul numpy": 1e10}
+RATES = {"matmul numpy": 1e10}
 START_UP = {"help_s": 0.1, "generate_first_character_s": 0.3, "runs": 1}
 
 
@@ -43,6 +45,9 @@ def here(tmp_path, monkeypatch):
     monkeypatch.setattr(run, "QUICK", TINY)
     monkeypatch.setattr(race, "REST_SECONDS", 0.0)
     monkeypatch.setattr(rates, "measure", lambda threads: dict(RATES))
+    monkeypatch.setattr(
+        rates, "Bandwidth", lambda threads: contextlib.nullcontext(SimpleNamespace(read=lambda: 2e9))
+    )
     monkeypatch.setattr(startup, "measure", lambda runs, folder: dict(START_UP))
     return tmp_path
 
@@ -54,7 +59,7 @@ def no_race(monkeypatch):
     monkeypatch.setattr(models, "export_steps", lambda *_: {})
     monkeypatch.setattr(models, "prepare_peers", lambda _: None)
 
-    def fake(self, entrants, available=None):
+    def fake(self, entrants):
         raced.append(self._model.name)
         entries = [blank(entrant.contender) for entrant in entrants]
         for entry in entries:
@@ -84,7 +89,7 @@ def test_a_trained_and_a_random_model_for_real(here, capsys, tiny_run, plugins):
         "--out=bench/small.json",
     )
     assert "report: bench/small.json, bench/small.html, bench/small.md" in out
-    assert "rnn,1,8,16: writing one text" in err
+    assert "rnn,1,8,16: one text, written and read" in err
     document = reading.load(Path("bench/small.json"))
     assert [path.suffix for path in sorted(Path("bench").iterdir())] == [".html", ".json", ".md", ".svg"]
     assert document["quick"]
@@ -112,6 +117,9 @@ def test_a_trained_and_a_random_model_for_real(here, capsys, tiny_run, plugins):
             assert entry["peak_memory_bytes"] > 1 << 24
             share = entry["bytes_per_step"] * speed["median"] / 2e9
             assert entry["bandwidth_share"] == pytest.approx(share)
+            assert len(speed["values"]) == len(entry["prompt"]["values"]) == 2
+            growths = [point["growth"] is not None for point in entry["batches"]]
+            assert growths == [False, key != "torch-cell"]
             assert entry["prompt"]["length"] == 200
         assert entries["p2-float32"]["text"]["identical"] is True
         assert entries["torch-cell"]["text"]["identical"] is True
@@ -132,26 +140,25 @@ def test_a_trained_and_a_random_model_for_real(here, capsys, tiny_run, plugins):
     assert "characters/s" in bench(capsys, "compare", "bench/small.json", "bench/small.json")[0]
 
 
-def test_shares_are_against_the_machine():
-    """1,000 bytes a step at 20 characters/s of 2e9 bytes/s; 2 x 50 operations at 400 characters/s of 1e10."""
+def test_products_are_against_the_machine():
+    """2 x 50 operations at 400 characters/s of 1e10."""
     entry = blank(
         type("C", (), dict.fromkeys(("key", "title", "precision", "group"), "x") | {"device": "cpu"})
     )
     entry["characters_per_second"] = race.entries.spread([10.0, 20.0, 30.0])
-    entry["bytes_per_step"] = 1000
-    entry["batches"] = [race.entries.point(8, 400.0), race.entries.point(16, 300.0)]
-    add_shares(entry, rates.combine(RATES), weights=50)
-    assert entry["bandwidth_share"] == pytest.approx(1000 * 20 / 2e9)
+    entry["batches"] = [race.entries.point(8, [400.0]), race.entries.point(16, [300.0])]
+    observed = rates.combine([2e9], RATES)
+    add_matmul_share(entry, observed, weights=50)
     assert entry["matmul_share"] == pytest.approx(2 * 50 * 400 / 1e10)
-    entry |= {"device": "cuda", "bandwidth_share": None, "matmul_share": None}
-    add_shares(entry, rates.combine(RATES), weights=50)
-    assert (entry["bandwidth_share"], entry["matmul_share"]) == (None, None)
+    entry |= {"device": "cuda", "matmul_share": None}
+    add_matmul_share(entry, observed, weights=50)
+    assert entry["matmul_share"] is None
 
 
 def test_finished_models_survive_an_interruption(here, capsys, monkeypatch, no_race):
     fake = race.Race.run
 
-    def interrupted(self, entrants, available=None):
+    def interrupted(self, entrants):
         if no_race:
             raise KeyboardInterrupt
         return fake(self, entrants)

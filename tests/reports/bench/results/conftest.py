@@ -39,7 +39,22 @@ def null_entry(key: str = "p2-float32", **changes: Any) -> Entry:
 
 
 def spread(speed: float, noise: float = 0.02) -> dict[str, Any]:
-    return {"median": speed, "p5": speed * (1 - noise), "p95": speed * (1 + noise), "rounds": 5}
+    return {"median": speed, "p5": speed * (1 - noise), "p95": speed * (1 + noise), "values": [speed] * 5}
+
+
+def point(batch: int, us: float, growth: float | None = None) -> dict[str, Any]:
+    speed = 1e6 / us
+    return {
+        "batch": batch,
+        "us_per_character": us,
+        "characters_per_second": speed,
+        "values": [speed] * 5,
+        "growth": growth,
+    }
+
+
+def prompt(length: int, speed: float) -> dict[str, Any]:
+    return {"length": length, "characters_per_second": speed, "values": [speed] * 5}
 
 
 def full_entry(key: str, us: float, weights: int, *, trained: bool = True, **changes: Any) -> Entry:
@@ -63,12 +78,8 @@ def full_entry(key: str, us: float, weights: int, *, trained: bool = True, **cha
         "bytes_per_step": int(weights * SHARES[precision]),
         "characters_per_second": spread(1e6 / us),
         "latency": {"p50_us": us, "p90_us": 1.1 * us, "p99_us": 1.4 * us, "chunk": 16, "samples": 200},
-        "batches": [
-            {"batch": b, "us_per_character": t, "characters_per_second": 1e6 / t}
-            for b in BATCHES
-            for t in [us if b == 1 else us / 3]
-        ],
-        "prompt": {"length": 10_000, "characters_per_second": 4e6 / us},
+        "batches": [point(b, us if b == 1 else us / 3) for b in BATCHES],
+        "prompt": prompt(10_000, 4e6 / us),
         "bandwidth_share": weights * SHARES[precision] / us / 32_000,  # of 32 GB/s
         "matmul_share": 0.5,
         "quality": quality if trained else None,
@@ -131,6 +142,8 @@ class Bench:
     model = staticmethod(a_model)
     document = staticmethod(a_document)
     spread = staticmethod(spread)
+    point = staticmethod(point)
+    prompt = staticmethod(prompt)
 
     @staticmethod
     def of(model: dict[str, Any], key: str) -> Entry:

@@ -145,7 +145,7 @@ def test_other_files_are_refused(read, tmp_path, bench):
         read([1, 2])
     with pytest.raises(ContractError, match="is not a report of `p2 bench`"):
         read({"models": []})
-    with pytest.raises(ContractError, match=r"has the schema 'p2\.bench/0' and this p2 reads 'p2\.bench/1'"):
+    with pytest.raises(ContractError, match=r"has the schema 'p2\.bench/0' and this p2 reads 'p2\.bench/2'"):
         read(bench.document(schema="p2.bench/0"))
     with pytest.raises(P2Error, match="no such file"):
         load(tmp_path / "none.json")

@@ -150,10 +150,8 @@ def test_the_best_precision_has_to_pass_the_quality_gate(bench):
 def test_many_texts_against_the_matrix_product(bench, float32_us, int8_us, shown, reached):
     model = bench.model(512)
     for key, us in (("p2-float32", float32_us), ("p2-int8", int8_us), ("p2-int4", 99.0)):
-        point = {"batch": 64, "us_per_character": us, "characters_per_second": 1e6 / us}
         # The best batch is another one: it must not be taken.
-        other = {"batch": 128, "us_per_character": us / 2, "characters_per_second": 2e6 / us}
-        bench.of(model, key)["batches"] = [point, other]
+        bench.of(model, key)["batches"] = [bench.point(64, us), bench.point(128, us / 2)]
     rows = targets.for_model(model, CACHE)
     found = (row(rows, "64 texts, float32"), row(rows, "64 texts, best precision"))
     assert tuple(target["measured"] for target in found) == shown
@@ -171,8 +169,8 @@ def test_many_texts_belong_to_two_sizes_and_need_batch_64(bench):
     assert row(rows, "64 texts, best")["reached"] is None
 
 
-def points(*pairs):
-    return [{"batch": b, "us_per_character": us, "characters_per_second": 1e6 / us} for b, us in pairs]
+def points(bench, *curve):
+    return [bench.point(*one) for one in curve]
 
 
 @pytest.mark.parametrize(
@@ -183,20 +181,23 @@ def points(*pairs):
         # Against the best of all smaller batches, not the neighbour: creeping counts, order does not.
         (((16, 56.0), (4, 50.0), (8, 52.0), (1, 100.0)), "1.12×", False),
         (((1, 100.0), (4, 50.0)), "0.5×", True),
+        # Ratios within a turn count, where they were measured: 0.6, and 0.6 * 1.03.
+        (((1, 100.0), (4, 50.0, 0.6), (16, 70.0, 1.03)), "1.03×", True),
+        (((1, 100.0), (4, 50.0, 0.6), (16, 50.0, 1.2), (64, 40.0, 0.9)), "1.20×", False),
     ],
 )
 def test_larger_batches_must_not_be_slower(bench, curve, shown, reached):
     model = bench.model(512)
     for entry in model["entries"]:
         entry["batches"] = (
-            points((1, 9.0), (4, 1.0)) if entry["group"] == "p2" else points((1, 1.0), (4, 9.0))
+            points(bench, (1, 9.0), (4, 1.0)) if entry["group"] == "p2" else points(bench, (1, 1.0), (4, 9.0))
         )
-    bench.of(model, "p2-int8")["batches"] = points(*curve)
+    bench.of(model, "p2-int8")["batches"] = points(bench, *curve)
     target = row(targets.for_model(model, CACHE), "time per character")
     assert (target["measured"], target["reached"]) == (shown, reached)
-    largest = max(batch for batch, _ in curve)
+    largest = max(one[0] for one in curve)
     assert target["note"] == (
-        f"worst: p2 int8, batch {largest} against batch {1 if largest == 4 else 4}"
+        f"worst: p2 int8, batch {min(largest, 16)} against batch {1 if largest == 4 else 4}"
         f"; batches 1 to {max(largest, 4)} measured"
     )
     assert "5 %" in target["goal"]
@@ -204,8 +205,8 @@ def test_larger_batches_must_not_be_slower(bench, curve, shown, reached):
 
 def test_prompts_of_float32_and_of_the_best_precision(bench):
     model = bench.model(512)  # float32 writes 8,000 a second, int8 20,000
-    bench.of(model, "p2-float32")["prompt"]["characters_per_second"] = 16_000.0
-    bench.of(model, "p2-int8")["prompt"]["characters_per_second"] = 39_000.0
+    bench.of(model, "p2-float32")["prompt"] = bench.prompt(10_000, 16_000.0)
+    bench.of(model, "p2-int8")["prompt"] = bench.prompt(10_000, 39_000.0)
     rows = targets.for_model(model, CACHE)
     plain, best = row(rows, "reading a prompt of 10,000 characters, float32"), rows[-2]
     assert (plain["measured"], plain["reached"]) == ("2.00×", True)
@@ -223,7 +224,48 @@ def test_prompts_of_float32_and_of_the_best_precision(bench):
 def test_one_prompt_row_where_float32_is_the_best(bench):
     model = bench.model(512)
     model["entries"] = [bench.of(model, "p2-float32")]
-    assert sum(what.startswith("reading") for what in names(targets.for_model(model))) == 1
+    assert sum(what.startswith("reading a prompt of") for what in names(targets.for_model(model))) == 1
+
+
+def test_ratios_are_those_within_a_round(bench):
+    """The machine halves its speed for two rounds of five: in each round p2 is 1.25 times as fast."""
+    model = bench.model(512)
+    pace = [1.0, 1.0, 0.5, 0.5, 0.5]
+    bench.of(model, "p2-float32")["characters_per_second"] |= {
+        "median": 5000.0,
+        "values": [6250 * p for p in pace],
+    }
+    bench.of(model, "openvino")["characters_per_second"] |= {
+        "median": 5000.0,
+        "values": [5000 * p for p in pace],
+    }
+    assert row(targets.for_model(model), "float32, times the fastest")["measured"] == "1.25×"
+    # A round that one of them lacks: the medians have to do.
+    bench.of(model, "openvino")["characters_per_second"]["values"] = [5000.0] * 3
+    assert row(targets.for_model(model), "float32, times the fastest")["measured"] == "0.625×"
+
+
+def test_batches_and_prompts_against_the_others(bench):
+    model = bench.model(
+        512
+    )  # microseconds, float32: p2 125, OpenVINO 200, a third in batches; read at a quarter
+    rows = targets.for_model(model)
+    batches, prompt = row(rows, "float32 in batches"), row(rows, "reading a prompt, float32")
+    assert (batches["measured"], batches["reached"]) == ("1.60×", True)
+    assert (prompt["measured"], prompt["reached"]) == ("1.60×", True)
+    bench.of(model, "openvino")["batches"][3] = bench.point(64, 40.0)  # p2: 41.7
+    bench.of(model, "torch-eager")["prompt"] = bench.prompt(10_000, 40_000.0)  # p2: 32,000
+    rows = targets.for_model(model)
+    batches, prompt = row(rows, "float32 in batches"), row(rows, "reading a prompt, float32")
+    assert (batches["measured"], batches["reached"]) == ("0.96×", False)
+    assert batches["note"] == "least with 64 texts: OpenVINO"
+    assert (prompt["measured"], prompt["reached"]) == ("0.8×", False)
+    assert prompt["note"] == "fastest other: nn.LSTM, eager PyTorch"
+    model["entries"] = [bench.of(model, "p2-float32")]
+    rows = targets.for_model(model)
+    assert {row(rows, what)["note"] for what in ("float32 in batches", "reading a prompt, float32")} == {
+        "no other float32 contender ran"
+    }
 
 
 def test_texts_of_the_float32_paths(bench):
