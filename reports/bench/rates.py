@@ -181,8 +181,8 @@ def read_rate(
         max(end for _, end in ends) - min(start for start, _ in ends)
         for ends in list(zip(*spans, strict=True))[1:]
     ]
-    size = float(sum(buffer.nbytes for buffer in buffers))
-    return size / statistics.median(seconds)
+    size: int = sum(buffer.nbytes for buffer in buffers)
+    return float(size / statistics.median(seconds))
 
 
 def matmul(
