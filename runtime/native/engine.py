@@ -205,7 +205,7 @@ class NativeEngine:
         if job.waits > DISTURBED_SHARE * count and self._given is None and small:
             self._alone_until = time.monotonic() + ALONE_SECONDS
         for own, place in places.items():
-            state[own] = place.copy()
+            state[own] = np.ascontiguousarray(place)  # a copy only where rows are padded
 
     def _seconds(self, plan: Plan) -> float:
         """The time of one character of one stream in a batch of ``plan.group``, in one turn."""
