@@ -11,6 +11,8 @@ from ...spec.errors import ContractError
 from ...spec.files import read_json
 from .document import SCHEMA, Document
 
+FORMER_SCHEMA = "p2.bench/1"
+
 # Rates, times and counts that everything is divided by.
 _POSITIVE = {
     "bandwidth_bytes_per_second",
@@ -24,7 +26,9 @@ _POSITIVE = {
     "p90_us",
     "p95",
     "p99_us",
+    "growth",
     "us_per_character",
+    "values",
     "weights",
 }
 _CARD = {"cell": str, "layers": int, "embedding": int, "hidden": int}
@@ -32,7 +36,7 @@ _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or 
 
 
 def load(path: Path) -> Document:
-    """Read a report that `p2 bench` wrote.
+    """Read a report that `p2 bench` wrote, also one of the former schema, as one of this.
 
     Fields that this version does not know are kept.
 
@@ -43,6 +47,8 @@ def load(path: Path) -> Document:
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("schema"), str):
         raise ContractError(f"{path} is not a report of `p2 bench`: it names no schema")
+    if data["schema"] == FORMER_SCHEMA:
+        data = _upgraded(data)
     if data["schema"] != SCHEMA:
         raise ContractError(
             f"{path} has the schema {data['schema']!r} and this p2 reads {SCHEMA!r}: run `p2 bench` again"
@@ -51,6 +57,37 @@ def load(path: Path) -> Document:
     if problem:
         raise ContractError(f"{path} is damaged: {problem}")
     return cast(Document, data)
+
+
+def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
+    """A report of the former schema, which kept no figures of single rounds: the medians stand for them."""
+
+    def with_values(figure: Any, median: str) -> Any:
+        there = isinstance(figure, dict) and median in figure
+        return figure | {"values": [figure[median]]} if there else figure
+
+    def entry(old: Any) -> Any:
+        if not isinstance(old, dict):
+            return old
+        new = dict(old)
+        if "characters_per_second" in old:
+            new["characters_per_second"] = with_values(old["characters_per_second"], "median")
+        if "prompt" in old:
+            new["prompt"] = with_values(old["prompt"], "characters_per_second")
+        if isinstance(old.get("batches"), list):
+            points = [with_values(point, "characters_per_second") for point in old["batches"]]
+            new["batches"] = [p | {"growth": None} if isinstance(p, dict) else p for p in points]
+        return new
+
+    upgraded = data | {"schema": SCHEMA}
+    if isinstance(data.get("models"), list):
+        upgraded["models"] = [
+            model | {"entries": [entry(old) for old in model["entries"]]}
+            if isinstance(model, dict) and isinstance(model.get("entries"), list)
+            else model
+            for model in data["models"]
+        ]
+    return upgraded
 
 
 def _problem(value: Any, kind: Any, where: str) -> str:
@@ -94,7 +131,7 @@ def _plain(value: Any, kind: type, where: str) -> str:
         return f"{where} is not {_NAMES[kind]}"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{where} is not a finite number"
-    if where.rpartition(".")[2] in _POSITIVE and isinstance(value, int | float) and value <= 0:
+    if where.rpartition(".")[2].partition("[")[0] in _POSITIVE and isinstance(value, int | float) and value <= 0:
         return f"{where} is not above zero"
     return ""
 

@@ -140,6 +140,32 @@ def test_the_documentation_names_every_field(bench):
     assert f"`{SCHEMA}`" in text
 
 
+def test_a_report_of_the_former_schema_is_read(read, bench):
+    """What it lacks: the figures of single rounds."""
+    former = bench.document(bench.model(512), schema="p2.bench/1")
+    (model,) = former["models"]
+    for entry in model["entries"]:
+        if entry["characters_per_second"]:
+            entry["characters_per_second"] |= {"rounds": 5}
+            for figure in (entry["characters_per_second"], entry["prompt"], *entry["batches"]):
+                del figure["values"]
+            for point in entry["batches"]:
+                del point["growth"]
+    (entry,) = (e for e in read(former)["models"][0]["entries"] if e["key"] == "openvino")
+    assert entry["characters_per_second"]["values"] == [5000.0]
+    assert entry["prompt"]["values"] == [20_000.0]
+    assert [(p["values"], p["growth"]) for p in entry["batches"][:2]] == [([5000.0], None), ([15_000.0], None)]
+    former["models"] = [3]
+    with pytest.raises(ContractError, match=r"models\[0\] is not an object"):
+        read(former)
+
+
+def test_committed_reports_are_read():
+    reports = sorted((Path(__file__).parents[4] / "artifacts" / "bench").glob("*.json"))
+    assert len(reports) == 3
+    assert all(load(path)["models"] for path in reports)
+
+
 def test_other_files_are_refused(read, tmp_path, bench):
     with pytest.raises(ContractError, match=r"is not a report of `p2 bench`: it names no schema$"):
         read([1, 2])
