@@ -131,7 +131,11 @@ def _plain(value: Any, kind: type, where: str) -> str:
         return f"{where} is not {_NAMES[kind]}"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{where} is not a finite number"
-    if where.rpartition(".")[2].partition("[")[0] in _POSITIVE and isinstance(value, int | float) and value <= 0:
+    if (
+        where.rpartition(".")[2].partition("[")[0] in _POSITIVE
+        and isinstance(value, int | float)
+        and value <= 0
+    ):
         return f"{where} is not above zero"
     return ""
 

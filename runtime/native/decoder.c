@@ -6,6 +6,8 @@
  * texts, and for every few layers when they read: then nobody waits within a character. What is computed is defined in
  * spec/card.py (step_shapes) and spec/sampling.py. */
 
+#define _GNU_SOURCE /* processors of a thread */
+
 #include "decoder.h"
 
 #include <immintrin.h>
@@ -183,6 +185,25 @@ static void *begin(void *argument) {
     return NULL;
 }
 
+/* Start a thread on another processor than this one's. Left to the system both may share one for tens of milliseconds,
+ * in which each waits for the other's turn. */
+static int start_elsewhere(pthread_t *thread, task *t) {
+#ifdef __linux__
+    pthread_attr_t attributes;
+    cpu_set_t where;
+    const int here = sched_getcpu();
+    if (here >= 0 && here < CPU_SETSIZE && !sched_getaffinity(0, sizeof where, &where) && CPU_COUNT(&where) > 1 &&
+        !pthread_attr_init(&attributes)) {
+        CPU_CLR(here, &where);
+        int failed = pthread_attr_setaffinity_np(&attributes, sizeof where, &where);
+        failed = failed || pthread_create(thread, &attributes, begin, t);
+        pthread_attr_destroy(&attributes);
+        if (!failed) return 0;
+    }
+#endif
+    return pthread_create(thread, NULL, begin, t);
+}
+
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 
@@ -236,7 +257,7 @@ static int run(const model *m, job *j, int feeding) {
             for (int thread = 0; thread < all[i].threads; thread++)
                 tasks[number++] = (task){&all[i], thread, what, &order};
         }
-        while (started < j->threads && !pthread_create(&threads[started], NULL, begin, &tasks[started])) started++;
+        while (started < j->threads && !start_elsewhere(&threads[started], &tasks[started])) started++;
         if (started < j->threads) result = -1;
         atomic_store_explicit(&order, result ? LEAVE : GO, memory_order_release);
         if (!result) what(tasks[0].w, 0);

@@ -33,6 +33,9 @@ ONE_THREAD_BYTES = 1 << 15
 # With more, times the texts, one thread is not worth trying: it wins where a measurement was disturbed.
 SHARED_BYTES = 8 << 20
 
+# A call that reads less is over before a second thread has begun.
+LITTLE_BYTES = 8 << 20
+
 # Where in more than this share of the steps a thread waited long for another, some other program has its
 # processor, and for so many seconds one thread alone is faster.
 DISTURBED_SHARE, ALONE_SECONDS = 0.05, 0.25
@@ -128,7 +131,7 @@ class NativeEngine:
         if sampling.filters:
             settings = Filters(1, sampling.top_k, 1.0 / sampling.temperature, sampling.top_p, sampling.min_p)
         noise = np.ascontiguousarray(noise, np.float32)
-        return self._decode(state, self._threads(len(last)), last, noise, settings)
+        return self._decode(state, self._threads(len(last), len(noise)), last, noise, settings)
 
     def snapshot(self, state: State) -> Snapshot:
         """A copy of the state."""
@@ -155,13 +158,17 @@ class NativeEngine:
             return binding.LAYERS
         return binding.TEXTS if batch >= TEXTS_EACH * threads else binding.PANELS
 
-    def _threads(self, batch: int) -> int:
-        """Threads for the next call: the plan's, but one while another program disturbs them."""
-        return 1 if time.monotonic() < self._alone_until else self.plan(batch).threads
+    def _threads(self, batch: int, length: int) -> int:
+        """Threads for the next call: the plan's, but one while another program disturbs them, and for little.
+
+        Starting a thread takes a tenth of a millisecond.
+        """
+        little = self._given is None and batch * length * bytes_per_step(self.card) < LITTLE_BYTES
+        return 1 if little or time.monotonic() < self._alone_until else self.plan(batch).threads
 
     def _reading_threads(self, batch: int, length: int) -> int:
         """Threads that read: also where one writes faster alone, two with a layer each may read faster."""
-        threads, passing = self._threads(batch), min(processors(), self.card.layers)
+        threads, passing = self._threads(batch, length), min(processors(), self.card.layers)
         if self._given is not None or length < PASSED_LENGTH or time.monotonic() < self._alone_until:
             return threads
         layers = self._division("p2_feed", batch, passing) == binding.LAYERS
@@ -200,9 +207,10 @@ class NativeEngine:
         if "settings" in given:
             job.settings = given["settings"]
         binding.run(name, packed.model, job)
-        # The threads of a large step wait for one another for long without anybody's fault.
+        # The threads of a large step wait for one another for long without anybody's fault, and once at
+        # the beginning until the other one runs.
         small = batch * bytes_per_step(card) < SHARED_BYTES
-        if job.waits > DISTURBED_SHARE * count and self._given is None and small:
+        if job.waits - 1 > DISTURBED_SHARE * count and self._given is None and small:
             self._alone_until = time.monotonic() + ALONE_SECONDS
         for own, place in places.items():
             state[own] = np.ascontiguousarray(place)  # a copy only where rows are padded

@@ -230,7 +230,7 @@ def test_two_threads_may_read_where_one_writes(card_of, write_step, monkeypatch)
     monkeypatch.setattr(engine_module, "processors", lambda: 4)
     step = open_step(write_step(card_of("lstm", layers=3)))
     engine = NativeEngine(step)
-    monkeypatch.setattr(engine, "_threads", lambda _: 1)
+    monkeypatch.setattr(engine, "_threads", lambda *_: 1)
     engine._alone_until = 0.0
     assert engine._reading_threads(1, 64) == 3
     assert engine._reading_threads(1, 63) == 1  # too short
@@ -349,6 +349,7 @@ def test_one_thread_works_while_another_program_disturbs_two(card_of, write_step
         job.waits = waits[0]
 
     monkeypatch.setattr(module, "ONE_THREAD_BYTES", 0)
+    monkeypatch.setattr(module, "LITTLE_BYTES", 0)
     monkeypatch.setattr(module, "processors", lambda: 2)
     monkeypatch.setattr(module.tuning, "choose", lambda options, _: options[-1])
     monkeypatch.setattr(module.binding, "run", run)
@@ -366,7 +367,11 @@ def test_one_thread_works_while_another_program_disturbs_two(card_of, write_step
     write()
     now[0] += module.ALONE_SECONDS
     write()
-    assert threads == [2, 2, 1, 2]
+    waits[0] = 2  # one of which is for the other thread to begin
+    write()
+    monkeypatch.setattr(module, "LITTLE_BYTES", 1 << 30)
+    write()  # over before it has begun
+    assert threads == [2, 2, 1, 2, 2, 1]
 
 
 def test_a_job_that_finds_no_memory_says_so(card_of, write_step):
