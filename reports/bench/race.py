@@ -7,6 +7,7 @@ turn, so that a machine that slows down slows all of them and no turn pays for t
 from __future__ import annotations
 
 import contextlib
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from .progress import Progress
 from .quality import assess
 from .racer import Racer, compare_texts
 from .remote import Failed, Remote
+from .targets import PROMPT_LEAST
 
 REST_SECONDS = 0.2
 SEED = 0
@@ -43,7 +45,7 @@ LATENCY_CHUNK = 16
 LATENCY_CHUNK_SECONDS = 1e-3
 LATENCY_CALLS = (4, 50)  # in one turn, fewest and most
 
-LEAST_PROMPT, LEAST_PROMPT_OF_P2 = 64, 256  # characters, however slowly they are read
+LEAST_PROMPT = 64  # characters, however slowly a peer reads; of p2 as many as a verdict needs
 LOGITS_NUMBERS = 1 << 26  # held-out text is read as far as its predictions are no more than this
 
 
@@ -127,6 +129,7 @@ class Race:
                 if part:
                     return part, waiting[index:]
                 racer.entry["skipped"] = too_large(need, available)
+                self._progress.done()
                 continue
             self._progress.now(racer.contender.title)
             part.append(racer)
@@ -138,7 +141,7 @@ class Race:
     def _race(self, racers: Sequence[Racer]) -> None:
         self._each(racers, "writing for the first time", self._calibrate)
         self._rounds(racers, "one text, written and read", self._plan.rounds, self._turn)
-        for before, batch in zip((0, *self._plan.batches), self._plan.batches, strict=False):
+        for before, batch in itertools.pairwise((0, *self._plan.batches)):
             self._batch(racers, batch, before)
         self._each(racers, "writing with common noise", self._text)
         if self._prepared.held_out is not None:
@@ -258,7 +261,7 @@ class Race:
             probe = tokens[:, :LEAST_PROMPT]
             for _ in range(2):  # the first may build what reading needs
                 each = racer.process.read(probe, probe.size * each) / probe.size
-            least = LEAST_PROMPT_OF_P2 if racer.contender.group == "p2" else LEAST_PROMPT
+            least = PROMPT_LEAST if racer.contender.group == "p2" else LEAST_PROMPT
             racer.prompt = min(plan.prompt_length, max(least, int(plan.prompt_seconds / each)))
         seconds = racer.process.read(tokens[:, : racer.prompt], racer.prompt * each)
         racer.prompts.append(racer.prompt / seconds)

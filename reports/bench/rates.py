@@ -8,6 +8,7 @@ it (`Bandwidth`).
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import statistics
@@ -118,8 +119,8 @@ class Bandwidth:
         self._process.kill()
 
 
-def readers(threads: int, size: int | None = None) -> dict[str, Callable[[int], float]]:
-    """Ways to read an array much larger than every cache: each takes rounds and returns bytes per second.
+def readers(threads: int, size: int | None = None) -> dict[str, Callable[[], float]]:
+    """Ways to read an array much larger than every cache: each returns bytes per second (`read_rate`).
 
     Args:
         threads: Python threads, each with a part of its own; one alone is a way too.
@@ -130,15 +131,13 @@ def readers(threads: int, size: int | None = None) -> dict[str, Callable[[int], 
         available = memory_available()
         size = size if available is None else min(size, available // 4)
     whole = np.ones(max(threads, size // 4), np.float32)  # np.ones touches every page
-    parts = np.array_split(whole, threads)
-    ways: dict[str, Callable[[int], float]] = {}
-    for name, reader in _READERS.items():
-        ways[f"{name}, 1 thread"] = lambda rounds, f=reader: read_rate([whole], f, rounds=rounds)  # type: ignore[misc]
-        if threads > 1:
-            ways[f"{name}, {threads} threads"] = lambda rounds, f=reader: read_rate(  # type: ignore[misc]
-                parts, f, rounds=rounds
-            )
-    return ways
+    return {
+        f"{name}, {count} thread{'' if count == 1 else 's'}": functools.partial(
+            read_rate, np.array_split(whole, count), reader
+        )
+        for name, reader in _READERS.items()
+        for count in sorted({1, threads})
+    }
 
 
 def read_rate(
@@ -237,9 +236,9 @@ def matmul(
 def answer(threads: int, requests: Iterable[str], replies: TextIO, size: int | None = None) -> None:
     """Read the memory in the quickest way for every line that comes, and print the bytes per second."""
     ways = readers(threads, size)
-    best = max(ways.values(), key=lambda way: way(ROUNDS))
+    best = max(ways.values(), key=lambda way: way())
     for _ in requests:
-        print(best(ROUNDS), file=replies, flush=True)
+        print(best(), file=replies, flush=True)
 
 
 def main(kind: str, threads: int) -> None:

@@ -44,9 +44,6 @@ DISTURBED_SHARE, ALONE_SECONDS = 0.05, 0.25
 # they stay in its cache, up to so many texts. It writes at least so many texts, or all write them together.
 OWN_LAYER_BYTES, PASSED_TEXTS, TEXTS_EACH = 512 << 10, 16, 4
 
-# A shorter text is read before another thread has begun.
-PASSED_LENGTH = 64
-
 # A call reads text of at most this many gate inputs, so that Ctrl-C is heard in between.
 FEED_NUMBERS = 1 << 23
 
@@ -84,7 +81,7 @@ class NativeEngine:
         self._packed: packing.Packed | None = packing.Packed(step)
         self._given = threads
         # The number goes up where the decoder changes so much that plans found before no longer hold.
-        where = f"{cpu_name()} x {processors()}, compiled, 2"
+        where = f"{cpu_name()} x {processors()}, compiled, 3"
         self._memory = tuning.Memory(step.path, step.card, where)
         self._alone_until = 0.0
         self.threads = self.plan(1).threads
@@ -159,17 +156,20 @@ class NativeEngine:
         return binding.TEXTS if batch >= TEXTS_EACH * threads else binding.PANELS
 
     def _threads(self, batch: int, length: int) -> int:
-        """Threads for the next call: the plan's, but one while another program disturbs them, and for little.
+        """Threads for the next call: the plan's, or one."""
+        return 1 if self._alone(batch, length) else self.plan(batch).threads
 
-        Starting a thread takes a tenth of a millisecond.
+    def _alone(self, batch: int, length: int) -> bool:
+        """Whether one thread does a call, whatever the plan says: a short one, as starting another takes a
+        tenth of a millisecond, and any while another program disturbs two.
         """
-        little = self._given is None and batch * length * bytes_per_step(self.card) < LITTLE_BYTES
-        return 1 if little or time.monotonic() < self._alone_until else self.plan(batch).threads
+        little = batch * length * bytes_per_step(self.card) < LITTLE_BYTES
+        return self._given is None and (little or time.monotonic() < self._alone_until)
 
     def _reading_threads(self, batch: int, length: int) -> int:
         """Threads that read: also where one writes faster alone, two with a layer each may read faster."""
         threads, passing = self._threads(batch, length), min(processors(), self.card.layers)
-        if self._given is not None or length < PASSED_LENGTH or time.monotonic() < self._alone_until:
+        if self._given is not None or self._alone(batch, length):
             return threads
         layers = self._division("p2_feed", batch, passing) == binding.LAYERS
         return max(threads, passing) if layers else threads

@@ -232,6 +232,7 @@ def test_two_threads_may_read_where_one_writes(card_of, write_step, monkeypatch)
     engine = NativeEngine(step)
     monkeypatch.setattr(engine, "_threads", lambda *_: 1)
     engine._alone_until = 0.0
+    monkeypatch.setattr(engine_module, "LITTLE_BYTES", 64 * bytes_per_step(step.card))
     assert engine._reading_threads(1, 64) == 3
     assert engine._reading_threads(1, 63) == 1  # too short
     assert engine._reading_threads(100, 64) == 1  # the texts are divided, as plans say
