@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ..spec.codec import Tokens
-from ..spec.engine import Engine, State
-from ..spec.noise import Noise, NoiseSource
+from ..spec.engine import DrawingEngine, Engine, State
+from ..spec.noise import Address, Noise, NoiseSource
 from ..spec.sampling import Sampling, scale_noise
 
 # Noise for at most this many numbers at a time, so that memory does not grow with the length.
@@ -40,6 +40,7 @@ class Decoder:
         self._state = engine.zero_state(len(self.streams))
         self._last: Tokens | None = None
         self._source: NoiseSource | None = None
+        self._drawing = engine if isinstance(engine, DrawingEngine) else None
 
     def begin(self, texts: Sequence[Tokens]) -> None:
         """Read a text of its own for every stream, before anything else.
@@ -72,7 +73,7 @@ class Decoder:
         while count > 0:
             assert self._last is not None
             now = min(count, limit)
-            tokens = self.engine.decode(self._state, self._last, self._noise(now), self.sampling)
+            tokens = self._write(self._last, now)
             self._last = np.ascontiguousarray(tokens[:, -1])
             self.position += now
             count -= now
@@ -101,6 +102,12 @@ class Decoder:
         self._state = self.engine.restore(snapshot["state"])
         self._last = None if snapshot["last"] is None else snapshot["last"].copy()
         self.position = snapshot["position"]
+
+    def _write(self, last: Tokens, count: int) -> Tokens:
+        if self._drawing is None:
+            return self.engine.decode(self._state, last, self._noise(count), self.sampling)
+        address = Address(self.seed, self.streams, self.position)
+        return self._drawing.draw(self._state, last, address, count, self.sampling)
 
     def _noise(self, count: int) -> Noise:
         if self.sampling.greedy:

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .card import Card
+from .noise import Address
 from .sampling import Sampling
 
 State = Any
@@ -82,4 +83,20 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Give back what the engine holds; it cannot be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class DrawingEngine(Engine, Protocol):
+    """An engine that can make the noise itself, where it needs it: that costs less than handing it over."""
+
+    def draw(
+        self,
+        state: State,
+        last: npt.NDArray[np.int64],
+        address: Address,
+        count: int,
+        sampling: Sampling,
+    ) -> npt.NDArray[np.int64]:
+        """What `decode` writes with the noise of these addresses (`noise.gumbel`), times the temperature."""
         ...

@@ -10,6 +10,7 @@ every backend, every batch size, and whether it is written in one go or resumed 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,20 @@ Words = npt.NDArray[np.uint32]
 _WORDS = 8  # 32-bit words in one block of Philox-4x64
 _MASK = (1 << 64) - 1
 _PASS = 1 << 14  # float64 numbers worked on at a time: 128 KiB stay in a core's cache for all passes
+
+
+class Address(NamedTuple):
+    """Where the noise of a batch begins: what an engine needs that draws it by itself.
+
+    Attributes:
+        seed: key of the generators; any integer, taken modulo 2**64.
+        streams: one stream number >= 0 for each row, taken modulo 2**64.
+        position: index of the first character, 0 to 2**64 - 1.
+    """
+
+    seed: int
+    streams: Sequence[int]
+    position: int
 
 
 class NoiseSource:

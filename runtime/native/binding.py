@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...spec.errors import P2Error
 
-LAYOUT = 4  # of the structures; the compiled side says the same, or it is of another version
+LAYOUT = 5  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {("rnn", ""): 0, ("lstm", ""): 1, ("gru", "after"): 2, ("gru", "before"): 3}
 
@@ -99,6 +99,10 @@ class Job(ctypes.Structure):
         ("cells", _Address),
         ("tokens", _Address),
         ("noise", _Address),
+        ("streams", _Address),
+        ("seed", ctypes.c_uint64),
+        ("position", ctypes.c_uint64),
+        ("temperature", ctypes.c_float),
         ("settings", ctypes.POINTER(Filters)),
         ("written", _Address),
         ("logits", _Address),
@@ -149,6 +153,19 @@ def compact(
         _Address(panels.ctypes.data), *panels.shape[:3], *addresses, ctypes.c_int64(len(outliers))
     )
     return None if fitting < 0 else int(fitting)
+
+
+def approximate_noise(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
+    """What the decoder takes for the noise of some words until it has to know better, float32 ``[count]``.
+
+    Args:
+        words: uint32 ``[count]``, a multiple of 16 of them.
+    """
+    found = library()
+    assert found is not None
+    made = np.empty(len(words), np.float32)
+    found.p2_approximate_noise(_Address(words.ctypes.data), len(words), _Address(made.ctypes.data))
+    return made
 
 
 def run(name: str, model: Model, job: Job) -> None:

@@ -40,6 +40,7 @@ static value rows_from(value a, size_t row) {
 #pragma GCC target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,prefer-vector-width=512")
 #include "kernels.h"
 #include "compact.h"
+#include "noise.h"
 #pragma GCC pop_options
 #include "compacting.h"
 #include "multiply.h"
@@ -47,7 +48,7 @@ static value rows_from(value a, size_t row) {
 #include "steps.h"
 
 /* Of the structures in decoder.h; binding.py expects this one. */
-int p2_layout(void) { return 4; }
+int p2_layout(void) { return 5; }
 
 /* Whether this processor has the instructions. */
 int p2_supported(void) {
@@ -56,6 +57,9 @@ int p2_supported(void) {
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
+
+/* The noise that `draw` makes of words, a multiple of 16 of them; tests ask how far it is off. */
+void p2_approximate_noise(uint32_t *words, int count, float *noise) { approximate((drawing){words, noise}, count); }
 
 /* Make COMPACT weights of float [panels][rows][vectors * 16]: see compact_panel, whose answer this is. */
 int64_t p2_compact(const float *weights, int panels, int rows, int vectors, uint8_t *bytes, uint8_t *places,
@@ -70,26 +74,36 @@ int64_t p2_compact(const float *weights, int panels, int rows, int vectors, uint
 }
 
 /* Write, with all layers in one team. A single text's character is chosen by every thread for itself: that is sooner
- * done than waited for. */
+ * done than waited for. The noise for it is drawn a character by each, into one half of the places while others may
+ * still look at the other half. */
 static void decode(team *w, int thread) {
     const model *m = w->m;
     const job *j = w->j;
     const value *before = w->old, *after = w->new;
     const sums s = sums_of(w->sums, w->candidate_sums, w->rows, 0);
     const int alone = w->rows == 1;
-    float *sorted = w->sorted + (size_t)thread * m->vocab;
+    float *scratch = w->scratch + (size_t)thread * m->vocab_width;
     int64_t own = j->tokens[w->first], *tokens = alone ? &own : j->tokens + w->first;
     int first = 0, end = 1;
     if (!alone) share(w, thread, w->rows, &first, &end);
     for (int64_t step = 0; step < j->count; step++) {
+        if (j->streams && alone && step % w->threads == 0 && step + thread < j->count)
+            draw(drawing_at(w, step + thread), j, w->first, step + thread, m->vocab);
         for (int l = 0; l < m->layers; l++)
             advance(w, thread, l, l ? &after[l - 1] : NULL, before[l], after[l], l ? NULL : tokens, 1, s, 1, 0);
         predict(w, thread, after[m->layers - 1], w->rows);
         meet(w);
         for (int row = first; row < end; row++) {
             const size_t text = w->first + row;
-            const float *noise = j->noise + (step * j->batch + text) * m->vocab;
-            tokens[row] = choose(w->logits + (size_t)row * m->vocab_width, noise, m->vocab, j->settings, sorted);
+            const float *logits = w->logits + (size_t)row * m->vocab_width;
+            if (j->streams) {
+                const drawing d = drawing_at(w, alone ? step : thread);
+                if (!alone) draw(d, j, text, step, m->vocab);
+                tokens[row] = choose_drawn(logits, d, m->vocab, j->temperature, j->settings, scratch);
+            } else {
+                const float *noise = j->noise ? j->noise + (step * j->batch + text) * m->vocab : NULL;
+                tokens[row] = choose(logits, noise, m->vocab, j->settings, scratch);
+            }
             if (!alone || thread == 0) j->written[text * j->count + step] = tokens[row];
         }
         if (!alone) meet(w);

@@ -67,8 +67,9 @@ typedef struct {
 
 /* A job. States are float [layers][batch][width], advanced in place; cells only for the LSTM.
  *
- * decode: tokens int64 [batch], replaced by the last ones; noise float [count][batch][vocab]; written int64
- *         [batch][count].
+ * decode: tokens int64 [batch], replaced by the last ones; written int64 [batch][count]. With `streams` [batch], the
+ *         noise of `seed` from `position` on is drawn here and multiplied by the temperature; else it is given, float
+ *         [count][batch][vocab], or NULL, for no noise.
  * feed: tokens int64 [batch][count]; logits float [batch][count][vocab], or NULL.
  *
  * waits comes back: how often a thread waited so long for another that it gave its processor away. */
@@ -78,6 +79,9 @@ typedef struct {
     float *states, *cells;
     int64_t *tokens;
     const float *noise;
+    const uint64_t *streams;
+    uint64_t seed, position;
+    float temperature;
     const filters *settings;
     int64_t *written;
     float *logits;

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ...spec.card import bytes_per_step
 from ...spec.engine import Snapshot
 from ...spec.errors import BackendMissing, UsageError
+from ...spec.noise import Address
 from ...spec.sampling import Sampling
 from .. import tuning
 from ..processor import cpu_name, processors
@@ -23,6 +24,8 @@ from .binding import Filters, Job
 Tokens = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 State = dict[str, Floats]
+
+_MASK = (1 << 64) - 1
 
 # One turn of a setting takes about this long, or one step where that is longer.
 MEASURED_SECONDS = 0.01
@@ -81,7 +84,7 @@ class NativeEngine:
         self._packed: packing.Packed | None = packing.Packed(step)
         self._given = threads
         # The number goes up where the decoder changes so much that plans found before no longer hold.
-        where = f"{cpu_name()} x {processors()}, compiled, 3"
+        where = f"{cpu_name()} x {processors()}, compiled, 4"
         self._memory = tuning.Memory(step.path, step.card, where)
         self._alone_until = 0.0
         self.threads = self.plan(1).threads
@@ -122,13 +125,16 @@ class NativeEngine:
 
     def decode(self, state: State, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
-        if not len(noise):
-            return np.zeros((len(last), 0), np.int64)
-        settings = Filters()
-        if sampling.filters:
-            settings = Filters(1, sampling.top_k, 1.0 / sampling.temperature, sampling.top_p, sampling.min_p)
         noise = np.ascontiguousarray(noise, np.float32)
-        return self._decode(state, self._threads(len(last), len(noise)), last, noise, settings)
+        return self._decode(state, last, len(noise), sampling, noise=noise)
+
+    def draw(self, state: State, last: Tokens, address: Address, count: int, sampling: Sampling) -> Tokens:
+        """Write `count` characters per stream with noise that is made here; see `DrawingEngine.draw`.
+
+        Noise is computed exactly, as `spec.noise` says, for those characters only that an approximation of
+        known error does not rule out.
+        """
+        return self._decode(state, last, count, sampling, **_noise_of(address, sampling))
 
     def snapshot(self, state: State) -> Snapshot:
         """A copy of the state."""
@@ -174,13 +180,26 @@ class NativeEngine:
         layers = self._division("p2_feed", batch, passing) == binding.LAYERS
         return max(threads, passing) if layers else threads
 
-    def _decode(self, state: State, threads: int, last: Tokens, noise: Floats, settings: Filters) -> Tokens:
-        written = np.zeros((len(last), len(noise)), np.int64)
+    def _decode(
+        self,
+        state: State,
+        last: Tokens,
+        count: int,
+        sampling: Sampling,
+        threads: int | None = None,
+        **given: Any,
+    ) -> Tokens:
+        """Write on `threads`, or as many as are planned, with the noise that `given` tells of."""
+        written = np.zeros((len(last), count), np.int64)
+        if not count:
+            return written
+        threads = threads or self._threads(len(last), count)
         newest = np.array(last, np.int64)  # the decoder leaves the newest tokens in it
-        pointer = ctypes.pointer(settings)
-        self._run(
-            "p2_decode", state, threads, newest, len(noise), noise=noise, settings=pointer, written=written
-        )
+        settings = Filters()
+        if sampling.filters:
+            settings = Filters(1, sampling.top_k, 1.0 / sampling.temperature, sampling.top_p, sampling.min_p)
+        given |= {"settings": ctypes.pointer(settings), "written": written}
+        self._run("p2_decode", state, threads, newest, count, **given)
         return written
 
     def _run(self, name: str, state: State, threads: int, tokens: Tokens, count: int, **given: Any) -> None:
@@ -200,12 +219,10 @@ class NativeEngine:
                 }
         for own, place in places.items():
             place[...] = state[own]
-        arrays |= {field: value for field, value in given.items() if isinstance(value, np.ndarray)}
         job = Job(batch, threads, self._division(name, batch, threads), count)
-        for field, array in arrays.items():
-            setattr(job, field, array.ctypes.data)
-        if "settings" in given:
-            job.settings = given["settings"]
+        for field, value in (arrays | given).items():
+            if value is not None:
+                setattr(job, field, value.ctypes.data if isinstance(value, np.ndarray) else value)
         binding.run(name, packed.model, job)
         # The threads of a large step wait for one another for long without anybody's fault, and once at
         # the beginning until the other one runs.
@@ -218,9 +235,23 @@ class NativeEngine:
     def _seconds(self, plan: Plan) -> float:
         """The time of one character of one stream in a batch of ``plan.group``, in one turn."""
         last, state = np.zeros(plan.group, np.int64), self.zero_state(plan.group)
+        sampling = Sampling()
+        noise = _noise_of(Address(0, range(plan.group), 0), sampling)
 
         def steps(count: int) -> None:
-            noise = np.zeros((count, plan.group, self.card.vocab), np.float32)
-            self._decode(state, plan.threads, last, noise, Filters())
+            self._decode(state, last, count, sampling, plan.threads, **noise)
 
         return tuning.seconds_per_step(steps, MEASURED_SECONDS) / plan.group
+
+
+def _noise_of(address: Address, sampling: Sampling) -> dict[str, Any]:
+    """The fields of a job that say which noise it draws; none where it needs none."""
+    if sampling.greedy:
+        return {}
+    streams = np.array([stream & _MASK for stream in address.streams], np.uint64)
+    return {
+        "streams": streams,
+        "seed": address.seed & _MASK,
+        "position": address.position,
+        "temperature": sampling.temperature,
+    }

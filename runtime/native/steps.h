@@ -70,13 +70,37 @@ static float threshold(const float *logits, int vocab, const filters *f, float *
     return lowest;
 }
 
-static int64_t choose(const float *logits, const float *noise, int vocab, const filters *f, float *sorted) {
-    const float least = f->on ? threshold(logits, vocab, f, sorted) : -INFINITY;
+/* With no noise the most probable one. */
+static int64_t choose(const float *logits, const float *noise, int vocab, const filters *f, float *scratch) {
+    const float least = f->on ? threshold(logits, vocab, f, scratch) : -INFINITY;
     int64_t best = 0;
     float highest = -INFINITY;
     for (int v = 0; v < vocab; v++) {
-        const float now = logits[v] + noise[v];
+        const float now = noise ? logits[v] + noise[v] : logits[v];
         if (logits[v] >= least && now > highest) {
+            highest = now;
+            best = v;
+        }
+    }
+    return best;
+}
+
+/* -log(-log((word + 1/2) / 2**32)), as spec/noise.py has it. */
+static float gumbel(uint32_t word) { return (float)-log(-log((word + 0.5) * 0x1p-32)); }
+
+/* The same as `choose` for the noise that was drawn. Here no product and sum become one instruction: both are rounded,
+ * as in spec/sampling.py. */
+static int64_t choose_drawn(const float *logits, drawing d, int vocab, float temperature, const filters *f,
+                            float *scratch) {
+    const float least = f->on ? threshold(logits, vocab, f, scratch) : -INFINITY;
+    float bound, highest = -INFINITY;
+    int last = 0;
+    if (score(logits, d.nearly, vocab, temperature, least, scratch, &bound, &last) == 1) return last;
+    int64_t best = 0;
+    for (int v = 0; v < vocab; v++) {
+        if (scratch[v] < bound || !(logits[v] >= least)) continue;
+        const float noise = gumbel(d.words[v]) * temperature, now = logits[v] + noise;
+        if (now > highest) {
             highest = now;
             best = v;
         }

@@ -20,7 +20,8 @@ typedef struct {
     value text[2];          /* feed: a piece of text after one layer, and after the next */
     value reset_state;      /* GRU_BEFORE: r * h */
     float *updates;         /* GRU_BEFORE: z */
-    float *sums, *candidate_sums, *logits, *sorted;
+    float *sums, *candidate_sums, *logits, *scratch;
+    drawing drawn; /* decode: 2 * threads of vocab_width numbers */
     int piece; /* feed: characters of a text that go through a layer together */
     atomic_int arrived, generation, waits;
 } team;
@@ -111,12 +112,22 @@ static void lay_out_team(team *w, arena *a, int feeding) {
         for (int i = 0; i < 2; i++) w->text[i] = take_value(a, m, rows);
     w->sums = take(a, rows * sums_width(m) * sizeof(float));
     w->logits = take(a, rows * m->vocab_width * sizeof(float));
-    w->sorted = take(a, (size_t)w->threads * m->vocab * sizeof(float));
+    w->scratch = take(a, (size_t)w->threads * m->vocab_width * sizeof(float));
+    if (!feeding) {
+        w->drawn.words = take(a, (size_t)2 * w->threads * m->vocab_width * sizeof(uint32_t));
+        w->drawn.nearly = take(a, (size_t)2 * w->threads * m->vocab_width * sizeof(float));
+    }
     if (m->cell == GRU_BEFORE) {
         w->reset_state = take_value(a, m, w->rows);
         w->updates = take(a, (size_t)w->rows * m->width * sizeof(float));
         w->candidate_sums = take(a, rows * m->width * sizeof(float));
     }
+}
+
+/* Place number `index` of the noise that is drawn, over and over. */
+static drawing drawing_at(const team *w, int64_t index) {
+    const size_t at = (size_t)(index % (2 * w->threads)) * w->m->vocab_width;
+    return (drawing){w->drawn.words + at, w->drawn.nearly + at};
 }
 
 static void lay_out_passage(passage *p, arena *a, const model *m, size_t rows) {
