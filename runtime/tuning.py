@@ -13,9 +13,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from ..spec.card import Card
 from ..spec.files import write_json
+
+Option = TypeVar("Option")
 
 VERSION = 1
 LARGEST = 256  # batches beyond are split like this one
@@ -56,12 +59,13 @@ def groups(batch: int) -> list[int]:
     return [size for size in (batch, batch // 2, batch // 4) if size]
 
 
-def choose(options: list[Plan], seconds: Callable[[Plan], float]) -> Plan:
-    """The first option that no other beats by more than `MARGIN`.
+def choose(options: list[Option], seconds: Callable[[Option], float], margin: float = MARGIN) -> Option:
+    """The first option that no other beats by more than a margin.
 
     Args:
         options: the plainest first; a single one is taken unmeasured.
         seconds: measures the time of one character with an option, once.
+        margin: share of the shortest time.
     """
     if len(options) == 1:
         return options[0]
@@ -69,7 +73,7 @@ def choose(options: list[Plan], seconds: Callable[[Plan], float]) -> Plan:
         seconds(option)  # the first turn builds what it needs
     turns = [[seconds(option) for option in options] for _ in range(TURNS)]
     times = [sorted(own)[TURNS // 4] for own in zip(*turns, strict=True)]
-    limit = min(times) * (1 + MARGIN)
+    limit = min(times) * (1 + margin)
     return next(option for option, time in zip(options, times, strict=True) if time <= limit)
 
 
@@ -117,9 +121,23 @@ class Memory:
         return found if found.threads >= 1 and found.group >= 1 else None
 
     def put(self, size: int, plan: Plan) -> None:
-        """Remember a plan; others may have written to the file in the meantime."""
-        plans = self._read()
-        self._plans = plans.get(self._key, {}) | {str(size): {"threads": plan.threads, "group": plan.group}}
+        """Remember a plan."""
+        self._put(str(size), {"threads": plan.threads, "group": plan.group})
+
+    def compact(self) -> bool | None:
+        """Whether float32 weights were found to be read faster in 28 bits."""
+        try:
+            return bool(int(self._plans["weights"]["compact"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def put_compact(self, compact: bool) -> None:
+        """Remember how the weights are read."""
+        self._put("weights", {"compact": int(compact)})
+
+    def _put(self, name: str, entry: dict[str, int]) -> None:
+        plans = self._read()  # others may have written to the file in the meantime
+        self._plans = plans.get(self._key, {}) | {name: entry}
         try:
             write_json(self.path, {"p2.tuning": VERSION, "plans": plans | {self._key: self._plans}})
         except OSError:

@@ -30,6 +30,9 @@ _MASK = (1 << 64) - 1
 # One turn of a setting takes about this long, or one step where that is longer.
 MEASURED_SECONDS = 0.01
 
+# 28 bits a weight have to be faster by this share than 32: they are slower for many texts.
+LAYOUT_MARGIN = 0.03
+
 # With less to read a step is over before two threads have met.
 ONE_THREAD_BYTES = 1 << 15
 
@@ -81,12 +84,13 @@ class NativeEngine:
         self.card = step.card
         self.name = f"native {step.card.precision} (CPU)"
         self.path = step.path
-        self._packed: packing.Packed | None = packing.Packed(step)
         self._given = threads
         # The number goes up where the decoder changes so much that plans found before no longer hold.
         where = f"{cpu_name()} x {processors()}, compiled, 4"
         self._memory = tuning.Memory(step.path, step.card, where)
         self._alone_until = 0.0
+        self._packed: packing.Packed | None = None
+        self._packed = self._pack(step)
         self.threads = self.plan(1).threads
 
     def plan(self, batch: int) -> Plan:
@@ -147,6 +151,23 @@ class NativeEngine:
     def close(self) -> None:
         """Drop the weights."""
         self._packed = None
+
+    def _pack(self, step: StepFile) -> packing.Packed:
+        """The weights in the layout that is read faster here: measured once where nothing else tells."""
+        compact = packing.compact_pays(step.card)
+        if compact is None:
+            compact = self._memory.compact()
+        if compact is None:
+            both = {compact: packing.Packed(step, compact) for compact in (False, True)}
+
+            def seconds(compact: bool) -> float:
+                self._packed = both[compact]
+                return self._seconds(Plan(self._given or processors(), 1))
+
+            compact = tuning.choose([False, True], seconds, LAYOUT_MARGIN)
+            self._memory.put_compact(compact)
+            return both[compact]
+        return packing.Packed(step, compact)
 
     def _division(self, name: str, batch: int, threads: int) -> int:
         """What the threads divide. Of small models each takes whole layers, or texts: nobody waits then.

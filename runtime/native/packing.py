@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...spec.card import bytes_per_step, weight_bits
+from ...spec.card import Card, bytes_per_step, weight_bits
 from .. import huge_pages
 from ..onnx_format import BFLOAT16, FLOAT16
 from ..onnx_format import INT4 as ONNX_INT4
@@ -33,8 +33,9 @@ LANES, PANEL = 16, 64
 # measured where those have 1 MiB and the last one 32 MiB. They are asked for in advance (kernels.h).
 PLACE_BYTES = 2 << 20, 16 << 20
 
-# Float32 weights of at least so many wait for the memory, and are read in 28 bits each (compact.h).
-LARGE_BYTES = 96 << 20
+# Float32 weights of at least the second number of bytes wait for the memory, and are read in 28 bits each
+# (compact.h). From the first one on a measurement tells: some processors keep more than they say.
+COMPACT_BYTES = 28 << 20, 96 << 20
 MOST_OUTLIERS = 0.005  # share of the numbers that may lie apart
 
 GRID = np.float32(1 / 127)  # the step of states in 8 bits, which lie in [-1, 1]
@@ -57,11 +58,27 @@ def can_pack(step: StepFile) -> bool:
     return not in_blocks or step.card.hidden % LANES == 0
 
 
+def compact_pays(card: Card) -> bool | None:
+    """Whether a model's weights are read faster in 28 bits; None where that has to be measured."""
+    kept = _kept(card)
+    if kept.precision != "float32":
+        return False
+    size = bytes_per_step(kept)
+    return None if COMPACT_BYTES[0] <= size < COMPACT_BYTES[1] else size >= COMPACT_BYTES[1]
+
+
+def _kept(card: Card) -> Card:
+    """A model as it lies in the memory: weights in 8 bits of a float are widened."""
+    return replace(card, precision="float32") if card.precision == "float8" else card
+
+
 class Packed:
     """A model in the decoder's layout, and the memory that it points into.
 
     Args:
         step: a step for which `can_pack`.
+        compact: whether float32 weights are kept in 28 bits each, where those hold them; by default where
+            that is sure to pay (`compact_pays`).
 
     Attributes:
         width: of the states, padded.
@@ -70,20 +87,19 @@ class Packed:
         model: what the decoder is handed.
     """
 
-    def __init__(self, step: StepFile) -> None:
+    def __init__(self, step: StepFile, compact: bool | None = None) -> None:
         card = step.card
         self.card = card
         self.width = padded(card.hidden)
         self._stored, self._weights = step.graph.tensors, Weights(step)
         self._kept: list[Array] = []
         self._pool = huge_pages.Pool()
-        # Weights in 8 bits of a float are widened here.
-        kept = replace(card, precision="float32") if card.precision == "float8" else card
+        kept = _kept(card)
         size = bytes_per_step(kept)
         self.place = binding.OWN + sum(size >= limit for limit in PLACE_BYTES)
         bits = weight_bits(kept.precision, "w_00") or (16 if "16" in kept.precision else 32)
         self.recurrent_bytes = card.gates * self.width**2 * bits // 8  # of one layer
-        self._wants_compact = size >= LARGE_BYTES
+        self._wants_compact = bool(compact_pays(card)) if compact is None else compact
         layers = (Layer * card.layers)(*(self._layer(number) for number in range(card.layers)))
         self._layers = layers
         self.model = Model(

@@ -82,7 +82,7 @@ def test_too_many_small_numbers_or_an_infinite_one_are_refused():
 
 @pytest.mark.parametrize("hidden", [32, 100, 300])  # 300 rows are more than a piece
 def test_logits_are_those_of_numpy(cell, hidden, card_of, write_step, numpy_model, monkeypatch):
-    monkeypatch.setattr(packing, "LARGE_BYTES", 0)
+    monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 0))
     card = card_of(*cell, hidden=hidden)
     engine = NativeEngine(open_step(write_step(card)), 2)
     assert engine._packed.model.out.kind == binding.COMPACT
@@ -94,7 +94,7 @@ def test_logits_are_those_of_numpy(cell, hidden, card_of, write_step, numpy_mode
 @pytest.mark.parametrize("batch", [1, 2, 6, 7, 13])
 def test_a_text_does_not_depend_on_its_batch(cell, batch, card_of, write_step, monkeypatch):
     """To the last bit, outliers included: small batches widen weights in registers, large ones in memory."""
-    monkeypatch.setattr(packing, "LARGE_BYTES", 0)
+    monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 0))
     card = card_of(*cell, hidden=300)
     engine = NativeEngine(open_step(write_step(card)), 2)
     assert sum(layer.h.outlier_ends is not None for layer in engine._packed._layers) == card.layers
@@ -113,7 +113,38 @@ def test_a_text_does_not_depend_on_its_batch(cell, batch, card_of, write_step, m
 
 
 def test_weights_that_do_not_fit_stay_as_they_are(card_of, write_step, monkeypatch):
-    monkeypatch.setattr(packing, "LARGE_BYTES", 0)
+    monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 0))
     monkeypatch.setattr(binding, "compact", lambda *_: None)
     engine = NativeEngine(open_step(write_step(card_of())), 1)
     assert engine._packed.model.out.kind == binding.FLOATS
+
+
+@pytest.mark.parametrize("faster", [False, True])
+def test_weights_of_a_middle_size_are_measured_once(faster, card_of, write_step, monkeypatch):
+    def seconds(self, plan):
+        compact = self._packed.model.out.kind == binding.COMPACT
+        return 1.0 if compact == faster else 1.1
+
+    path = write_step(card_of())
+    monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 1 << 60))
+    monkeypatch.setattr(NativeEngine, "_seconds", seconds)
+    kind = binding.COMPACT if faster else binding.FLOATS
+    assert NativeEngine(open_step(path))._packed.model.out.kind == kind
+    monkeypatch.setattr(NativeEngine, "_seconds", lambda *_: pytest.fail("measured again"))
+    assert NativeEngine(open_step(path))._packed.model.out.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("precision", "limits", "pays"),
+    [
+        ("float32", (1 << 20, 1 << 30), False),
+        ("float32", (1, 1 << 30), None),
+        ("float32", (1, 2), True),
+        ("float8", (1, 2), True),  # it is widened
+        ("float16", (1, 2), False),
+        ("int8", (1, 1 << 30), False),
+    ],
+)
+def test_where_28_bits_pay(precision, limits, pays, card_of, monkeypatch):
+    monkeypatch.setattr(packing, "COMPACT_BYTES", limits)
+    assert packing.compact_pays(card_of(precision=precision)) is pays
