@@ -124,16 +124,16 @@ class Memory:
         """Remember a plan."""
         self._put(str(size), {"threads": plan.threads, "group": plan.group})
 
-    def compact(self) -> bool | None:
-        """Whether float32 weights were found to be read faster in 28 bits."""
+    def layout(self) -> int | None:
+        """In which of the compiled decoder's layouts weights were found to be read fastest."""
         try:
-            return bool(int(self._plans["weights"]["compact"]))
+            return int(self._plans["weights"]["layout"])
         except (KeyError, TypeError, ValueError):
             return None
 
-    def put_compact(self, compact: bool) -> None:
-        """Remember how the weights are read."""
-        self._put("weights", {"compact": int(compact)})
+    def put_layout(self, layout: int) -> None:
+        """Remember a layout."""
+        self._put("weights", {"layout": layout})
 
     def _put(self, name: str, entry: dict[str, int]) -> None:
         plans = self._read()  # others may have written to the file in the meantime

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...spec.errors import P2Error
 
-LAYOUT = 5  # of the structures; the compiled side says the same, or it is of another version
+LAYOUT = 6  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {("rnn", ""): 0, ("lstm", ""): 1, ("gru", "after"): 2, ("gru", "before"): 3}
 
@@ -44,6 +44,7 @@ class Product(ctypes.Structure):
         ("exponents", _Address),
         ("outliers", _Address),
         ("outlier_ends", _Address),
+        ("ahead", ctypes.c_int32),
     )
 
 

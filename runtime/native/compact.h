@@ -13,7 +13,7 @@
 #define GROUP_BYTES 192
 #define PLACES_BYTES 32
 
-/* Groups that are asked for in advance: with as much to compute for a byte the processor does not do it by itself. */
+/* Groups that are asked for in advance: with as much to compute for a byte some processors do not do it by themselves. */
 #define AHEAD 24
 
 /* Groups of a panel, or of its first rows. Rows come in multiples of 4. */
@@ -24,11 +24,13 @@ static inline __attribute__((always_inline)) __m512i exponents_of(const product 
 }
 
 /* The numbers of a group. */
-static inline __attribute__((always_inline)) void expand(const uint8_t *bytes, const uint8_t *places,
+static inline __attribute__((always_inline)) void expand(const int how, const uint8_t *bytes, const uint8_t *places,
                                                          __m512i exponents, vf *made) {
-    for (int line = 0; line < GROUP_BYTES; line += 64)
-        _mm_prefetch((const char *)bytes + AHEAD * GROUP_BYTES + line, _MM_HINT_T0);
-    _mm_prefetch((const char *)places + AHEAD * PLACES_BYTES, _MM_HINT_T0);
+    if (how & LOOKING) {
+        for (int line = 0; line < GROUP_BYTES; line += 64)
+            _mm_prefetch((const char *)bytes + AHEAD * GROUP_BYTES + line, _MM_HINT_T0);
+        _mm_prefetch((const char *)places + AHEAD * PLACES_BYTES, _MM_HINT_T0);
+    }
     const __m512i low = _mm512_loadu_si512(bytes), middle = _mm512_loadu_si512(bytes + 64);
     const __m512i high = _mm512_loadu_si512(bytes + 128);
     const __m512i two = _mm512_cvtepu8_epi16(_mm256_loadu_si256((const __m256i *)places));
@@ -65,7 +67,8 @@ static inline __attribute__((always_inline)) void compact_kernel(
             const size_t first = p * panel_groups + groups_of(k, vectors);
             vf column[12];
             EACH(g, together * vectors / 4)
-                expand(bytes + (first + g) * GROUP_BYTES, places + (first + g) * PLACES_BYTES, exponents[p], column + 4 * g);
+                expand(how, bytes + (first + g) * GROUP_BYTES, places + (first + g) * PLACES_BYTES, exponents[p],
+                       column + 4 * g);
             if (how & LEAVING) {
                 EACH(v, together * vectors) *(vfu *)(left + v * 16) = column[v];
                 left += together * vectors * 16;
@@ -98,17 +101,24 @@ ONE_COMPACT_SIZE(compact, 0, 1, 1)
 ONE_COMPACT_SIZE(compact, 0, 1, 2)
 ONE_COMPACT_SIZE(compact, 0, 2, 1)
 ONE_COMPACT_SIZE(compact, 0, 2, 2)
-ONE_COMPACT_SIZE(compact, FETCHING, 3, 1)
-ONE_COMPACT_SIZE(compact, FETCHING, 4, 1)
-ONE_COMPACT_SIZE(compact, FETCHING, 5, 1)
-ONE_COMPACT_SIZE(compact, FETCHING, 6, 1)
-ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 3, 1)
-ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 4, 1)
-ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 5, 1)
-ONE_COMPACT_SIZE(widening, FETCHING | LEAVING, 6, 1)
+ONE_COMPACT_SIZE(asking, LOOKING, 1, 1)
+ONE_COMPACT_SIZE(asking, LOOKING, 1, 2)
+ONE_COMPACT_SIZE(asking, LOOKING, 2, 1)
+ONE_COMPACT_SIZE(asking, LOOKING, 2, 2)
+ONE_COMPACT_SIZE(asking, LOOKING | FETCHING, 3, 1)
+ONE_COMPACT_SIZE(asking, LOOKING | FETCHING, 4, 1)
+ONE_COMPACT_SIZE(asking, LOOKING | FETCHING, 5, 1)
+ONE_COMPACT_SIZE(asking, LOOKING | FETCHING, 6, 1)
+ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 3, 1)
+ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 4, 1)
+ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 5, 1)
+ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 6, 1)
 
-static const kernel_table compact_kernels = {compact_1_2, compact_2_2, compact_1_1, compact_2_1,
-                                             compact_3_1, compact_4_1, compact_5_1, compact_6_1};
+/* Without and with `ahead`. */
+static const kernel_table compact_kernels[2] = {
+    {compact_1_2, compact_2_2, compact_1_1, compact_2_1, asking_3_1, asking_4_1, asking_5_1, asking_6_1},
+    {asking_1_2, asking_2_2, asking_1_1, asking_2_1, asking_3_1, asking_4_1, asking_5_1, asking_6_1},
+};
 
 /* For the first rows of a batch of more than ROWS. */
 static const kernel_table widening_kernels = {NULL,         NULL,         NULL,         NULL,

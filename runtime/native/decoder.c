@@ -48,7 +48,7 @@ static value rows_from(value a, size_t row) {
 #include "steps.h"
 
 /* Of the structures in decoder.h; binding.py expects this one. */
-int p2_layout(void) { return 5; }
+int p2_layout(void) { return 6; }
 
 /* Whether this processor has the instructions. */
 int p2_supported(void) {

@@ -31,6 +31,7 @@ typedef struct {
  *       halves, 4..7 in the high ones; a scale for each `block` rows of an output.
  * scales: float [panels][blocks][vectors][16] of weights times 1/127, the step of the activations.
  * place: OWN, SHARED or MEMORY.
+ * ahead: COMPACT only, whether one row or two ask for weights in advance.
  * start: INT8 only, int32 [panels][vectors][16]: -128 times the sum over the rows. */
 typedef struct {
     int32_t kind, vectors, rows, block, place;
@@ -40,6 +41,7 @@ typedef struct {
     const uint8_t *places, *exponents;
     const outlier *outliers;
     const int32_t *outlier_ends;
+    int32_t ahead;
 } product;
 
 static inline int is_float(const product *m) { return m->kind != INT8 && m->kind != INT4; }

@@ -30,7 +30,7 @@ _MASK = (1 << 64) - 1
 # One turn of a setting takes about this long, or one step where that is longer.
 MEASURED_SECONDS = 0.01
 
-# 28 bits a weight have to be faster by this share than 32: they are slower for many texts.
+# Another layout of the weights has to be faster by this share: 28 bits are slower for many texts.
 LAYOUT_MARGIN = 0.03
 
 # With less to read a step is over before two threads have met.
@@ -153,21 +153,28 @@ class NativeEngine:
         self._packed = None
 
     def _pack(self, step: StepFile) -> packing.Packed:
-        """The weights in the layout that is read faster here: measured once where nothing else tells."""
-        compact = packing.compact_pays(step.card)
-        if compact is None:
-            compact = self._memory.compact()
-        if compact is None:
-            both = {compact: packing.Packed(step, compact) for compact in (False, True)}
+        """The weights in the layout that is read fastest here: measured once where nothing else tells."""
+        options, known = packing.layouts(step.card), self._memory.layout()
+        if known in options:
+            options = [known]
+        if len(options) == 1:
+            return packing.Packed(step, options[0])
+        made: dict[bool, packing.Packed] = {}
 
-            def seconds(compact: bool) -> float:
-                self._packed = both[compact]
-                return self._seconds(Plan(self._given or processors(), 1))
+        def take(layout: int) -> packing.Packed:
+            compact = layout != packing.PLAIN
+            if compact not in made:
+                made[compact] = packing.Packed(step, layout)
+            made[compact].ask_ahead(layout == packing.COMPACT_AHEAD)
+            return made[compact]
 
-            compact = tuning.choose([False, True], seconds, LAYOUT_MARGIN)
-            self._memory.put_compact(compact)
-            return both[compact]
-        return packing.Packed(step, compact)
+        def seconds(layout: int) -> float:
+            self._packed = take(layout)
+            return self._seconds(Plan(self._given or processors(), 1))
+
+        fastest = tuning.choose(options, seconds, LAYOUT_MARGIN)
+        self._memory.put_layout(fastest)
+        return take(fastest)
 
     def _division(self, name: str, batch: int, threads: int) -> int:
         """What the threads divide. Of small models each takes whole layers, or texts: nobody waits then.

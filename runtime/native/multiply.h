@@ -41,7 +41,7 @@ static __attribute__((noinline)) void multiply_compact(const product *m, value a
     const product wide = {.kind = FLOATS, .vectors = m->vectors, .weights = widened};
     for (int from = 0; from < m->rows; from += PIECE) {
         const int to = from + PIECE < m->rows ? from + PIECE : m->rows;
-        const part first = {rows > ROWS ? widening_kernels : compact_kernels, m, panel, from, to};
+        const part first = {rows > ROWS ? widening_kernels : compact_kernels[m->ahead], m, panel, from, to};
         const part others = {kernels[MEMORY], &wide, 0, 0, to - from};
         const size_t done = groups_of(m->rows, m->vectors) * panel + groups_of(to, m->vectors);
         const size_t bytes = last && to == m->rows ? 0 : m->vectors * GROUP_BYTES / 4;

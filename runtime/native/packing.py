@@ -33,8 +33,10 @@ LANES, PANEL = 16, 64
 # measured where those have 1 MiB and the last one 32 MiB. They are asked for in advance (kernels.h).
 PLACE_BYTES = 2 << 20, 16 << 20
 
-# Float32 weights of at least the second number of bytes wait for the memory, and are read in 28 bits each
-# (compact.h). From the first one on a measurement tells: some processors keep more than they say.
+# Layouts of float32 weights: 32 bits each; 28 (compact.h), which one text or two ask for in advance; 28 without.
+# From the first number of bytes on a measurement tells: some processors keep more than they say, and some
+# fetch better than they are told to. From the second one on all wait for the memory: 28 bits are read sooner.
+PLAIN, COMPACT_AHEAD, COMPACT = range(3)
 COMPACT_BYTES = 28 << 20, 96 << 20
 MOST_OUTLIERS = 0.005  # share of the numbers that may lie apart
 
@@ -58,13 +60,14 @@ def can_pack(step: StepFile) -> bool:
     return not in_blocks or step.card.hidden % LANES == 0
 
 
-def compact_pays(card: Card) -> bool | None:
-    """Whether a model's weights are read faster in 28 bits; None where that has to be measured."""
+def layouts(card: Card) -> list[int]:
+    """What comes into question for a model's weights; with more than one, a measurement tells."""
     kept = _kept(card)
-    if kept.precision != "float32":
-        return False
     size = bytes_per_step(kept)
-    return None if COMPACT_BYTES[0] <= size < COMPACT_BYTES[1] else size >= COMPACT_BYTES[1]
+    if kept.precision != "float32" or size < COMPACT_BYTES[0]:
+        return [PLAIN]
+    compact = [COMPACT_AHEAD, COMPACT]
+    return compact if size >= COMPACT_BYTES[1] else [PLAIN, *compact]
 
 
 def _kept(card: Card) -> Card:
@@ -77,8 +80,7 @@ class Packed:
 
     Args:
         step: a step for which `can_pack`.
-        compact: whether float32 weights are kept in 28 bits each, where those hold them; by default where
-            that is sure to pay (`compact_pays`).
+        layout: one of `layouts`; 28 bits only where they hold the weights.
 
     Attributes:
         width: of the states, padded.
@@ -87,7 +89,7 @@ class Packed:
         model: what the decoder is handed.
     """
 
-    def __init__(self, step: StepFile, compact: bool | None = None) -> None:
+    def __init__(self, step: StepFile, layout: int = PLAIN) -> None:
         card = step.card
         self.card = card
         self.width = padded(card.hidden)
@@ -99,7 +101,7 @@ class Packed:
         self.place = binding.OWN + sum(size >= limit for limit in PLACE_BYTES)
         bits = weight_bits(kept.precision, "w_00") or (16 if "16" in kept.precision else 32)
         self.recurrent_bytes = card.gates * self.width**2 * bits // 8  # of one layer
-        self._wants_compact = bool(compact_pays(card)) if compact is None else compact
+        self._wants_compact = layout != PLAIN
         layers = (Layer * card.layers)(*(self._layer(number) for number in range(card.layers)))
         self._layers = layers
         self.model = Model(
@@ -112,6 +114,13 @@ class Packed:
             self._product("w_out", slice(0, card.hidden), 1, 4),
             self._keep(_pad(self._weights.array("b_out"), 0, padded(card.vocab))),
         )
+        self.ask_ahead(layout == COMPACT_AHEAD)
+
+    def ask_ahead(self, ahead: bool) -> None:
+        """Turn `COMPACT` into `COMPACT_AHEAD`, or back."""
+        matrices = [m for one in self._layers for m in (one.x, one.h, one.candidate_x, one.candidate_h)]
+        for matrix in (*matrices, self.model.out):
+            matrix.ahead = int(ahead)
 
     def _layer(self, number: int) -> Layer:
         card, name = self.card, f"{number:02d}"

@@ -91,10 +91,12 @@ def test_logits_are_those_of_numpy(cell, hidden, card_of, write_step, numpy_mode
     assert agreement(numpy_model(card).run(tokens).astype(np.float32), found).max_abs < 2e-5
 
 
+@pytest.mark.parametrize("layout", [packing.COMPACT_AHEAD, packing.COMPACT])
 @pytest.mark.parametrize("batch", [1, 2, 6, 7, 13])
-def test_a_text_does_not_depend_on_its_batch(cell, batch, card_of, write_step, monkeypatch):
+def test_a_text_does_not_depend_on_its_batch(cell, batch, layout, card_of, write_step, monkeypatch):
     """To the last bit, outliers included: small batches widen weights in registers, large ones in memory."""
     monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 0))
+    monkeypatch.setattr(packing, "layouts", lambda _: [layout])
     card = card_of(*cell, hidden=300)
     engine = NativeEngine(open_step(write_step(card)), 2)
     assert sum(layer.h.outlier_ends is not None for layer in engine._packed._layers) == card.layers
@@ -119,32 +121,34 @@ def test_weights_that_do_not_fit_stay_as_they_are(card_of, write_step, monkeypat
     assert engine._packed.model.out.kind == binding.FLOATS
 
 
-@pytest.mark.parametrize("faster", [False, True])
-def test_weights_of_a_middle_size_are_measured_once(faster, card_of, write_step, monkeypatch):
-    def seconds(self, plan):
-        compact = self._packed.model.out.kind == binding.COMPACT
-        return 1.0 if compact == faster else 1.1
+@pytest.mark.parametrize("fastest", [packing.PLAIN, packing.COMPACT_AHEAD, packing.COMPACT])
+def test_the_layout_of_weights_of_a_middle_size_is_measured_once(fastest, card_of, write_step, monkeypatch):
+    def layout(engine):
+        out = engine._packed.model.out
+        if out.kind == binding.FLOATS:
+            return packing.PLAIN
+        assert all(layer.h.ahead == out.ahead for layer in engine._packed._layers)
+        return packing.COMPACT_AHEAD if out.ahead else packing.COMPACT
 
     path = write_step(card_of())
     monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 1 << 60))
-    monkeypatch.setattr(NativeEngine, "_seconds", seconds)
-    kind = binding.COMPACT if faster else binding.FLOATS
-    assert NativeEngine(open_step(path))._packed.model.out.kind == kind
+    monkeypatch.setattr(NativeEngine, "_seconds", lambda self, _: 1.0 if layout(self) == fastest else 1.1)
+    assert layout(NativeEngine(open_step(path))) == fastest
     monkeypatch.setattr(NativeEngine, "_seconds", lambda *_: pytest.fail("measured again"))
-    assert NativeEngine(open_step(path))._packed.model.out.kind == kind
+    assert layout(NativeEngine(open_step(path))) == fastest
 
 
 @pytest.mark.parametrize(
-    ("precision", "limits", "pays"),
+    ("precision", "limits", "expected"),
     [
-        ("float32", (1 << 20, 1 << 30), False),
-        ("float32", (1, 1 << 30), None),
-        ("float32", (1, 2), True),
-        ("float8", (1, 2), True),  # it is widened
-        ("float16", (1, 2), False),
-        ("int8", (1, 1 << 30), False),
+        ("float32", (1 << 20, 1 << 30), [packing.PLAIN]),
+        ("float32", (1, 1 << 30), [packing.PLAIN, packing.COMPACT_AHEAD, packing.COMPACT]),
+        ("float32", (1, 2), [packing.COMPACT_AHEAD, packing.COMPACT]),
+        ("float8", (1, 2), [packing.COMPACT_AHEAD, packing.COMPACT]),  # it is widened
+        ("float16", (1, 2), [packing.PLAIN]),
+        ("int8", (1, 1 << 30), [packing.PLAIN]),
     ],
 )
-def test_where_28_bits_pay(precision, limits, pays, card_of, monkeypatch):
+def test_layouts_in_question(precision, limits, expected, card_of, monkeypatch):
     monkeypatch.setattr(packing, "COMPACT_BYTES", limits)
-    assert packing.compact_pays(card_of(precision=precision)) is pays
+    assert packing.layouts(card_of(precision=precision)) == expected
