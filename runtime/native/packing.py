@@ -33,7 +33,7 @@ LANES, PANEL = 16, 64
 # measured where those have 1 MiB and the last one 32 MiB. They are asked for in advance (kernels.h).
 PLACE_BYTES = 2 << 20, 16 << 20
 
-# Layouts of float32 weights: 32 bits each; 28 (compact.h), which one text or two ask for in advance; 28 without.
+# Layouts of float32 weights: 32 bits; 28 (compact.h), which one text or two ask for in advance; 28 without.
 # From the first number of bytes on a measurement tells: some processors keep more than they say, and some
 # fetch better than they are told to. From the second one on all wait for the memory: 28 bits are read sooner.
 PLAIN, COMPACT_AHEAD, COMPACT = range(3)
