@@ -165,7 +165,7 @@ def test_a_report_of_the_former_schema_is_read(read, bench):
 
 def test_committed_reports_are_read():
     reports = sorted((Path(__file__).parents[4] / "artifacts" / "bench").glob("*.json"))
-    assert len(reports) == 3
+    assert len(reports) == 5
     assert all(load(path)["models"] for path in reports)
 
 
