@@ -98,5 +98,16 @@ class DrawingEngine(Engine, Protocol):
         count: int,
         sampling: Sampling,
     ) -> npt.NDArray[np.int64]:
-        """What `decode` writes with the noise of these addresses (`noise.gumbel`), times the temperature."""
+        """What `decode` writes with the noise of these addresses (`noise.gumbel`), times the temperature.
+
+        Args:
+            state: advanced in place over `last` and all new tokens but the final one.
+            last: int64 ``[batch]``, the newest tokens, not yet fed.
+            address: where the noise begins.
+            count: characters for each stream.
+            sampling: the settings.
+
+        Returns:
+            The new tokens, int64 ``[batch, count]``; the last column has not been fed.
+        """
         ...
