@@ -43,8 +43,9 @@ SHARED_BYTES = 8 << 20
 LITTLE_BYTES = 8 << 20
 
 # Where in more than this share of the steps a thread waited long for another, some other program has its
-# processor, and for so many seconds one thread alone is faster.
-DISTURBED_SHARE, ALONE_SECONDS = 0.05, 0.25
+# processor, and for so many seconds one thread alone is faster. So many steps are needed to tell: two
+# waits in a call of 16 say nothing.
+DISTURBED_SHARE, ALONE_SECONDS, JUDGED_STEPS = 0.05, 0.25, 256
 
 # A thread reads with a layer of its own where the recurrent weights of one take no more than this, so that
 # they stay in its cache, up to so many texts. It writes at least so many texts, or all write them together.
@@ -89,6 +90,7 @@ class NativeEngine:
         where = f"{cpu_name()} x {processors()}, compiled, 4"
         self._memory = tuning.Memory(step.path, step.card, where)
         self._alone_until = 0.0
+        self._steps, self._waits = 0, 0  # since they were last judged
         self._packed: packing.Packed | None = None
         self._packed = self._pack(step)
         self.threads = self.plan(1).threads
@@ -116,12 +118,12 @@ class NativeEngine:
         """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
         batch, length = tokens.shape
         card = self.card
-        threads = self._reading_threads(batch, length)
         pieces = [np.zeros((batch, 0, card.vocab), np.float32)]
         piece = max(1, FEED_NUMBERS // (batch * card.gates * card.hidden))
         for start in range(0, length, piece):
             part = np.ascontiguousarray(tokens[:, start : start + piece], np.int64)
             predicted = np.empty((batch, part.shape[1], card.vocab), np.float32) if logits else None
+            threads = self._reading_threads(batch, length)  # anew: a disturbance is over sooner than a prompt
             self._run("p2_feed", state, threads, part, part.shape[1], logits=predicted)
             if predicted is not None:
                 pieces.append(predicted)
@@ -252,13 +254,24 @@ class NativeEngine:
             if value is not None:
                 setattr(job, field, value.ctypes.data if isinstance(value, np.ndarray) else value)
         binding.run(name, packed.model, job)
-        # The threads of a large step wait for one another for long without anybody's fault, and once at
-        # the beginning until the other one runs.
-        small = batch * bytes_per_step(card) < SHARED_BYTES
-        if job.waits - 1 > DISTURBED_SHARE * count and self._given is None and small:
-            self._alone_until = time.monotonic() + ALONE_SECONDS
+        self._judge(batch, threads, count, job.waits)
         for own, place in places.items():
             state[own] = np.ascontiguousarray(place)  # a copy only where rows are padded
+
+    def _judge(self, batch: int, threads: int, steps: int, waits: int) -> None:
+        """Whether another program disturbs the threads, from how often they waited long in the latest steps.
+
+        Those of a large step do so without anybody's fault, and in every call once until the other one runs.
+        """
+        if self._given is not None or threads == 1 or batch * bytes_per_step(self.card) >= SHARED_BYTES:
+            return
+        self._steps += steps
+        self._waits += max(0, waits - 1)
+        if self._steps < JUDGED_STEPS:
+            return
+        if self._waits > DISTURBED_SHARE * self._steps:
+            self._alone_until = time.monotonic() + ALONE_SECONDS
+        self._steps = self._waits = 0
 
     def _seconds(self, plan: Plan) -> float:
         """The time of one character of one stream in a batch of ``plan.group``, in one turn."""

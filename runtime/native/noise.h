@@ -6,7 +6,7 @@
 
 enum { BLOCK = 8, ROUNDS = 10 }; /* 32-bit words of a block of Philox-4x64 */
 
-/* Of nearly_gumbel's error; tests/runtime/native/test_noise.py holds it to half of it. */
+/* Of nearly_gumbel's error, and of the rounding of noise and product; tests hold the former to a quarter of it. */
 #define NOISE_ERROR 0x1p-16f
 
 typedef unsigned __int128 wide;

@@ -351,6 +351,7 @@ def test_one_thread_works_while_another_program_disturbs_two(card_of, write_step
 
     monkeypatch.setattr(module, "ONE_THREAD_BYTES", 0)
     monkeypatch.setattr(module, "LITTLE_BYTES", 0)
+    monkeypatch.setattr(module, "JUDGED_STEPS", 20)
     monkeypatch.setattr(module, "processors", lambda: 2)
     monkeypatch.setattr(module.tuning, "choose", lambda options, _: options[-1])
     monkeypatch.setattr(module.binding, "run", run)
@@ -373,6 +374,34 @@ def test_one_thread_works_while_another_program_disturbs_two(card_of, write_step
     monkeypatch.setattr(module, "LITTLE_BYTES", 1 << 30)
     write()  # over before it has begun
     assert threads == [2, 2, 1, 2, 2, 1]
+
+
+def test_a_few_waits_in_a_short_call_are_no_disturbance(card_of, write_step, monkeypatch):
+    monkeypatch.setattr(engine_module, "ONE_THREAD_BYTES", 0)
+    monkeypatch.setattr(engine_module, "processors", lambda: 2)
+    engine = NativeEngine(open_step(write_step(card_of())))
+    judged = engine_module.JUDGED_STEPS
+    engine._steps = engine._waits = 0
+    engine._alone_until = 0.0
+    engine._judge(1, 2, 16, 3)
+    assert not engine._alone_until
+    engine._judge(1, 2, judged - 16, 1)  # 2 waits of 256 steps
+    assert not engine._alone_until
+    for _ in range(judged // 16):
+        engine._judge(1, 2, 16, 3)
+    assert engine._alone_until  # 2 waits of every 16
+
+
+def test_a_prompt_goes_on_with_more_threads_when_a_disturbance_is_over(card_of, write_step, monkeypatch):
+    counts, threads, really = iter([1, 2, 3]), [], binding.run
+    engine = NativeEngine(open_step(write_step(card_of())), 2)
+    monkeypatch.setattr(engine_module, "FEED_NUMBERS", 10 * engine.card.gates * engine.card.hidden)
+    monkeypatch.setattr(engine, "_reading_threads", lambda *_: next(counts))
+    monkeypatch.setattr(
+        binding, "run", lambda name, model, job: threads.append(job.threads) or really(name, model, job)
+    )
+    engine.feed(engine.zero_state(1), np.zeros((1, 30), np.int64))
+    assert threads == [1, 2, 3]
 
 
 def test_a_job_that_finds_no_memory_says_so(card_of, write_step):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,7 +24,9 @@ pytestmark = pytest.mark.skipif(
     not native.available(), reason="the decoder was not compiled, or this processor has no AVX-512 with VNNI"
 )
 
-NOISE_ERROR = 2.0**-16  # of noise.h; half is for the rounding of products and sums
+# What is left of it is for the rounding of the noise and of its product with the temperature.
+HEADER = (Path(native.__file__).parent / "noise.h").read_text()
+NOISE_ERROR = float.fromhex(re.search(r"#define NOISE_ERROR (\S+)f\n", HEADER)[1])
 
 VOCABULARIES = [2, 16, 30, 65]
 
