@@ -36,7 +36,11 @@ LAYOUT_MARGIN = 0.03
 # With less to read a step is over before two threads have met.
 ONE_THREAD_BYTES = 1 << 15
 
-# With more, times the texts, one thread is not worth trying: it wins where a measurement was disturbed.
+# With more, times the texts, one thread is not worth trying: it wins where the measurement was disturbed, and
+# costs half of the speed from then on.
+TRIED_BYTES = 1 << 20
+
+# With more, times the texts, threads wait long for one another in any step.
 SHARED_BYTES = 8 << 20
 
 # A call that reads less is over before a second thread has begun.
@@ -87,7 +91,7 @@ class NativeEngine:
         self.path = step.path
         self._given = threads
         # The number goes up where the decoder changes so much that plans found before no longer hold.
-        where = f"{cpu_name()} x {processors()}, compiled, 4"
+        where = f"{cpu_name()} x {processors()}, compiled, 5"
         self._memory = tuning.Memory(step.path, step.card, where)
         self._alone_until = 0.0
         self._steps, self._waits = 0, 0  # since they were last judged
@@ -105,7 +109,7 @@ class NativeEngine:
             return Plan(1, size)
         plan = self._memory.get(size)
         if plan is None:
-            counts = tuning.thread_counts(processors(), least=2 if size * weight >= SHARED_BYTES else 1)
+            counts = tuning.thread_counts(processors(), least=2 if size * weight >= TRIED_BYTES else 1)
             plan = tuning.choose([Plan(count, size) for count in counts], self._seconds)
             self._memory.put(size, plan)
         return plan

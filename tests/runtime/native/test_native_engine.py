@@ -219,7 +219,7 @@ def test_one_thread_is_tried_where_a_step_is_short(card_of, write_step, monkeypa
     monkeypatch.setattr(engine_module, "ONE_THREAD_BYTES", 0)
     monkeypatch.setattr(tuning, "choose", lambda options, _: tried.append(options) or options[0])
     step = open_step(write_step(card_of("lstm")))
-    monkeypatch.setattr(engine_module, "SHARED_BYTES", 8 * bytes_per_step(step.card))
+    monkeypatch.setattr(engine_module, "TRIED_BYTES", 8 * bytes_per_step(step.card))
     engine = NativeEngine(step)
     engine.plan(4)
     engine.plan(5)
