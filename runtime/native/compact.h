@@ -45,6 +45,20 @@ static inline __attribute__((always_inline)) void expand(const int how, const ui
     }
 }
 
+/* Panels of COMPACT weights as float [panels][rows][vectors][16], without the outliers. */
+static void open_panels(const product *m, int first, int end, float *opened) {
+    const size_t groups = groups_of(m->rows, m->vectors);
+    for (int panel = first; panel < end; panel++) {
+        const __m512i exponents = exponents_of(m, panel);
+        for (size_t group = panel * groups; group < (panel + 1) * groups; group++) {
+            vf made[4];
+            expand(LOOKING, (const uint8_t *)m->weights + group * GROUP_BYTES, m->places + group * PLACES_BYTES,
+                   exponents, made);
+            EACH(v, 4) *(vfu *)(opened + group * 64 + v * 16) = made[v];
+        }
+    }
+}
+
 /* As float_kernel, without the outliers. Three vectors a row: four rows are three groups. */
 static inline __attribute__((always_inline)) void compact_kernel(
     const int how, const int rows, const int panels, const int vectors, const float *a, size_t width,

@@ -17,6 +17,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
 
 /* Numbers with one row for each text: floats, and where products want them 8 bits (128 + 127 * x) and the sums of
  * 16 of those, less the 128. */
@@ -46,6 +49,7 @@ static value rows_from(value a, size_t row) {
 #include "multiply.h"
 #include "team.h"
 #include "steps.h"
+#include "opening.h"
 
 /* Of the structures in decoder.h; binding.py expects this one. */
 int p2_layout(void) { return 6; }
@@ -90,7 +94,8 @@ static void decode(team *w, int thread) {
         if (j->streams && alone && step % w->threads == 0 && step + thread < j->count)
             draw(drawing_at(w, step + thread), j, w->first, step + thread, m->vocab);
         for (int l = 0; l < m->layers; l++)
-            advance(w, thread, l, l ? &after[l - 1] : NULL, before[l], after[l], l ? NULL : tokens, 1, s, 1, 0);
+            advance(w, thread, l, &m->layer[l], l ? &after[l - 1] : NULL, before[l], after[l], l ? NULL : tokens, 1,
+                    s, 1, 0);
         predict(w, thread, after[m->layers - 1], w->rows);
         meet(w);
         for (int row = first; row < end; row++) {
@@ -148,11 +153,12 @@ static void feed(team *w, int thread) {
             const int parts = enters ? 2 * w->threads : w->threads;
             take_in(m, &m->layer[l], below, rows, gates, candidate, parts - w->threads + thread, parts);
             if (enters) meet(w); /* the other half is divided in another way */
+            const layer mine = open_layer(w, thread, &m->layer[l], steps);
             for (int t = 0; t < steps; t++) {
                 const size_t at = (size_t)t * w->rows;
                 const value old = t ? rows_from(here, at - w->rows) : w->old[l];
                 const int64_t *tokens = l ? NULL : j->tokens + w->first * j->count + start + t;
-                advance(w, thread, l, NULL, old, rows_from(here, at), tokens, j->count,
+                advance(w, thread, l, &mine, NULL, old, rows_from(here, at), tokens, j->count,
                         sums_of(gates, candidate, rows, at), 0, t % 2);
             }
             if (thread == 0) {
@@ -252,8 +258,12 @@ static int run(const model *m, job *j, int feeding) {
     pthread_t *threads = malloc(sizeof(pthread_t) * j->threads);
     task *tasks = malloc(sizeof(task) * j->threads);
     arena a = {0};
+    float *opened = feeding && teams == 1 ? room_for_opened(m, j->count) : NULL;
     int result = all && passages && threads && tasks ? 0 : -1;
-    if (!result) divide_work(m, j, by_layers, teams, all, passages);
+    if (!result) {
+        divide_work(m, j, by_layers, teams, all, passages);
+        all[0].opened = opened;
+    }
     for (int pass = 0; pass < 2 && !result; pass++) {
         if (pass && !(a.base = aligned_alloc(64, a.used))) result = -1;
         a.used = 0;
@@ -282,6 +292,7 @@ static int run(const model *m, job *j, int feeding) {
             carry(&all[i], !feeding && j->count % 2 ? all[i].new : all[i].old, 1);
         }
     }
+    free(opened);
     free(a.base);
     free(tasks);
     free(threads);

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 enum { FLOATS = 0, INT8 = 1, INT4 = 2, HALVES = 3, BRAIN = 4, COMPACT = 5 };
+enum { OPENED = 6 }; /* the decoder's own: COMPACT, for a while as FLOATS with outliers apart */
 enum { RNN = 0, LSTM = 1, GRU_AFTER = 2, GRU_BEFORE = 3 };
 
 /* Where the weights of a model stay between two characters: in the caches of single processors, in the one that

@@ -51,6 +51,18 @@ static __attribute__((noinline)) void multiply_compact(const product *m, value a
     }
 }
 
+/* For OPENED weights: the sums of COMPACT ones, in the same order. */
+static void multiply_opened(const product *m, value a, int rows, int panels, int panel, float *z, size_t z_panel,
+                            const int *slot) {
+    const product wide = {FLOATS, m->vectors, m->rows, .weights = m->weights};
+    for (int from = 0; from < m->rows; from += PIECE) {
+        const int to = from + PIECE < m->rows ? from + PIECE : m->rows;
+        const part p = {kernels[MEMORY], &wide, panel, from, to};
+        multiply_piece(p, p, a, rows, panels, NULL, 0, 0, NULL, z, z_panel, slot);
+        for (int i = 0; i < panels; i++) add_outliers(m, a, rows, panel + i, from, z + i * z_panel, slot);
+    }
+}
+
 /* Bytes ahead that a few rows, met by all weights once, ask for; a piece ahead is more than the second cache holds. */
 #define SOON (16 << 10)
 
@@ -71,6 +83,8 @@ static void multiply(const product *m, value a, int rows, int first, int end, in
         float *here = z + panel * z_panel;
         if (m->kind == COMPACT)
             multiply_compact(m, a, rows, panels, panel, last, here, z_panel, slot);
+        else if (m->kind == OPENED)
+            multiply_opened(m, a, rows, panels, panel, here, z_panel, slot);
         else
             for (int from = 0; from < m->rows; from += piece) {
                 const int to = from + piece < m->rows ? from + piece : m->rows;

@@ -16,12 +16,11 @@ static sums sums_of(float *gates, float *candidate, size_t rows, size_t at) {
     return (sums){gates + at * 64, candidate ? candidate + at * 64 : NULL, rows * 64};
 }
 
-/* One layer by one character. `below` is the input; NULL if it has been multiplied, or there is none. `fresh`: the sums
- * begin here. `back`: see multiply; it pays where the same layer comes again and again. */
-static void advance(team *w, int thread, int number, const value *below, value old, value new, const int64_t *tokens,
-                    size_t token_step, sums s, int fresh, int back) {
+/* One layer, `l`, by one character. `below` is the input; NULL if it has been multiplied, or there is none. `fresh`:
+ * the sums begin here. `back`: see multiply; it pays where the same layer comes again and again. */
+static void advance(team *w, int thread, int number, const layer *l, const value *below, value old, value new,
+                    const int64_t *tokens, size_t token_step, sums s, int fresh, int back) {
     const model *m = w->m;
-    const layer *l = &m->layer[number];
     const int rows = w->rows;
     const size_t z_panel = s.panel;
     float *z = s.gates, *candidate = s.candidate;

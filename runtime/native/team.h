@@ -22,7 +22,8 @@ typedef struct {
     float *updates;         /* GRU_BEFORE: z */
     float *sums, *candidate_sums, *logits, *scratch;
     drawing drawn; /* decode: 2 * threads of vocab_width numbers */
-    int piece; /* feed: characters of a text that go through a layer together */
+    float *opened; /* feed: room for a layer's recurrent weights, or NULL */
+    int piece;     /* feed: characters of a text that go through a layer together */
     atomic_int arrived, generation, waits;
 } team;
 

@@ -114,6 +114,20 @@ def test_a_text_does_not_depend_on_its_batch(cell, batch, layout, card_of, write
         assert np.array_equal(mine[0], written[row])
 
 
+@pytest.mark.parametrize(("batch", "threads"), [(1, 1), (1, 2), (7, 2)])
+def test_a_prompt_does_not_depend_on_how_it_is_cut(cell, batch, threads, card_of, write_step, monkeypatch):
+    """To the last bit: a long piece widens recurrent weights before it is read, a short one as it reads."""
+    monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 0))
+    card = card_of(*cell, hidden=300)
+    engine = NativeEngine(open_step(write_step(card)), threads)
+    tokens = np.random.default_rng(2).integers(0, card.vocab, (batch, 150))
+    whole, cut = engine.zero_state(batch), engine.zero_state(batch)
+    expected = engine.feed(whole, tokens, logits=True)
+    parts = [engine.feed(cut, tokens[:, at : at + 50], logits=True) for at in (0, 50, 100)]
+    assert np.array_equal(np.concatenate(parts, axis=1), expected)
+    assert all(np.array_equal(cut[name], whole[name]) for name in whole)
+
+
 def test_weights_that_do_not_fit_stay_as_they_are(card_of, write_step, monkeypatch):
     monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 0))
     monkeypatch.setattr(binding, "compact", lambda *_: None)
