@@ -9,7 +9,7 @@ from ..html.parts import listing, mark, table, text
 from ..numbers import number, percent, ratio
 from . import plots
 from .document import Document, Measured, Target
-from .figures import EAGER, best, fastest, find, leading, ours, peers, rate, shape, times
+from .figures import EAGER, best, closest, fastest, find, leading, ours, peers, rate, shape, times
 from .html_parts import COST, SPEED, batch_table, entries_table, plots_with_words, target_table
 from .markdown import MARKS, all_targets, machine_line, summary
 
@@ -101,14 +101,14 @@ def _tiles(document: Document, head: Measured | None) -> list[tuple[str, str]]:
     tiles = []
     if head:
         hidden = f"hidden {head['card']['hidden']:,}"
-        top, other = best(head), fastest(peers(head))
+        top, mine = best(head), fastest(ours(head, "float32"))
         gain = times(top, find(head, EAGER))
         if top and gain:
             tiles.append((number(gain), f"times eager PyTorch at {hidden}, p2 in {top['precision']}"))
-        gain = times(fastest(ours(head, "float32")), other)
-        if other and gain:
-            words = f"times the fastest other float32 at {hidden} ({other['title']})"
-            tiles.append((number(gain), words))
+        found = closest(mine, peers(head)) if mine else None
+        if found:
+            words = f"times the fastest other float32 at {hidden} ({found[1]['title']})"
+            tiles.append((number(found[0]), words))
     large = max(document["models"], key=lambda m: m["weights"], default=None)
     mine = fastest(ours(large, "float32")) if large else None
     if large and mine and mine["bandwidth_share"] is not None:
