@@ -258,11 +258,11 @@ static int run(const model *m, job *j, int feeding) {
     pthread_t *threads = malloc(sizeof(pthread_t) * j->threads);
     task *tasks = malloc(sizeof(task) * j->threads);
     arena a = {0};
-    float *opened = feeding && teams == 1 ? room_for_opened(m, j->count) : NULL;
+    float *opened = NULL; /* where one team has all layers: others' weights are in their own caches */
     int result = all && passages && threads && tasks ? 0 : -1;
     if (!result) {
         divide_work(m, j, by_layers, teams, all, passages);
-        all[0].opened = opened;
+        if (feeding && teams == 1) opened = all[0].opened = room_for_opened(m, all[0].piece);
     }
     for (int pass = 0; pass < 2 && !result; pass++) {
         if (pass && !(a.base = aligned_alloc(64, a.used))) result = -1;

@@ -14,9 +14,9 @@ static size_t opened_floats(const product *m, int panels) {
     return m->kind == COMPACT ? (size_t)panels * m->vectors * 16 * m->rows : 0;
 }
 
-/* Memory for the recurrent weights of any layer, on large pages where the system has them; NULL where it does not pay,
- * or there is none. */
-static float *room_for_opened(const model *m, int64_t steps) {
+/* Memory for the recurrent weights of any layer, on large pages where the system has them; NULL where pieces of `steps`
+ * characters do not pay for it, or there is none. */
+static float *room_for_opened(const model *m, int steps) {
     size_t most = 0;
     for (int l = 0; l < m->layers; l++) {
         const layer *one = &m->layer[l];
@@ -32,7 +32,7 @@ static float *room_for_opened(const model *m, int64_t steps) {
     return room;
 }
 
-/* The thread's own panels: others widen theirs. The place where they have been put; it ends before the answer. */
+/* Widens the thread's own panels, for only it meets them, and turns `m` to them. Returns what follows them all. */
 static float *open_product(const team *w, int thread, product *m, int panels, float *room) {
     if (m->kind != COMPACT) return room;
     int first, end;
