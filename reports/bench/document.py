@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, TypedDict
 
-SCHEMA = "p2.bench/2"
+SCHEMA = "p2.bench/3"
 
 
 class Spread(TypedDict):
@@ -49,6 +49,18 @@ class PromptSpeed(TypedDict):
     values: list[float]  # of each round
 
 
+class Beside(TypedDict):
+    """p2's float32 (entry `key`) in the turns of another contender, right before or after it.
+
+    Characters per second of each round, of one text and of the same prompt as ever; empty where that
+    was not measured.
+    """
+
+    key: str
+    written: list[float]
+    read: list[float]
+
+
 class Quality(TypedDict):
     """Predictions on text that the model was not trained on."""
 
@@ -86,6 +98,7 @@ class Entry(TypedDict):
     latency: Latency | None
     batches: list[BatchPoint]
     prompt: PromptSpeed | None
+    beside: Beside | None  # float32 peers only
     bandwidth_share: float | None  # bytes_per_step * characters/s / bandwidth, median of the rounds
     matmul_share: float | None  # best over the batches, of the float32 matrix product's rate
     quality: Quality | None

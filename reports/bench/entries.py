@@ -29,6 +29,7 @@ def blank(contender: Contender, skipped: str | None = None) -> Entry:
         latency=None,
         batches=[],
         prompt=None,
+        beside=None,
         bandwidth_share=None,
         matmul_share=None,
         quality=None,

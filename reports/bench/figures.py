@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Literal
 
 from .document import BatchPoint, Document, Entry, Measured
 from .entries import paired
@@ -26,11 +27,20 @@ def microseconds(entry: Entry) -> float | None:
 
 
 def times(entry: Entry | None, base: Entry | None) -> float | None:
-    """How many times as many characters per second `entry` writes as `base`: `entries.paired`."""
+    """How many times as many characters per second `entry` writes as `base`: `entries.paired`.
+
+    Of the same turns where `entry` wrote beside `base` (`document.Beside`).
+    """
     if entry is None or base is None:
         return None
     a, b = entry["characters_per_second"], base["characters_per_second"]
-    return paired(a["values"], b["values"]) if a and b else None
+    return paired(_beside(entry, base, "written") or a["values"], b["values"]) if a and b else None
+
+
+def _beside(entry: Entry, base: Entry, what: Literal["written", "read"]) -> list[float]:
+    """What `entry` did in the turns of `base`, empty where it did nothing then."""
+    there = base["beside"]
+    return there[what] if there and there["key"] == entry["key"] else []
 
 
 def closest(entry: Entry | None, others: Sequence[Entry]) -> tuple[float, Entry] | None:
@@ -40,9 +50,9 @@ def closest(entry: Entry | None, others: Sequence[Entry]) -> tuple[float, Entry]
 
 
 def times_reading(entry: Entry, base: Entry) -> float | None:
-    """How many times as fast `entry` reads known text as `base`."""
+    """How many times as fast `entry` reads known text as `base`; see `times`."""
     a, b = entry["prompt"], base["prompt"]
-    return paired(a["values"], b["values"]) if a and b else None
+    return paired(_beside(entry, base, "read") or a["values"], b["values"]) if a and b else None
 
 
 def reading_over_writing(entry: Entry) -> float | None:

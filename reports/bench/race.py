@@ -21,7 +21,7 @@ from ...spec.card import Card, bytes_per_step
 from ...spec.noise import first_tokens, gumbel
 from ..machine import memory_available
 from . import entries
-from .document import Entry
+from .document import Beside, Entry
 from .memory import fits, needed_bytes, too_large
 from .models import Prepared
 from .options import Plan
@@ -88,6 +88,7 @@ class Race:
         self._bandwidth, self._available = bandwidth, available
         self._open, self._pause, self._clock = open_remote, pause, clock
         self._reference: npt.NDArray[np.float32] | None = None
+        self._first: Racer | None = None  # p2's float32
 
     def run(self, entrants: Sequence[Entrant]) -> list[Entry]:
         """Measure all that can run here.
@@ -102,6 +103,7 @@ class Race:
         for racer in racers:
             racer.entry["skipped"] = racer.contender.missing(self._model.card)
         able = [racer for racer in racers if racer.entry["skipped"] is None]
+        self._first = next((racer for racer in able if is_reference(racer.contender)), None)
         parts: list[list[Racer]] = []
         waiting: Sequence[Racer] = able
         while waiting:
@@ -209,6 +211,29 @@ class Race:
 
     def _turn(self, racer: Racer, index: int) -> None:
         """One text: what can be set against one another is measured close together in time."""
+        if index % 2:
+            self._beside(racer, index)
+        self._alone(racer, index)
+        if not index % 2:
+            self._beside(racer, index)
+
+    def _beside(self, racer: Racer, index: int) -> None:
+        """p2's float32 beside a peer in float32, in the peer's turn."""
+        mine, contender = self._first, racer.contender
+        if (contender.group, contender.precision, contender.device) != ("peer", "float32", "cpu"):
+            return
+        if mine is None or mine.remote is None or not mine.speeds or racer.remote is None:
+            return
+        there = racer.beside = racer.beside or Beside(key=mine.contender.key, written=[], read=[])
+        self._pause(REST_SECONDS)
+        with self._surviving(mine, f"writing beside {contender.key}"):
+            chunk, chunks = pieces(self._plan.turn_seconds, mine.character_s, LEAST_CHARACTERS)
+            there["written"].append(self._speed(mine, 1, index, chunk, chunks, mine.character_s))
+            if mine.reads and racer.reads:
+                there["read"].append(self._reading(mine))
+        racer.entry["beside"] = there
+
+    def _alone(self, racer: Racer, index: int) -> None:
         bandwidth = None
         if self._bandwidth and racer.contender.device == "cpu":
             bandwidth = self._bandwidth()
@@ -253,7 +278,11 @@ class Race:
         return batch * chunk * chunks / sum(seconds)
 
     def _read(self, racer: Racer) -> None:
-        """Read random characters: what they are makes no difference to the speed."""
+        racer.prompts.append(self._reading(racer))
+        racer.entry["prompt"] = entries.prompt(racer.prompt, racer.prompts)
+
+    def _reading(self, racer: Racer) -> float:
+        """Characters per second of random ones: what they are makes no difference to the speed."""
         plan, vocab = self._plan, self._model.card.vocab
         tokens = np.random.default_rng(SEED).integers(0, vocab, (1, plan.prompt_length), np.int64)
         each = racer.character_s
@@ -263,9 +292,7 @@ class Race:
                 each = racer.process.read(probe, probe.size * each) / probe.size
             least = PROMPT_LEAST if racer.contender.group == "p2" else LEAST_PROMPT
             racer.prompt = min(plan.prompt_length, max(least, int(plan.prompt_seconds / each)))
-        seconds = racer.process.read(tokens[:, : racer.prompt], racer.prompt * each)
-        racer.prompts.append(racer.prompt / seconds)
-        racer.entry["prompt"] = entries.prompt(racer.prompt, racer.prompts)
+        return racer.prompt / racer.process.read(tokens[:, : racer.prompt], racer.prompt * each)
 
     def _batch(self, racers: Sequence[Racer], batch: int, before: int) -> None:
         """`batch` texts side by side, everyone in turn; p2 does `before` of them as well in its turn."""

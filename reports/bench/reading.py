@@ -11,7 +11,7 @@ from ...spec.errors import ContractError
 from ...spec.files import read_json
 from .document import SCHEMA, Document
 
-FORMER_SCHEMA = "p2.bench/1"
+FORMER_SCHEMAS = ("p2.bench/1", "p2.bench/2")
 
 # Rates, times and counts that everything is divided by.
 _POSITIVE = {
@@ -25,18 +25,20 @@ _POSITIVE = {
     "p50_us",
     "p90_us",
     "p95",
+    "read",
     "p99_us",
     "growth",
     "us_per_character",
     "values",
     "weights",
+    "written",
 }
 _CARD = {"cell": str, "layers": int, "embedding": int, "hidden": int}
 _NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
 
 
 def load(path: Path) -> Document:
-    """Read a report that `p2 bench` wrote, also one of the former schema, as one of this.
+    """Read a report that `p2 bench` wrote, also one of a former schema, as one of this.
 
     Fields that this version does not know are kept.
 
@@ -47,7 +49,7 @@ def load(path: Path) -> Document:
     data = read_json(path)
     if not isinstance(data, dict) or not isinstance(data.get("schema"), str):
         raise ContractError(f"{path} is not a report of `p2 bench`: it names no schema")
-    if data["schema"] == FORMER_SCHEMA:
+    if data["schema"] in FORMER_SCHEMAS:
         data = _upgraded(data)
     if data["schema"] != SCHEMA:
         raise ContractError(
@@ -60,23 +62,25 @@ def load(path: Path) -> Document:
 
 
 def _upgraded(data: dict[str, Any]) -> dict[str, Any]:
-    """A report of the former schema, which kept no figures of single rounds: the medians stand for them."""
+    """A report of a former schema. Nobody wrote beside others; the first kept no figures of single rounds,
+    so the medians stand for them.
+    """
 
     def with_values(figure: Any, median: str) -> Any:
         there = isinstance(figure, dict) and median in figure
-        return figure | {"values": [figure[median]]} if there else figure
+        return {"values": [figure[median]]} | figure if there else figure
 
     def entry(old: Any) -> Any:
         if not isinstance(old, dict):
             return old
-        new = dict(old)
+        new: dict[str, Any] = {"beside": None} | old
         if "characters_per_second" in old:
             new["characters_per_second"] = with_values(old["characters_per_second"], "median")
         if "prompt" in old:
             new["prompt"] = with_values(old["prompt"], "characters_per_second")
         if isinstance(old.get("batches"), list):
             points = [with_values(point, "characters_per_second") for point in old["batches"]]
-            new["batches"] = [p | {"growth": None} if isinstance(p, dict) else p for p in points]
+            new["batches"] = [{"growth": None} | p if isinstance(p, dict) else p for p in points]
         return new
 
     upgraded = data | {"schema": SCHEMA}

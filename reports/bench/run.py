@@ -134,6 +134,8 @@ def _settings(options: BenchOptions, plan: Plan, entrants: Sequence[Entrant]) ->
         "turns": "a process for each contender; they take turns, round after round, with a rest before each"
         " turn and an eighth of the turn untimed; in its turn it writes one text and reads a prompt",
         "ratios": "medians over the rounds of the ratio within a round",
+        "beside": "in each turn of a float32 peer with one text p2's float32 writes and reads as well, after"
+        " it and before it by turns; their ratio is that of these figures",
         "growth": "in each turn with a batch p2 writes with the batch before as well",
         "rest_seconds": race.REST_SECONDS,
         "threads": options.threads or "each contender's own choice",

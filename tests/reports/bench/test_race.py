@@ -149,12 +149,63 @@ def field(model):
 
 def test_everyone_has_a_turn_in_every_round_after_a_rest(field, model):
     field.race(model, [P2, CELL, PEER])
-    keys = ("p2-float32", "torch-cell", "peer")
-    first = [
-        [("rest", 0.2), *((key, what) for what in (*["write"] * 2, "memory", *["read"] * 3))] for key in keys
-    ]
-    turn = [[("rest", 0.2), (key, "write"), (key, "write"), (key, "read")] for key in keys]
-    assert field.within("one text, written and read") == list(itertools.chain.from_iterable(first + turn * 2))
+    keys, rest, mine = ("p2-float32", "torch-cell", "peer"), ("rest", 0.2), "p2-float32"
+    beside = {key: [rest, (mine, "write"), (mine, "read")] if key != mine else [] for key in keys}
+    done = []
+    for key in keys:
+        calls = (*["write"] * 2, "memory", *["read"] * 3)
+        done += [rest, *((key, what) for what in calls), *beside[key]]
+    for number in (1, 2):
+        for key in keys:
+            own = [(key, "write"), (key, "write"), (key, "read")]
+            done += [rest, *beside[key], *own] if number % 2 else [rest, *own, *beside[key]]
+    assert field.within("one text, written and read") == done
+
+
+def test_p2_takes_the_pace_that_the_machine_has_in_a_peers_turn(field, model):
+    """The machine is three times as slow whenever the peer has its turn; the peer takes twice as long."""
+
+    def pace():
+        turns = [key for key, what in field.log if what == "memory"]
+        return 3 if turns[-1:] == ["peer"] else 1
+
+    field.seconds["p2-float32"] = lambda seed, batch: 1e-3 * pace()
+    field.seconds["peer"] = lambda seed, batch: 6e-3
+    _, entries = field.race(model, [P2, PEER], replace(PLAN, rounds=1))
+    (mine,), (peer,) = (entries[key]["characters_per_second"]["values"] for key in ("p2-float32", "peer"))
+    assert (mine, peer) == (pytest.approx(1000), pytest.approx(1000 / 6))
+    there = entries["peer"]["beside"]
+    assert there["key"] == "p2-float32"
+    assert there["written"] == pytest.approx([2 * peer])
+    assert there["read"] == pytest.approx([value * 2 for value in entries["peer"]["prompt"]["values"]])
+
+
+def test_only_peers_in_float32_on_the_processor_have_p2_beside_them(field, model):
+    gpu, rounded = contender("gpu"), contender("rounded", "int8")
+    gpu.device = "cuda"
+    _, entries = field.race(model, [P2, INT8, gpu, rounded, contender("ort", group="variant")])
+    assert [key for key, entry in entries.items() if entry["beside"]] == []
+
+
+def test_who_takes_turns_beside_others_may_fail(field, model):
+    """Its own entry tells; the peer's figures remain."""
+    calls = itertools.count()
+    read = Process.read
+
+    def failing(self, tokens, expected):
+        if self.key == "p2-float32" and next(calls) >= 3:
+            raise Failed("its process ended", gone=True)
+        return read(self, tokens, expected)
+
+    Process.read = failing
+    try:
+        _, entries = field.race(model, [P2, PEER])
+    finally:
+        Process.read = read
+    assert entries["p2-float32"]["skipped"] == "writing beside peer: its process ended"
+    assert entries["peer"]["skipped"] is None
+    assert len(entries["peer"]["prompt"]["values"]) == 3
+    assert len(entries["peer"]["beside"]["written"]) == 1
 
 
 def test_the_figures_are_those_of_the_turns(field, model):

@@ -33,7 +33,7 @@ def null_entry(key: str = "p2-float32", **changes: Any) -> Entry:
     entry: Entry = {"key": key, "title": title, "precision": precision, "group": group, "device": "cpu"}
     fields = (
         "skipped threads load_s first_character_s peak_memory_bytes bytes_per_step characters_per_second"
-        " latency prompt bandwidth_share matmul_share quality text"
+        " latency prompt beside bandwidth_share matmul_share quality text"
     )
     return entry | dict.fromkeys(fields.split()) | {"batches": []} | changes
 
@@ -55,6 +55,10 @@ def point(batch: int, us: float, growth: float | None = None) -> dict[str, Any]:
 
 def prompt(length: int, speed: float) -> dict[str, Any]:
     return {"length": length, "characters_per_second": speed, "values": [speed] * 5}
+
+
+def beside(written: list[float], read: list[float], key: str = "p2-float32") -> dict[str, Any]:
+    return {"key": key, "written": written, "read": read}
 
 
 def full_entry(key: str, us: float, weights: int, *, trained: bool = True, **changes: Any) -> Entry:
@@ -144,6 +148,7 @@ class Bench:
     spread = staticmethod(spread)
     point = staticmethod(point)
     prompt = staticmethod(prompt)
+    beside = staticmethod(beside)
 
     @staticmethod
     def of(model: dict[str, Any], key: str) -> Entry:

@@ -145,6 +145,7 @@ def test_a_report_of_the_former_schema_is_read(read, bench):
     former = bench.document(bench.model(512), schema="p2.bench/1")
     (model,) = former["models"]
     for entry in model["entries"]:
+        del entry["beside"]
         if entry["characters_per_second"]:
             entry["characters_per_second"] |= {"rounds": 5}
             for figure in (entry["characters_per_second"], entry["prompt"], *entry["batches"]):
@@ -158,9 +159,18 @@ def test_a_report_of_the_former_schema_is_read(read, bench):
         ([5000.0], None),
         ([pytest.approx(15_000.0)], None),
     ]
+    assert entry["beside"] is None
     former["models"] = [3]
     with pytest.raises(ContractError, match=r"models\[0\] is not an object"):
         read(former)
+
+
+def test_a_report_without_turns_beside_others_is_read(read, bench):
+    former = bench.document(bench.model(512), schema="p2.bench/2")
+    for entry in former["models"][0]["entries"]:
+        del entry["beside"]
+    entry = read(former)["models"][0]["entries"][2]
+    assert (entry["beside"], len(entry["prompt"]["values"])) == (None, 5)
 
 
 def test_committed_reports_are_read():
@@ -174,7 +184,7 @@ def test_other_files_are_refused(read, tmp_path, bench):
         read([1, 2])
     with pytest.raises(ContractError, match="is not a report of `p2 bench`"):
         read({"models": []})
-    with pytest.raises(ContractError, match=r"has the schema 'p2\.bench/0' and this p2 reads 'p2\.bench/2'"):
+    with pytest.raises(ContractError, match=r"has the schema 'p2\.bench/0' and this p2 reads 'p2\.bench/3'"):
         read(bench.document(schema="p2.bench/0"))
     with pytest.raises(P2Error, match="no such file"):
         load(tmp_path / "none.json")

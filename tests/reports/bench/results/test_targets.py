@@ -245,6 +245,21 @@ def test_ratios_are_those_within_a_round(bench):
     assert row(targets.for_model(model), "float32, times the fastest")["measured"] == "0.625×"
 
 
+def test_ratios_are_of_what_was_written_beside_the_other(bench):
+    """In its own turns p2 takes 125 us and OpenVINO 200, in OpenVINO's turns p2 takes 400 then 100, 50."""
+    model = bench.model(512)
+    for key in ("torch-compile", "torch-eager"):
+        bench.of(model, key)["beside"] = bench.beside([1e9] * 5, [1e9] * 5, "another")
+    openvino = bench.of(model, "openvino")
+    openvino["characters_per_second"]["values"] = openvino["prompt"]["values"] = [5000.0] * 3
+    openvino["beside"] = bench.beside([2500.0, 10_000.0, 20_000.0], [1250.0, 500.0, 10_000.0])
+    rows = {row["what"]: row for row in targets.for_model(model)}
+    assert rows["float32, times the fastest other float32"]["measured"] == "2.00×"
+    assert rows["float32, times eager PyTorch"]["measured"] == "16.0×"
+    reading = rows["reading a prompt, float32, times the fastest other float32"]
+    assert (reading["measured"], reading["reached"]) == ("0.25×", False)
+
+
 def test_batches_and_prompts_against_the_others(bench):
     model = bench.model(
         512
