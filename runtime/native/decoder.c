@@ -21,8 +21,8 @@
 #include <sys/mman.h>
 #endif
 
-/* Numbers with one row for each text: floats, and where products want them 8 bits (128 + 127 * x) and the sums of
- * 16 of those, less the 128. */
+/* Numbers with one row for each text: floats, and where products want them 8 bits (128 + 127 * x), and the sums of
+ * 16 of those, less the 128; else NULL. */
 typedef struct {
     float *floats;
     uint8_t *bytes;
@@ -34,7 +34,7 @@ static value rows_from(value a, size_t row) {
     a.floats += row * a.width;
     if (a.bytes) {
         a.bytes += row * a.width;
-        a.sums += row * (a.width / 16);
+        if (a.sums) a.sums += row * (a.width / 16);
     }
     return a;
 }
@@ -97,7 +97,9 @@ static void decode(team *w, int thread) {
             advance(w, thread, l, &m->layer[l], l ? &after[l - 1] : NULL, before[l], after[l], l ? NULL : tokens, 1,
                     s, 1, 0);
         predict(w, thread, after[m->layers - 1], w->rows);
+        if (alone && j->streams) ask(drawing_at(w, step).nearly, m->vocab_width * sizeof(float));
         meet(w);
+        if (alone) ask(w->logits, m->vocab_width * sizeof(float));
         for (int row = first; row < end; row++) {
             const size_t text = w->first + row;
             const float *logits = w->logits + (size_t)row * m->vocab_width;

@@ -235,6 +235,7 @@ static inline __attribute__((always_inline)) void keep(value a, int row, int uni
     const vf rounder = all(12582912.0f);
     vi rounded = (vi)(numbers * all(127.0f) + rounder) - (vi)rounder;
     *(vbu *)(a.bytes + (size_t)row * a.width + unit) = __builtin_convertvector(rounded + 128, vb);
+    if (!a.sums) return;
     int total = 0;
     for (int i = 0; i < 16; i++) total += rounded[i];
     a.sums[row * (a.width / 16) + unit / 16] = total;

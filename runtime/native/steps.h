@@ -4,6 +4,16 @@ static void clear(float *z, size_t z_panel, int rows, int first, int end) {
     for (int panel = first; panel < end; panel++) memset(z + panel * z_panel, 0, (size_t)rows * 64 * sizeof(float));
 }
 
+/* Ask for numbers that other threads have just made, all at once: one after the other they come later. */
+static void ask(const void *numbers, size_t bytes) {
+    for (size_t at = 0; at < bytes; at += 64) _mm_prefetch((const char *)numbers + at, _MM_HINT_T0);
+}
+
+static void ask_for_value(const team *w, value v) {
+    if (w->threads == 1 || w->rows > 1) return;
+    ask(v.bytes ? (const void *)v.bytes : v.floats, v.bytes ? v.width : v.width * sizeof(float));
+}
+
 static const int IN_ORDER[4] = {0, 1, 2, 3}, FROM_STATE[4] = {0, 1, 3, 3};
 
 /* Sums of one layer, from the row that belongs to the first text on. */
@@ -27,13 +37,16 @@ static void advance(team *w, int thread, int number, const layer *l, const value
     int first, end;
     share(w, thread, gate_panels(m), &first, &end);
     if (fresh) clear(z, z_panel, rows, first, end);
-    if (below) multiply(&l->x, *below, rows, first, end, back, z, z_panel, IN_ORDER);
+    if (below) {
+        ask_for_value(w, *below);
+        multiply(&l->x, *below, rows, first, end, back, z, z_panel, IN_ORDER);
+    }
     multiply(&l->h, old, rows, first, end, back, z, z_panel, m->cell == GRU_AFTER ? FROM_STATE : IN_ORDER);
     if (m->cell == RNN)
         plain(l->bias, rows, first, end, z, z_panel, tokens, token_step, old, new, NULL);
     else if (m->cell == LSTM)
         lstm(l, rows, first, end, z, z_panel, tokens, token_step, new,
-             w->j->cells + ((size_t)number * w->j->batch + w->first) * m->width);
+             w->cells[number]);
     else if (m->cell == GRU_AFTER)
         gru_after(l, rows, first, end, z, z_panel, tokens, token_step, old, new);
     else {
@@ -113,6 +126,7 @@ static void predict(team *w, int thread, value top, int rows) {
     const size_t z_panel = (size_t)rows * 64;
     int first, end;
     share(w, thread, m->vocab_width / 64, &first, &end);
+    ask_for_value(w, top);
     clear(w->sums, z_panel, rows, first, end);
     multiply(&m->out, top, rows, first, end, 0, w->sums, z_panel, IN_ORDER);
     for (int panel = first; panel < end; panel++)

@@ -17,6 +17,7 @@ typedef struct {
     int threads;
     passage *in, *out;
     value old[64], new[64]; /* decode: a layer's state before and after a step */
+    float *cells[64];
     value text[2];          /* feed: a piece of text after one layer, and after the next */
     value reset_state;      /* GRU_BEFORE: r * h */
     float *updates;         /* GRU_BEFORE: z */
@@ -88,14 +89,22 @@ static void *take(arena *a, size_t bytes) {
     return here;
 }
 
+/* Whether some product of the model has weights of a kind; those that are not there are of kind FLOATS. */
+static int has_kind(const model *m, int kind) {
+    int found = m->out.kind == kind;
+    for (int i = 0; i < m->layers; i++) {
+        const layer *l = &m->layer[i];
+        found |= l->x.kind == kind || l->h.kind == kind || l->candidate_x.kind == kind || l->candidate_h.kind == kind;
+    }
+    return found;
+}
+
 static value take_value(arena *a, const model *m, size_t rows) {
     const size_t numbers = rows * m->width;
-    const int rounded = !is_float(&m->out);
     value made = {take(a, numbers * sizeof(float)), NULL, NULL, m->width};
-    if (rounded) {
-        made.bytes = take(a, numbers);
-        made.sums = take(a, numbers / 16 * sizeof(int32_t));
-    }
+    const int fours = has_kind(m, INT4);
+    if (fours || has_kind(m, INT8)) made.bytes = take(a, numbers);
+    if (fours) made.sums = take(a, numbers / 16 * sizeof(int32_t));
     return made;
 }
 
@@ -108,6 +117,7 @@ static void lay_out_team(team *w, arena *a, int feeding) {
     for (int l = w->lowest; l < w->top; l++) {
         w->old[l] = take_value(a, m, w->rows);
         if (!feeding) w->new[l] = take_value(a, m, w->rows);
+        if (m->cell == LSTM) w->cells[l] = take(a, (size_t)w->rows * m->width * sizeof(float));
     }
     if (feeding)
         for (int i = 0; i < 2; i++) w->text[i] = take_value(a, m, rows);
@@ -139,12 +149,15 @@ static void lay_out_passage(passage *p, arena *a, const model *m, size_t rows) {
     }
 }
 
-/* The states of a team's texts and layers, from the job (`back` = 0) and to it. */
+/* The states of a team's texts and layers, from the job (`back` = 0) and to it. Those of the caller may begin anywhere
+ * in a line of the cache, and a line that two threads write goes to and fro between them. */
 static void carry(team *w, const value *from, int back) {
     const size_t width = w->m->width, bytes = w->rows * width * sizeof(float);
     for (int l = w->lowest; l < w->top; l++) {
-        float *outside = w->j->states + ((size_t)l * w->j->batch + w->first) * width;
+        const size_t at = ((size_t)l * w->j->batch + w->first) * width;
+        float *outside = w->j->states + at, *cells = w->j->cells + at;
         memcpy(back ? outside : from[l].floats, back ? from[l].floats : outside, bytes);
+        if (w->m->cell == LSTM) memcpy(back ? cells : w->cells[l], back ? w->cells[l] : cells, bytes);
         if (!back) round_rows(from[l], w->rows);
     }
 }
