@@ -20,6 +20,7 @@ from ..step_file import StepFile
 from ..tuning import Plan
 from . import binding, packing, problem
 from .binding import Filters, Job
+from .pace import Pace
 
 Tokens = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
@@ -95,6 +96,7 @@ class NativeEngine:
         self._memory = tuning.Memory(step.path, step.card, where)
         self._alone_until = 0.0
         self._steps, self._waits = 0, 0  # since they were last judged
+        self._paces: dict[int, Pace] = {}  # by size class
         self._packed: packing.Packed | None = None
         self._packed = self._pack(step)
         self.threads = self.plan(1).threads
@@ -104,15 +106,21 @@ class NativeEngine:
         size = tuning.size_class(batch)
         if self._given is not None:
             return Plan(self._given, size)
-        weight = bytes_per_step(self.card)
-        if processors() == 1 or (weight < ONE_THREAD_BYTES and size == 1):
-            return Plan(1, size)
+        counts = self._counts(size)
+        if len(counts) == 1:
+            return Plan(counts[0], size)
         plan = self._memory.get(size)
         if plan is None:
-            counts = tuning.thread_counts(processors(), least=2 if size * weight >= TRIED_BYTES else 1)
             plan = tuning.choose([Plan(count, size) for count in counts], self._seconds)
             self._memory.put(size, plan)
         return plan
+
+    def _counts(self, size: int) -> list[int]:
+        """Numbers of threads that may be the best for a batch of a size class."""
+        weight, available = bytes_per_step(self.card), processors()
+        if available == 1 or (weight < ONE_THREAD_BYTES and size == 1):
+            return [1]
+        return tuning.thread_counts(available, least=2 if size * weight >= TRIED_BYTES else 1)
 
     def zero_state(self, batch: int) -> State:
         """Zeros for `batch` streams."""
@@ -199,6 +207,15 @@ class NativeEngine:
         """Threads for the next call: the plan's, or one."""
         return 1 if self._alone(batch, length) else self.plan(batch).threads
 
+    def _pace(self, batch: int, length: int) -> Pace | None:
+        """What keeps the plan for a batch up to date; None where the next call has nothing to choose."""
+        if self._given is not None or self._alone(batch, length):
+            return None
+        size = tuning.size_class(batch)
+        if size not in self._paces:
+            self._paces[size] = Pace(self._counts(size), self.plan(batch).threads)
+        return self._paces[size]
+
     def _alone(self, batch: int, length: int) -> bool:
         """Whether one thread does a call, whatever the plan says: a short one, as starting another takes a
         tenth of a millisecond, and any while another program disturbs two.
@@ -227,13 +244,17 @@ class NativeEngine:
         written = np.zeros((len(last), count), np.int64)
         if not count:
             return written
-        threads = threads or self._threads(len(last), count)
+        pace = None if threads else self._pace(len(last), count)
+        threads = threads or (pace.choose() if pace else self._threads(len(last), count))
         newest = np.array(last, np.int64)  # the decoder leaves the newest tokens in it
         settings = Filters()
         if sampling.filters:
             settings = Filters(1, sampling.top_k, 1.0 / sampling.temperature, sampling.top_p, sampling.min_p)
         given |= {"settings": ctypes.pointer(settings), "written": written}
+        started = time.perf_counter()
         self._run("p2_decode", state, threads, newest, count, **given)
+        if pace:
+            pace.took(threads, (time.perf_counter() - started) / count)
         return written
 
     def _run(self, name: str, state: State, threads: int, tokens: Tokens, count: int, **given: Any) -> None:

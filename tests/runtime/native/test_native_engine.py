@@ -14,6 +14,7 @@ from p2.runtime import native, tuning
 from p2.runtime.native import binding, packing
 from p2.runtime.native import engine as engine_module
 from p2.runtime.native.engine import NativeEngine
+from p2.runtime.native.pace import Pace
 from p2.runtime.native.packing import padded
 from p2.runtime.onnx_engine import OnnxEngine
 from p2.runtime.onnx_format import Tensor
@@ -374,6 +375,44 @@ def test_one_thread_works_while_another_program_disturbs_two(card_of, write_step
     monkeypatch.setattr(module, "LITTLE_BYTES", 1 << 30)
     write()  # over before it has begun
     assert threads == [2, 2, 1, 2, 2, 1]
+
+
+def test_threads_are_chosen_anew_while_it_writes(card_of, write_step, monkeypatch):
+    """Every call takes a second on one thread and two on two: time goes by as many, and no longer."""
+    now, asked, really = [0.0], [], binding.run
+
+    def run(name, model, job):
+        asked.append(job.threads)
+        now[0] += job.threads
+        really(name, model, job)
+
+    monkeypatch.setattr(engine_module, "ONE_THREAD_BYTES", 0)
+    monkeypatch.setattr(engine_module, "LITTLE_BYTES", 0)
+    monkeypatch.setattr(engine_module, "processors", lambda: 2)
+    monkeypatch.setattr(tuning, "choose", lambda options, *_: options[-1])
+    engine = NativeEngine(open_step(write_step(card_of())))
+    monkeypatch.setattr(binding, "run", run)
+    monkeypatch.setattr(engine_module.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(
+        engine_module, "Pace", lambda options, first: Pace(options, first, clock=lambda: now[0])
+    )
+    noise = np.zeros((20, 1, engine.card.vocab), np.float32)
+
+    def write(times):
+        asked.clear()
+        for _ in range(times):
+            engine.decode(engine.zero_state(1), np.zeros(1, np.int64), noise, Sampling())
+        return list(asked)
+
+    assert write(5) == [2, 1, 2, 1, 1]  # tried twice, then taken
+    assert write(4) == [2, 1, 2, 1]  # the other one is tried now and then
+    monkeypatch.setattr(engine, "_alone_until", float("inf"))
+    assert write(3) == [1] * 3
+    given = NativeEngine(open_step(write_step(card_of())), 2)
+    asked.clear()
+    for _ in range(4):
+        given.decode(given.zero_state(1), np.zeros(1, np.int64), noise, Sampling())
+    assert asked == [2] * 4
 
 
 def test_a_few_waits_in_a_short_call_are_no_disturbance(card_of, write_step, monkeypatch):
