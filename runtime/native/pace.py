@@ -10,8 +10,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-# Another setting is tried for one call this often.
-REVIEW_SECONDS = 0.25
+# Another setting is tried for one call after so long, and then ever less often as long as it is slower.
+REVIEW_SECONDS, LONGEST_SECONDS = 0.25, 1.0
 
 # It has to be faster by this share, twice in turn.
 MARGIN = 0.05
@@ -32,7 +32,8 @@ class Pace:
         self.now = first
         self._others = [option for option in options if option != first]
         self._clock = clock
-        self._review_at = clock() + REVIEW_SECONDS
+        self._pause = REVIEW_SECONDS
+        self._review_at = clock() + self._pause
         self._own: float | None = None  # seconds of a step with `now`, in the call before this one
         self._faster = False  # whether the first of the others was so when it was last tried
 
@@ -57,6 +58,9 @@ class Pace:
                 self._faster = True  # once may be a disturbance: the same again at the next chance
                 return
             self._others[0], self.now = self.now, option
+            self._pause = REVIEW_SECONDS
+        else:
+            self._pause = min(2 * self._pause, LONGEST_SECONDS)
         self._faster = False
         self._others.append(self._others.pop(0))
-        self._review_at = self._clock() + REVIEW_SECONDS
+        self._review_at = self._clock() + self._pause

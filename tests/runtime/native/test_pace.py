@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from p2.runtime.native.pace import REVIEW_SECONDS, Pace
+from p2.runtime.native.pace import LONGEST_SECONDS, REVIEW_SECONDS, Pace
 
 
 class Work:
@@ -28,8 +28,9 @@ def test_the_slower_setting_is_tried_now_and_then():
     work = Work([1, 2], 2, t1=2.0, t2=1.0)
     chosen = work.calls(1000)
     assert work.pace.now == 2
-    # 20 s of work: a call every 0.25 s and the one after that time is over.
-    assert 20 / (REVIEW_SECONDS + 0.04) - 2 < chosen.count(1) < 20 / REVIEW_SECONDS
+    # 20 s of work: a call after 0.25 and 0.5 s, then one every second, or when the calls under way are over.
+    assert chosen.index(1) == round(REVIEW_SECONDS / 0.02) + 1
+    assert 17 <= chosen.count(1) <= 2 + 20 / LONGEST_SECONDS
     assert [1, 1] not in [chosen[i : i + 2] for i in range(len(chosen))]
 
 
@@ -38,7 +39,7 @@ def test_a_machine_that_changes_is_followed():
     work.calls(50)
     for faster, slower in ((1, 2), (2, 1), (1, 2)):
         work.seconds = {f"t{faster}": 1.0, f"t{slower}": 1.5}
-        work.calls(int(REVIEW_SECONDS / 0.02) + 5)
+        work.calls(int(LONGEST_SECONDS / 0.02) + 5)
         assert work.pace.now == faster
 
 
@@ -63,10 +64,10 @@ def test_every_setting_has_its_turn():
     work = Work([1, 2, 4], 4, t1=3.0, t2=2.0, t4=1.0)
     assert set(work.calls(100)) == {1, 2, 4}
     work.seconds["t2"] = 0.5
-    work.calls(100)
+    work.calls(250)
     assert work.pace.now == 2
     work.seconds["t1"] = 0.1
-    work.calls(100)
+    work.calls(250)
     assert work.pace.now == 1
 
 
