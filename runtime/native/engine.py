@@ -209,9 +209,10 @@ class NativeEngine:
 
     def _pace(self, batch: int, length: int) -> Pace | None:
         """What keeps the plan for a batch up to date; None where the next call has nothing to choose."""
-        if self._given is not None or self._alone(batch, length):
-            return None
         size = tuning.size_class(batch)
+        large = size * bytes_per_step(self.card) >= TRIED_BYTES  # a trial would take long, and teach little
+        if large or self._given is not None or self._alone(batch, length):
+            return None
         if size not in self._paces:
             self._paces[size] = Pace(self._counts(size), self.plan(batch).threads)
         return self._paces[size]

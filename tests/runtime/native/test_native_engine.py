@@ -406,6 +406,9 @@ def test_threads_are_chosen_anew_while_it_writes(card_of, write_step, monkeypatc
 
     assert write(5) == [2, 1, 2, 1, 1]  # tried twice, then taken
     assert write(4) == [2, 1, 2, 1]  # the other one is tried now and then
+    with monkeypatch.context() as large:
+        large.setattr(engine_module, "TRIED_BYTES", bytes_per_step(engine.card))
+        assert set(write(6)) == {2}  # as planned: a large model takes too long to try
     monkeypatch.setattr(engine, "_alone_until", float("inf"))
     assert write(3) == [1] * 3
     given = NativeEngine(open_step(write_step(card_of())), 2)
