@@ -11,7 +11,7 @@ from . import plots
 from .document import Document, Measured, Target
 from .figures import EAGER, best, closest, fastest, find, leading, ours, peers, rate, shape, times
 from .html_parts import COST, SPEED, batch_table, entries_table, plots_with_words, target_table
-from .markdown import MARKS, all_targets, machine_line, summary
+from .markdown import MARKS, all_targets, machine_line, ratios, summary
 
 _GLOSSARY = {
     "Characters/s": "Characters of one text written in a second, random numbers and choice included.",
@@ -128,7 +128,7 @@ def _targets(document: Document) -> str:
     # The model with most targets sets the order, since others leave some out.
     ordered = sorted(models, key=lambda m: -len(m["targets"]))
     rows = list(dict.fromkeys((t["what"], t["goal"]) for m in ordered for t in m["targets"]))
-    parts = [f'<p class="prose">{text(summary(document))}</p>']
+    parts = [f'<p class="prose">{text(" ".join(filter(None, (summary(document), ratios(document)))))}</p>']
     if rows:
         names = "".join(f'<th scope="col">{text(m["name"]).replace(",", ",<wbr>")}</th>' for m in models)
         lines = []

@@ -34,6 +34,8 @@ def table(document: Document) -> str:
         f"{escape_cell(machine_line(document))}. p2 {escape_cell(document['p2'])},"
         f" {escape_cell(document['created'])}{', quick run' if document['quick'] else ''}."
     ]
+    if told := ratios(document):
+        parts.append(escape_cell(told))
     for measured in document["models"]:
         parts.append(f"### {escape_cell(measured['name'])}: {shape(measured)}")
         if rows := [_row(measured, e) for e in measured["entries"] if rate(e)]:
@@ -85,7 +87,17 @@ def terminal(document: Document, console: Console) -> None:
                 console.print(Text(line, style="dim"))
         show_targets(f"Targets, {printable(measured['name'])}", measured["targets"])
     show_targets("Targets of the whole run", document["targets"])
-    console.print(Text(summary(document)))
+    console.print(Text(" ".join(filter(None, (ratios(document), summary(document))))))
+
+
+def ratios(document: Document) -> str:
+    """What a reader who divides the medians needs to know; empty where it is not so."""
+    if not any(entry["beside"] for measured in document["models"] for entry in measured["entries"]):
+        return ""
+    return (
+        "p2's float32 also wrote in the turns of each other float32 contender, and is compared with it by"
+        " those: on a machine that changes its pace this is not the ratio of the medians."
+    )
 
 
 def summary(document: Document) -> str:

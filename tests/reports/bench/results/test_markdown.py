@@ -7,6 +7,7 @@ import re
 
 from rich.console import Console
 
+from p2.reports.bench.html import page
 from p2.reports.bench.markdown import summary, table, terminal
 
 
@@ -89,3 +90,12 @@ def test_the_summary_counts_what_was_judged(bench):
     verdicts = [True, False, None, True]
     document = bench.document(targets=[{**kept, "reached": reached} for reached in verdicts])
     assert summary(document) == "2 of 3 targets reached; 1 not judged, the notes say why."
+
+
+def test_it_says_when_ratios_are_not_those_of_the_medians(bench, judged):
+    document = judged(512)
+    told = "this is not the ratio of the medians"
+    forms = (table, page, lambda d: " ".join(shown(d).split()))
+    assert not any(told in form(document) for form in forms)
+    bench.of(document["models"][0], "openvino")["beside"] = bench.beside([9000.0] * 5, [])
+    assert [told in form(document) for form in forms] == [True] * 3
