@@ -295,7 +295,7 @@ class Race:
         return racer.prompt / racer.process.read(tokens[:, : racer.prompt], racer.prompt * each)
 
     def _batch(self, racers: Sequence[Racer], batch: int, before: int) -> None:
-        """`batch` texts side by side, everyone in turn; p2 does `before` of them as well in its turn."""
+        """`batch` texts side by side, everyone in turn; p2 writes `before` as well in its turn."""
         speeds: dict[str, list[float]] = {racer.entrant.address: [] for racer in racers}
         growths: dict[str, list[float]] = {racer.entrant.address: [] for racer in racers}
         able = set(speeds)
@@ -319,7 +319,9 @@ class Race:
             seen.append(self._steps(racer, batch, index))
             racer.step_s[batch] = batch / statistics.median(seen)
             if before and racer.contender.group == "p2":
-                growths[racer.entrant.address].append(self._steps(racer, before, index) / seen[-1])
+                smaller = self._steps(racer, before, index)
+                again = self._steps(racer, batch, index)  # a processor that has rested begins slowly
+                growths[racer.entrant.address].append(2 * smaller / (seen[-1] + again))
 
         self._rounds(racers, f"writing in batches of {batch}", self._plan.batch_rounds, turn)
         for racer in racers:

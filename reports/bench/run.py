@@ -136,7 +136,7 @@ def _settings(options: BenchOptions, plan: Plan, entrants: Sequence[Entrant]) ->
         "ratios": "medians over the rounds of the ratio within a round",
         "beside": "in each turn of a float32 peer with one text p2's float32 writes and reads as well, after"
         " it and before it by turns; their ratio is that of these figures",
-        "growth": "in each turn with a batch p2 writes with the batch before as well",
+        "growth": "in each turn with a batch p2 writes with the batch before as well, and with it once more",
         "rest_seconds": race.REST_SECONDS,
         "threads": options.threads or "each contender's own choice",
         "sampling": "temperature 1; random numbers, the choice and the loop are inside every figure",

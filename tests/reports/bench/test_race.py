@@ -302,6 +302,16 @@ def test_a_peer_leaves_the_batches_when_they_take_too_long(field, model):
     assert ("peer", "write 256") not in field.log
 
 
+def test_the_smaller_batch_is_between_two_turns_of_the_larger(field, model):
+    """A processor that gets faster within a turn, evenly, makes neither of them faster than it is."""
+    calls = itertools.count()
+    field.seconds["p2-float32"] = lambda seed, batch: batch * 1e-3 / (20 + next(calls))
+    _, entries = field.race(model, [P2], replace(PLAN, batch_rounds=1))
+    assert entries["p2-float32"]["batches"][1]["growth"] == pytest.approx(1)
+    written = [what for key, what in field.within("writing in batches of 8") if key == "p2-float32"]
+    assert written == ["write 8", "write 8", "write", "write 8"]  # the first tells how long a turn may be
+
+
 @pytest.mark.parametrize("call", ["load", "write", "memory", "read", "write 8", "follow"])
 def test_who_loses_its_process_is_out_and_the_others_go_on(field, model, call):
     field.fails["peer", call] = Failed("its process ended", gone=True)
