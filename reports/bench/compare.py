@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..numbers import number, printable, ratio, size
 from .document import Document, Entry, Measured, Spread
+from .entries import spread
 from .figures import shape
 from .markdown import escape_cell, markdown_table
 
@@ -20,9 +21,12 @@ LOAD = "load, s"
 FIRST = "first character, s"
 MEMORY = "peak memory"
 
-_HIGHER_IS_BETTER = {SPEED: True, PROMPT: True, LOAD: False, FIRST: False, MEMORY: False}
+_LOWER_IS_BETTER = (LOAD, FIRST, MEMORY)
 _HEADINGS = ("model", "contender", "figure", "before", "after", "after / before", "verdict")
 _WORDS = 3  # the first columns hold words
+
+
+_Figure = tuple[float | None, Spread | None]  # and how far apart the rounds were, if there were several
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Change:
         model: name of the model.
         key: of the contender; empty where the whole model is on one side only.
         title: of the contender, for people.
-        figure: `SPEED`, `PROMPT`, `LOAD`, `FIRST` or `MEMORY`; empty where there is nothing to compare.
+        figure: `SPEED`, `PROMPT`, `LOAD`, `FIRST`, `MEMORY`, or `SPEED` with a number of texts before it;
+            empty where there is nothing to compare.
         before: in the first report, None if not measured there.
         after: in the second report, None if not measured there.
         ratio: after / before, None if either is missing.
@@ -157,40 +162,44 @@ def _entries(model: str, a: Entry, b: Entry) -> list[Change]:
         if entry["skipped"] is not None:
             return [_alone(model, entry, f"not run in the {side} report: {entry['skipped']}")]
     before, after = _figures(a), _figures(b)
+    none: _Figure = (None, None)
     return [
-        _change(model, b, figure, before[figure], after[figure], (a, b))
-        for figure in before
-        if before[figure] is not None or after[figure] is not None
+        _change(model, b, figure, before.get(figure, none), after.get(figure, none))
+        for figure in dict.fromkeys((*before, *after))
+        if before.get(figure, none)[0] is not None or after.get(figure, none)[0] is not None
     ]
 
 
-def _figures(entry: Entry) -> dict[str, float | None]:
+def _figures(entry: Entry) -> dict[str, _Figure]:
     speed, prompt = entry["characters_per_second"], entry["prompt"]
+    batches = {
+        f"{point['batch']} texts, {SPEED}": (point["characters_per_second"], _rounds(point["values"]))
+        for point in entry["batches"]
+        if point["batch"] > 1  # one text is told above, from longer turns
+    }
     return {
-        SPEED: speed["median"] if speed else None,
-        PROMPT: prompt["characters_per_second"] if prompt else None,
-        LOAD: entry["load_s"],
-        FIRST: entry["first_character_s"],
-        MEMORY: entry["peak_memory_bytes"],
+        SPEED: (speed["median"], speed) if speed else (None, None),
+        PROMPT: (prompt["characters_per_second"], _rounds(prompt["values"])) if prompt else (None, None),
+        **batches,
+        LOAD: (entry["load_s"], None),
+        FIRST: (entry["first_character_s"], None),
+        MEMORY: (entry["peak_memory_bytes"], None),
     }
 
 
-def _change(
-    model: str,
-    entry: Entry,
-    figure: str,
-    before: float | None,
-    after: float | None,
-    both: tuple[Entry, Entry],
-) -> Change:
+def _rounds(values: Sequence[float]) -> Spread | None:
+    """The spread of what was measured more than once."""
+    return spread(values) if len(values) > 1 else None
+
+
+def _change(model: str, entry: Entry, figure: str, one: _Figure, two: _Figure) -> Change:
     named = (model, entry["key"], entry["title"], figure)
+    (before, noise_before), (after, noise_after) = one, two
     if before is None or after is None:
         side = "first" if before is None else "second"
         return Change(*named, before, after, note=f"not measured in the {side} report")
-    better = None if before == after else (after > before) is _HIGHER_IS_BETTER[figure]
-    real = None
-    if figure == SPEED:
-        real = _apart(both[0]["characters_per_second"], both[1]["characters_per_second"])
+    better = None if before == after else (after > before) is (figure not in _LOWER_IS_BETTER)
+    real = _apart(noise_before, noise_after)
     return Change(*named, before, after, after / before if before else None, real, better)
 
 

@@ -30,7 +30,7 @@ def of(changes, key, figure):
 def test_the_same_report_shows_no_change(bench):
     before, after = pair(bench)
     changes = compare.compare(before, after)
-    assert len(changes) == 6 * 5  # six contenders that ran, five figures
+    assert len(changes) == 6 * 9  # six contenders that ran, five figures and four batches beside one text
     assert {change.ratio for change in changes} == {1.0}
     assert {change.better for change in changes} == {None}
     assert {change.verdict for change in changes} == {"within the noise", "no change"}
@@ -75,7 +75,12 @@ def test_reality_does_not_depend_on_the_order(bench, one, two):
 @pytest.mark.parametrize(
     ("changes", "figure", "ratio", "verdict"),
     [
-        ({"prompt": {"length": 10, "characters_per_second": 64_000.0}}, PROMPT, 2, "faster, measured once"),
+        (
+            {"prompt": {"length": 10, "characters_per_second": 64_000.0, "values": [64_000.0]}},
+            PROMPT,
+            2,
+            "faster, measured once",
+        ),
         ({"load_s": 0.125}, LOAD, 0.5, "faster, measured once"),
         ({"first_character_s": 0.62}, FIRST, 2, "slower, measured once"),
         ({"peak_memory_bytes": 150 << 20}, MEMORY, 0.5, "less, measured once"),
@@ -87,6 +92,17 @@ def test_figures_measured_once_are_not_called_real(bench, changes, figure, ratio
     assert change.ratio == pytest.approx(ratio)
     assert change.real is None
     assert change.verdict == verdict
+
+
+def test_prompts_and_batches_are_compared_by_their_rounds(bench):
+    """The rounds before: all at 32,000 and 24,000 characters/s; percentiles lie a fifth of the way in."""
+    rounds = {"characters_per_second": 30_000.0, "values": [20_000.0, 30_000.0, 30_000.0, 30_000.0, 31_000.0]}
+    points = [bench.point(1, 125.0), bench.point(16, 1e6 / 30_000) | rounds]
+    changes = compare.compare(*pair(bench, prompt={"length": 10} | rounds, batches=points))
+    prompt, batch = (of(changes, "p2-float32", figure) for figure in (PROMPT, f"16 texts, {SPEED}"))
+    assert (prompt.before, prompt.after, prompt.verdict) == (32_000.0, 30_000.0, "slower")
+    assert (batch.before, batch.after, batch.verdict) == (24_000.0, 30_000.0, "within the noise")
+    assert of(changes, "p2-float32", f"64 texts, {SPEED}").note == "not measured in the second report"
 
 
 def test_what_is_on_one_side_only_is_listed(bench):
