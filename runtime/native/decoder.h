@@ -32,7 +32,7 @@ typedef struct {
  *       halves, 4..7 in the high ones; a scale for each `block` rows of an output.
  * scales: float [panels][blocks][vectors][16] of weights times 1/127, the step of the activations.
  * place: OWN, SHARED or MEMORY.
- * ahead: COMPACT only, whether one row or two ask for weights in advance.
+ * ahead: whether one row asks for weights in advance, with COMPACT also two: else where place is SHARED only.
  * start: INT8 only, int32 [panels][vectors][16]: -128 times the sum over the rows. */
 typedef struct {
     int32_t kind, vectors, rows, block, place;

@@ -176,10 +176,10 @@ class NativeEngine:
         made: dict[bool, packing.Packed] = {}
 
         def take(layout: int) -> packing.Packed:
-            compact = layout != packing.PLAIN
+            compact = packing.is_compact(layout)
             if compact not in made:
                 made[compact] = packing.Packed(step, layout)
-            made[compact].ask_ahead(layout == packing.COMPACT_AHEAD)
+            made[compact].ask_ahead(layout)
             return made[compact]
 
         def seconds(layout: int) -> float:

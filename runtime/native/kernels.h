@@ -216,8 +216,9 @@ typedef void (*kernel)(const product *, value, int panel, int from, int to, floa
 /* Kernels for one and two rows and two panels, then for one row to ROWS and one panel. */
 typedef kernel kernel_table[ROWS + 2];
 
-/* By the place of the weights. With as little to compute as for one or two rows the processor fetches by itself what
- * lies in the memory. */
+/* By the place of the weights; SHARED for those that are to be asked for in advance, which pays on some processors and
+ * costs on others. With as little to compute as for one or two rows the processor fetches by itself what lies in the
+ * memory. */
 static const kernel_table kernels[3] = {
     {product_1_2, product_2_2, product_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1},
     {looking_1_2, product_2_2, looking_1_1, product_2_1, product_3_1, product_4_1, product_5_1, product_6_1},

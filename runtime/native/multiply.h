@@ -75,7 +75,7 @@ static size_t turn_bytes(const product *m) { return m->vectors * (m->kind == HAL
 static void multiply(const product *m, value a, int rows, int first, int end, int back, float *z, size_t z_panel,
                      const int *slot) {
     const int once = rows <= ROWS, most = rows <= 2 ? PANELS : 1, piece = is_float(m) && !once ? PIECE : m->rows;
-    const int count = (end - first + most - 1) / most;
+    const int count = (end - first + most - 1) / most, place = m->place == SHARED && !m->ahead ? OWN : m->place;
     back = back && m->place != MEMORY;
     for (int number = 0; number < count; number++) {
         const int panel = first + most * (back ? count - 1 - number : number), last = number == count - 1;
@@ -88,7 +88,7 @@ static void multiply(const product *m, value a, int rows, int first, int end, in
         else
             for (int from = 0; from < m->rows; from += piece) {
                 const int to = from + piece < m->rows ? from + piece : m->rows;
-                const part p = {kernels[m->place], m, panel, from, to};
+                const part p = {kernels[place], m, panel, from, to};
                 const size_t before = ((size_t)panel * m->rows + (once ? from : to)) / turn_rows(m);
                 const char *next = (const char *)m->weights + turn_bytes(m) * before + (once ? SOON : 0);
                 multiply_piece(p, p, a, rows, panels, next, last && to == m->rows && !once ? 0 : turn_bytes(m),

@@ -30,13 +30,14 @@ Floats = npt.NDArray[np.float32]
 LANES, PANEL = 16, 64
 
 # Weights of at least so many bytes do not stay in the caches of single processors, and of so many in none, as
-# measured where those have 1 MiB and the last one 32 MiB. They are asked for in advance (kernels.h).
+# measured where those have 1 MiB and the last one 32 MiB (kernels.h).
 PLACE_BYTES = 2 << 20, 16 << 20
 
-# Layouts of float32 weights: 32 bits; 28 (compact.h), which one text or two ask for in advance; 28 without.
-# From the first number of bytes on a measurement tells: some processors keep more than they say, and some
+# Layouts: weights as they are; float32 in 28 bits (compact.h), which one text or two ask for in advance; 28
+# bits without; as they are, and one text asks in advance, where they stay in the shared cache. For float32
+# from the first number of bytes on a measurement tells: some processors keep more than they say, and some
 # fetch better than they are told to. From the second one on all wait for the memory: 28 bits are read sooner.
-PLAIN, COMPACT_AHEAD, COMPACT = range(3)
+PLAIN, COMPACT_AHEAD, COMPACT, PLAIN_AHEAD = range(4)
 COMPACT_BYTES = 28 << 20, 96 << 20
 MOST_OUTLIERS = 0.005  # share of the numbers that may lie apart
 
@@ -60,14 +61,24 @@ def can_pack(step: StepFile) -> bool:
     return not in_blocks or step.card.hidden % LANES == 0
 
 
+def is_compact(layout: int) -> bool:
+    """Whether a layout has 28 bits a weight."""
+    return layout in (COMPACT, COMPACT_AHEAD)
+
+
 def layouts(card: Card) -> list[int]:
     """What comes into question for a model's weights; with more than one, a measurement tells."""
     kept = _kept(card)
     size = bytes_per_step(kept)
     if kept.precision != "float32" or size < COMPACT_BYTES[0]:
-        return [PLAIN]
+        return [PLAIN, PLAIN_AHEAD] if _place(size) == binding.SHARED else [PLAIN]
     compact = [COMPACT_AHEAD, COMPACT]
     return compact if size >= COMPACT_BYTES[1] else [PLAIN, *compact]
+
+
+def _place(size: int) -> int:
+    """Where so many bytes of weights stay."""
+    return binding.OWN + sum(size >= limit for limit in PLACE_BYTES)
 
 
 def _kept(card: Card) -> Card:
@@ -97,11 +108,10 @@ class Packed:
         self._kept: list[Array] = []
         self._pool = huge_pages.Pool()
         kept = _kept(card)
-        size = bytes_per_step(kept)
-        self.place = binding.OWN + sum(size >= limit for limit in PLACE_BYTES)
+        self.place = _place(bytes_per_step(kept))
         bits = weight_bits(kept.precision, "w_00") or (16 if "16" in kept.precision else 32)
         self.recurrent_bytes = card.gates * self.width**2 * bits // 8  # of one layer
-        self._wants_compact = layout != PLAIN
+        self._wants_compact = is_compact(layout)
         layers = (Layer * card.layers)(*(self._layer(number) for number in range(card.layers)))
         self._layers = layers
         self.model = Model(
@@ -114,10 +124,11 @@ class Packed:
             self._product("w_out", slice(0, card.hidden), 1, 4),
             self._keep(_pad(self._weights.array("b_out"), 0, padded(card.vocab))),
         )
-        self.ask_ahead(layout == COMPACT_AHEAD)
+        self.ask_ahead(layout)
 
-    def ask_ahead(self, ahead: bool) -> None:
-        """Turn `COMPACT` into `COMPACT_AHEAD`, or back."""
+    def ask_ahead(self, layout: int) -> None:
+        """Turn a layout that asks for weights in advance into the one that does not, or back."""
+        ahead = layout in (PLAIN_AHEAD, COMPACT_AHEAD)
         matrices = [m for one in self._layers for m in (one.x, one.h, one.candidate_x, one.candidate_h)]
         for matrix in (*matrices, self.model.out):
             matrix.ahead = int(ahead)

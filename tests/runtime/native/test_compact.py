@@ -152,6 +152,30 @@ def test_the_layout_of_weights_of_a_middle_size_is_measured_once(fastest, card_o
     assert layout(NativeEngine(open_step(path))) == fastest
 
 
+@pytest.mark.parametrize("precision", ["float32", "float16", "int8", "int4"])
+@pytest.mark.parametrize("fastest", [0, 1])
+def test_whether_shared_weights_are_asked_for_is_measured_once(
+    fastest, precision, card_of, write_step, monkeypatch
+):
+    def ahead(engine):
+        return engine._packed.model.out.ahead
+
+    def text(engine):
+        return engine.feed(engine.zero_state(1), np.arange(20)[None], logits=True)
+
+    path = write_step(card_of(precision=precision))
+    small = NativeEngine(open_step(path))
+    assert (small._packed.place, ahead(small)) == (binding.OWN, 0)
+    monkeypatch.setattr(packing, "PLACE_BYTES", (0, 1 << 60))
+    monkeypatch.setattr(NativeEngine, "_seconds", lambda self, _: 1.0 if ahead(self) == fastest else 1.1)
+    engine = NativeEngine(open_step(path))
+    assert (engine._packed.place, ahead(engine)) == (binding.SHARED, fastest)
+    assert all(layer.h.ahead == fastest for layer in engine._packed._layers)
+    assert np.array_equal(text(engine), text(small))
+    monkeypatch.setattr(NativeEngine, "_seconds", lambda *_: pytest.fail("measured again"))
+    assert ahead(NativeEngine(open_step(path))) == fastest
+
+
 @pytest.mark.parametrize(
     ("precision", "limits", "expected"),
     [
