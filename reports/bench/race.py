@@ -224,14 +224,14 @@ class Race:
             return
         if mine is None or mine.remote is None or not mine.speeds or racer.remote is None:
             return
-        there = racer.beside = racer.beside or Beside(key=mine.contender.key, written=[], read=[])
+        there = racer.entry["beside"] or Beside(key=mine.contender.key, written=[], read=[])
+        racer.entry["beside"] = there
         self._pause(REST_SECONDS)
         with self._surviving(mine, f"writing beside {contender.key}"):
             chunk, chunks = pieces(self._plan.turn_seconds, mine.character_s, LEAST_CHARACTERS)
             there["written"].append(self._speed(mine, 1, index, chunk, chunks, mine.character_s))
             if mine.reads and racer.reads:
                 there["read"].append(self._reading(mine))
-        racer.entry["beside"] = there
 
     def _alone(self, racer: Racer, index: int) -> None:
         bandwidth = None

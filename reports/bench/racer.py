@@ -9,7 +9,7 @@ import numpy as np
 
 from ...spec.codec import Codec, Tokens
 from . import entries
-from .document import Beside, Text
+from .document import Text
 from .plugins import Entrant
 from .remote import Remote
 
@@ -33,7 +33,6 @@ class Racer:
         shares: of the memory's rate, in each turn.
         calls_s: seconds per character of each short call.
         prompts: characters of known text per second, in each turn.
-        beside: what p2's float32 did in the same turns.
         firsts_s: seconds from the start of a process to its first character.
         text: int64 ``[length]``, written with the common noise.
     """
@@ -49,7 +48,6 @@ class Racer:
         self.shares: list[float] = []
         self.calls_s: list[float] = []
         self.prompts: list[float] = []
-        self.beside: Beside | None = None
         self.firsts_s: list[float] = []
         self.text: Tokens | None = None
 

@@ -45,8 +45,7 @@ static void advance(team *w, int thread, int number, const layer *l, const value
     if (m->cell == RNN)
         plain(l->bias, rows, first, end, z, z_panel, tokens, token_step, old, new, NULL);
     else if (m->cell == LSTM)
-        lstm(l, rows, first, end, z, z_panel, tokens, token_step, new,
-             w->cells[number]);
+        lstm(l, rows, first, end, z, z_panel, tokens, token_step, new, w->cells[number]);
     else if (m->cell == GRU_AFTER)
         gru_after(l, rows, first, end, z, z_panel, tokens, token_step, old, new);
     else {

@@ -17,7 +17,7 @@ typedef struct {
     int threads;
     passage *in, *out;
     value old[64], new[64]; /* decode: a layer's state before and after a step */
-    float *cells[64];
+    float *cells[64];       /* LSTM: of each layer, advanced in place */
     value text[2];          /* feed: a piece of text after one layer, and after the next */
     value reset_state;      /* GRU_BEFORE: r * h */
     float *updates;         /* GRU_BEFORE: z */
@@ -155,9 +155,12 @@ static void carry(team *w, const value *from, int back) {
     const size_t width = w->m->width, bytes = w->rows * width * sizeof(float);
     for (int l = w->lowest; l < w->top; l++) {
         const size_t at = ((size_t)l * w->j->batch + w->first) * width;
-        float *outside = w->j->states + at, *cells = w->j->cells + at;
+        float *outside = w->j->states + at;
         memcpy(back ? outside : from[l].floats, back ? from[l].floats : outside, bytes);
-        if (w->m->cell == LSTM) memcpy(back ? cells : w->cells[l], back ? w->cells[l] : cells, bytes);
+        if (w->m->cell == LSTM) {
+            float *cells = w->j->cells + at;
+            memcpy(back ? cells : w->cells[l], back ? w->cells[l] : cells, bytes);
+        }
         if (!back) round_rows(from[l], w->rows);
     }
 }
