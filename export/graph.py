@@ -14,6 +14,7 @@ import torch
 
 from ..spec.card import CHECKSUM, Card
 from ..spec.errors import P2Error
+from ..spec.finite import first_not_finite
 from ..version import __version__
 from .fold import Weights
 from .quantize import quantize
@@ -33,7 +34,8 @@ def step_graph(card: Card, weights: Weights) -> onnx.ModelProto:
         weights: float32 tensors from `fold`.
 
     Raises:
-        P2Error: the file would be larger than one ONNX file can be.
+        P2Error: the file would be larger than one ONNX file can be, or a weight is not a finite number in
+            that precision.
     """
     dtype = _FLOATS.get(card.precision, torch.float32)
     size = sum(tensor.numel() for tensor in weights.values()) * dtype.itemsize
@@ -42,7 +44,9 @@ def step_graph(card: Card, weights: Weights) -> onnx.ModelProto:
             f"the {card.precision} step would take {size / 2**30:.1f} GiB, and one ONNX file holds at most"
             " 2 GiB: choose a smaller precision (--fp16, --fp8, --int8 or --int4)"
         )
-    model = _trace(Step(card, weights, dtype).eval(), card)
+    step = Step(card, weights, dtype).eval()
+    _check_finite(step, card.precision)
+    model = _trace(step, card)
     _anonymise(model)
     if card.precision in ("float8", "int8", "int4"):
         quantize(model.graph, card.precision)
@@ -75,6 +79,16 @@ def nodes_sha256(graph: onnx.GraphProto) -> str:
     for node in graph.node:
         digest.update(node.SerializeToString(deterministic=True))
     return digest.hexdigest()
+
+
+def _check_finite(step: Step, precision: str) -> None:
+    """Of the tensors as the file will have them: folding and fewer bits may have overflowed."""
+    name = first_not_finite((name, tensor.float().numpy()) for name, tensor in step.named_parameters())
+    if name is not None:
+        raise P2Error(
+            f"{name} would hold NaN or infinity in {precision}, so nothing was written"
+            + (": its weights are beyond 65,504, so choose --bf16" if precision == "float16" else "")
+        )
 
 
 def _trace(step: Step, card: Card) -> onnx.ModelProto:

@@ -26,6 +26,7 @@ from torch import Tensor
 from ..spec.card import Card
 from ..spec.errors import ContractError, P2Error
 from ..spec.files import read_json, reading, write_bytes, write_json
+from ..spec.finite import first_not_finite
 from .model import parameter_shapes
 from .record import Record
 
@@ -72,16 +73,25 @@ def save(
         The card with `checkpoint_sha256` filled in.
 
     Raises:
-        P2Error: the file system refused; the checkpoint that was there still is.
+        P2Error: a number is not finite, or the file system refused; the checkpoint that was there still is.
     """
+    kinds = {"model": _plain(model_state)}
+    if training_state is not None:
+        kinds["optimizer"] = _plain(training_state)
+    for tensors in kinds.values():
+        bad = _first_not_finite(tensors)
+        if bad is not None:
+            raise P2Error(
+                f"training has diverged after {record.step} updates: {bad} holds NaN or infinity, so {folder}"
+                " was not written (a smaller --lr usually helps)"
+            )
     taken = _names_in(folder)
     files = {}
-    for kind, tensors in (("model", model_state), ("optimizer", training_state)):
-        if tensors is not None:
-            name = _free_name(f"{kind}-{record.step}", taken)
-            data = _serialise(tensors)
-            write_bytes(folder / name, data)
-            files[kind] = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
+    for kind, tensors in kinds.items():
+        name = _free_name(f"{kind}-{record.step}", taken)
+        data = safetensors.torch.save(tensors, metadata={"format": "pt"})
+        write_bytes(folder / name, data)
+        files[kind] = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
     card = card.with_(checkpoint_sha256=files["model"]["sha256"])
     manifest = {"format": FORMAT, "card": card.to_dict(), "training": record.to_dict(), "files": files}
     write_json(folder / MANIFEST, manifest)
@@ -98,7 +108,7 @@ def load(path: Path) -> Checkpoint:
 
     Raises:
         P2Error: there is no checkpoint.
-        ContractError: it is damaged, or not one of this version.
+        ContractError: it is damaged, not one of this version, or holds numbers that are not finite.
     """
     folder = _checkpoint_folder(path)
     manifest = _manifest(folder)
@@ -174,6 +184,11 @@ def _tensors(folder: Path, manifest: dict[str, Any], kind: str) -> Tensors | Non
         tensors: Tensors = safetensors.torch.load(data)
     except SafetensorError as error:
         raise ContractError(f"{path} is not a readable safetensors file ({error})") from error
+    bad = _first_not_finite(tensors)
+    if bad is not None:
+        raise ContractError(
+            f"{path} is of no use: {bad} holds NaN or infinity: train again, or from another checkpoint"
+        )
     return tensors
 
 
@@ -205,8 +220,10 @@ def _free_name(stem: str, taken: set[str]) -> str:
     return name
 
 
-def _serialise(tensors: Mapping[str, Tensor]) -> bytes:
+def _plain(tensors: Mapping[str, Tensor]) -> Tensors:
     # On a GPU the weights of a recurrent layer share one storage, which safetensors refuses; copies do not.
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    data: bytes = safetensors.torch.save(plain, metadata={"format": "pt"})
-    return data
+    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+
+
+def _first_not_finite(tensors: Tensors) -> str | None:
+    return first_not_finite((name, tensor.float().numpy()) for name, tensor in tensors.items())

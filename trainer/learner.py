@@ -104,8 +104,8 @@ class Learner:
         loss_value, accuracy, norm_value = torch.stack([loss.detach(), right, norm]).tolist()
         if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
             raise P2Error(
-                f"training diverged at update {step + 1} (loss {loss_value}, gradient norm {norm_value}):"
-                " a smaller --lr or --clip usually helps"
+                f"training diverged at update {step + 1} (loss {loss_value}, gradient norm {norm_value}): "
+                + self._advice()
             )
         self._optimiser.step()
         if options.stateful:
@@ -118,6 +118,9 @@ class Learner:
 
         The text (its first `VALIDATION_CHARACTERS`) is read as up to 16 lanes side by side, each from
         a zero state.
+
+        Raises:
+            P2Error: the loss is not a finite number.
         """
         self.model.eval()
         tokens = self.validation[: VALIDATION_CHARACTERS + 1]
@@ -133,7 +136,13 @@ class Learner:
             flat, wanted = logits.flatten(0, 1), targets[:, window].flatten()
             loss += F.cross_entropy(flat, wanted, reduction="sum").item()
             right += int((flat.argmax(dim=-1) == wanted).sum())
+        if not math.isfinite(loss):
+            raise P2Error(f"training diverged (validation loss {loss}): {self._advice()}")
         return Metrics(loss / (lanes * length), right / (lanes * length))
+
+    def _advice(self) -> str:
+        clip = "a smaller --clip" if self.options.clip else "--clip 1"
+        return f"a smaller --lr or {clip} usually helps"
 
     def state(self) -> dict[str, Tensor]:
         """The parameters, by name."""

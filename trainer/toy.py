@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from ..spec.errors import P2Error, UsageError
+from ..spec.finite import first_not_finite
 from .baum_sweet import (
     CLASSES,
     LEAST,
@@ -44,6 +45,7 @@ TESTED = 4096
 
 _TEST_INDEX = 1 << 40  # of a batch that no training gets to
 _TEST_BATCH = 512
+_ADVICE = "smaller initial weights help"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +168,7 @@ def train(options: ToyOptions, tell: Callable[[int], object] = lambda _: None) -
         loss_curve.append(loss.item())
         accuracy_curve.append((logits.detach().argmax(dim=1) == wanted).float().mean().item())
         if not math.isfinite(loss_curve[-1]):
-            raise P2Error(f"training diverged at update {update + 1}: smaller initial weights help")
+            raise P2Error(f"training diverged at update {update + 1}: {_ADVICE}")
         optimiser.step()
         tell(update + 1)
         if converged is None:
@@ -174,6 +176,9 @@ def train(options: ToyOptions, tell: Callable[[int], object] = lambda _: None) -
             converged = update + 1 if latest else None
         elif update + 1 >= converged + AFTER and sum(accuracy_curve[-WINDOW:]) >= PERFECT * WINDOW:
             break
+    bad = first_not_finite((name, tensor.numpy()) for name, tensor in model.state_dict().items())
+    if bad is not None:
+        raise P2Error(f"training diverged: {bad} holds NaN or infinity after the last update: {_ADVICE}")
     tests = test(model, data, options.seed, drawn)
     seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     return ToyRun(model, loss_curve, accuracy_curve, converged, tests, seconds)

@@ -10,6 +10,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from p2.spec.card import PRECISIONS, Card, step_shapes
+from p2.spec.errors import P2Error
 
 
 def run_reference(
@@ -93,3 +94,30 @@ def test_nothing_of_the_machine_it_was_made_on_is_inside(card_of, write_step):
     data = path.read_bytes()
     for trace in (b"/home", b"/usr", b".py", b"site-packages", b"Traceback"):
         assert trace not in data
+
+
+@pytest.mark.parametrize(
+    ("precision", "name", "value", "what"),
+    [
+        ("float32", "embedding.weight", float("nan"), "table"),
+        ("int8", "rnn.bias_hh_l1", float("-inf"), "b_01"),
+        ("float32", "embedding.weight", 3e38, "table"),  # finite, but not its products
+        ("float16", "output.weight", 7e4, "w_out .* choose --bf16"),  # finite in float32
+    ],
+)
+def test_what_would_not_be_finite_is_refused_by_name(card_of, parameters_of, precision, name, value, what):
+    """Before anything is traced: a row of the table may be of a character that no check ever meets."""
+    import torch
+
+    from p2.export.fold import fold
+    from p2.export.graph import step_graph
+
+    card = card_of(precision=precision)
+    parameters = {name: torch.tensor(array) for name, array in parameters_of(card).items()}
+    parameters[name].view(-1)[-1] = value
+    if value == 3e38:
+        parameters["rnn.weight_ih_l0"] += 10.0
+    with pytest.raises(
+        P2Error, match=f"^{what.replace(' .* ', ' would hold NaN or infinity in float16.* ')}"
+    ):
+        step_graph(card, fold(card, parameters))

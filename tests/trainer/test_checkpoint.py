@@ -246,3 +246,22 @@ def test_a_vocabulary_of_any_characters_survives(tmp_path: Path, card_of: Callab
     card = card_of("rnn", layers=1, hidden=2, vocabulary='\n\r"\\é\u2028\ud800\U0001f600')
     checkpoint.save(tmp_path, card, weights(card, 0), record_at(0))
     assert checkpoint.load(tmp_path).card.vocabulary == card.vocabulary
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("name", ["embedding.weight", "exp_avg_sq.x"])
+def test_numbers_that_are_not_finite_are_neither_written_nor_read(
+    tmp_path: Path, card: Card, name: str, value: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, moments = weights(card, 2), {"exp_avg_sq.x": torch.ones(3)}
+    tensors = model if name in model else moments
+    tensors[name].view(-1)[-1] = value  # a row that hardly any text would meet
+    save(tmp_path, card, 1)
+    with pytest.raises(P2Error, match=f"{name} holds NaN or infinity, so {tmp_path} was not written"):
+        checkpoint.save(tmp_path, card, model, record_at(2), moments)
+    assert_is(checkpoint.load(tmp_path), card, 1)
+    with monkeypatch.context() as patch:  # as an earlier p2 wrote it
+        patch.setattr(checkpoint, "first_not_finite", lambda arrays: None)
+        checkpoint.save(tmp_path, card, model, record_at(2), moments)
+    with pytest.raises(ContractError, match=rf"2\.safetensors is of no use: {name} holds NaN or infinity"):
+        checkpoint.load_training_state(checkpoint.load(tmp_path))

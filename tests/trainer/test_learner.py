@@ -142,6 +142,18 @@ def test_divergence_is_told_and_leaves_the_weights(options: Callable, text: str)
 
 
 @pytest.mark.parametrize(
+    ("clip", "advice"), [(1.0, "a smaller --lr or a smaller --clip"), (0.0, "or --clip 1 ")]
+)
+def test_the_advice_fits_the_options(options: Callable, text: str, clip: float, advice: str) -> None:
+    learner = make(options(lr=1e38, clip=clip), text)
+    learner.update(0)
+    with pytest.raises(P2Error, match=advice):
+        learner.update(1)
+    with pytest.raises(P2Error, match=f"training diverged .validation loss (nan|inf).*{advice}"):
+        learner.validate()
+
+
+@pytest.mark.parametrize(
     "change", [lambda s: s.popitem(), lambda s: s.update({"exp_avg.output.bias": torch.ones(1)})]
 )
 def test_a_foreign_optimiser_state_is_refused(options: Callable, text: str, change: Callable) -> None:

@@ -372,3 +372,14 @@ def test_a_run_on_the_beginning_of_a_text_goes_on_with_it(
     result = loop.resume({"out": tmp_path / "run", "steps": 4}, [], Silent(), head)
     assert result.record.step == 4
     assert result.record.corpus["characters"] == 300
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_run_that_diverges_in_its_last_update_keeps_what_was_saved(
+    options: Options, corpus: Corpus, validated: bool
+) -> None:
+    """No later update meets the infinite weights, so only what saves them can."""
+    wanted = options(lr=1e39, steps=1, val_fraction=0.1 if validated else 0.0)
+    with pytest.raises(P2Error, match="diverged"):
+        loop.train(wanted, corpus, Silent())
+    assert not list(wanted.out.rglob("*.safetensors"))

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.spec.errors import UsageError
+from p2.spec.errors import P2Error, UsageError
 from p2.trainer.baum_sweet import BaumSweet, to_numbers
 from p2.trainer.classifier import shared
 from p2.trainer.toy import AFTER, WINDOW, ToyOptions, first_reaching, running_mean, train
@@ -98,3 +98,9 @@ def test_progress_is_told_after_every_update():
 def test_what_cannot_be_meant_is_refused(change):
     with pytest.raises(UsageError):
         dataclasses.replace(TINY, **change)
+
+
+@pytest.mark.parametrize("updates", [1, 3])
+def test_divergence_is_told_in_the_last_update_too(updates):
+    with pytest.raises(P2Error, match=r"training diverged.*smaller initial weights help"):
+        train(dataclasses.replace(TINY, lr=3e38, updates=updates))
