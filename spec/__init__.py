@@ -2,6 +2,6 @@
 
 `card` says what a model is, `codec` turns text into tokens and back, `noise` makes the random
 numbers that every backend consumes, `sampling` defines how a character is chosen, `engine` is
-the protocol that every backend implements, `files` writes whole files or none, `errors` are the
-answers to bad input.
+the protocol that every backend implements, `files` writes whole files or none, `documents` reads JSON
+that anybody may have written, `errors` are the answers to bad input.
 """

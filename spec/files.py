@@ -11,6 +11,7 @@ import errno
 import glob
 import hashlib
 import json
+import math
 import os
 import tempfile
 import time
@@ -113,9 +114,25 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON to `path`, whole or not at all."""
-    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
-    write_bytes(path, text.encode("utf-8", errors="surrogatepass"))
+    """Write `value` as indented UTF-8 JSON to `path`, whole or not at all.
+
+    Any parser takes it: numbers that JSON has no word for (NaN, infinity) become null, and half a surrogate
+    pair, as of a file name that is not UTF-8, is escaped.
+    """
+    try:
+        text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_with_null(value), indent=2, ensure_ascii=False, allow_nan=False)
+    # A backslash and the number of a code point: also how JSON writes it.
+    write_bytes(path, f"{text}\n".encode("utf-8", errors="backslashreplace"))
+
+
+def _with_null(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _with_null(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_with_null(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_json(path: Path) -> Any:
