@@ -13,6 +13,7 @@ import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ Sink = Callable[[str], None]
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 _KERNEL_MODULE = Path("/sys/module/nvidia/version")
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
+_PROGRAMS = 256  # on one GPU that are listened to
+_UNKNOWN = 2**64 - 1  # NVML_VALUE_NOT_AVAILABLE
 _LONGEST = 400  # characters of TensorRT's own reason that still read as part of one sentence
 
 
@@ -85,6 +88,53 @@ def memory() -> tuple[int, int] | None:
     if library.cuMemGetInfo_v2(ctypes.byref(free), ctypes.byref(total)) != 0:
         return None
     return free.value, total.value
+
+
+class _Process(ctypes.Structure):
+    """A program on a GPU, as NVML's calls of version 2 and 3 describe it."""
+
+    _fields_ = (
+        ("pid", ctypes.c_uint),
+        ("used", ctypes.c_ulonglong),
+        ("gpu_instance", ctypes.c_uint),
+        ("compute_instance", ctypes.c_uint),
+    )
+
+
+def process_memory() -> int | None:
+    """Bytes that this process holds on all GPUs together, or None where the driver does not tell.
+
+    It does not in some containers, where it knows the process by another number, and under WDDM.
+    """
+    library = _management_library()
+    count = ctypes.c_uint()
+    if library is None or library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
+        return None
+    found = None
+    for index in range(count.value):
+        device, programs = ctypes.c_void_p(), (_Process * _PROGRAMS)()
+        number = ctypes.c_uint(_PROGRAMS)
+        if (
+            library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)) == 0
+            and library.nvmlDeviceGetComputeRunningProcesses_v3(device, ctypes.byref(number), programs) == 0
+        ):
+            used = [p.used for p in programs[: number.value] if p.pid == os.getpid() and p.used != _UNKNOWN]
+            found = (found or 0) + sum(used) if used else found
+    return found
+
+
+@functools.cache
+def _management_library() -> Any:
+    """NVML, ready to be asked; None where it is not, or is older than its calls that are needed."""
+    try:
+        library = ctypes.CDLL("nvml.dll" if sys.platform == "win32" else "libnvidia-ml.so.1")
+        return (
+            library
+            if library.nvmlInit_v2() == 0 and library.nvmlDeviceGetComputeRunningProcesses_v3
+            else None
+        )
+    except (OSError, AttributeError):
+        return None
 
 
 def _driver_library() -> Any:

@@ -148,6 +148,28 @@ def test_its_benchmark_is_the_committed_report():
     assert f"{reached} of {judged} targets" in README
 
 
+def test_its_table_of_a_gpu_is_the_committed_reports():
+    found: dict[tuple[int, str], dict] = {}
+    for name in ("pytorch-onnxruntime", "tensorrt-8.6"):
+        document = json.loads((ROOT / f"artifacts/gpu/h100-bench-{name}.json").read_text())
+        assert document["gpus"][0]["name"] in README
+        assert document["machine"]["gpu_driver"] in README
+        for check in document["checks"]:
+            for entry in check["details"].get("entries", []):
+                if entry["characters_per_second"]:
+                    found[check["check"]["hidden"], entry["key"]] = entry
+    plans = [f"p2-tensorrt-{kind}{p}" for kind in ("", "single-") for p in ("float32", "float16")]
+    keys = ("cuda-eager", "cuda-compile", *plans, "p2-cuda-graph", "p2-onnxruntime-cuda-float32")
+    for hidden in (128, 1024, 4096):
+        cells = []
+        for key in keys:
+            entry = found.get((hidden, key))
+            together = {p["batch"]: p["characters_per_second"] for p in entry["batches"]} if entry else {}
+            many = f" ({together[64]:,.0f})" if 64 in together else ""
+            cells.append(f"{microseconds(entry)}{many}" if entry else "not run")
+        assert f"| {hidden} | {' | '.join(cells)} |" in README
+
+
 def test_what_it_says_of_the_practical_is_the_committed_document():
     document = json.loads((ROOT / "artifacts/practical/text.json").read_text())
     results = document["results"]

@@ -24,7 +24,12 @@ def markdown(document: dict[str, Any]) -> str:
     )
     title = "Rehearsal of the GPU checks, on the processor" if document["rehearsal"] else "GPU checks"
     outcomes = ", ".join(f"{count} {outcome}" for outcome, count in sorted(document["outcomes"].items()))
-    verdict = "Nothing that could run went wrong" if document["passed"] else "**Something is wrong**"
+    if document["passed"]:
+        verdict = "Nothing that could run went wrong"
+    elif any(check["outcome"] in words.BAD for check in checks):
+        verdict = "**Something is wrong**"
+    else:
+        verdict = "**No engine could be checked**"
     parts = [
         f"# {title}",
         f"{verdict}: {outcomes}.",
@@ -36,7 +41,7 @@ def markdown(document: dict[str, Any]) -> str:
                 ("processor", f"{machine['processor']}, {machine['processors']} usable"),
                 ("p2", f"{document['p2']}, Python {machine['python']}, {document['created']}"),
                 ("installed", ", ".join(f"{n} {v}" for n, v in document["installed"].items())),
-                ("checked", ", ".join(document["backends"])),
+                ("can run here", "; ".join(document["backends"])),
             ],
         ),
         _list("Missing here", (f"{name}: {reason}" for name, reason in document["missing"].items())),

@@ -35,7 +35,7 @@ def run(
     resume: bool = False,
     say: Callable[[str], None] = print,
     run_check: Run = isolated,
-) -> tuple[Path, bool]:
+) -> tuple[Path, str]:
     """Run every check that this machine can run.
 
     Args:
@@ -46,7 +46,7 @@ def run(
         run_check: runs one, whatever becomes of it.
 
     Returns:
-        the JSON report's path (its .md lies beside it), and whether something ran and nothing went wrong.
+        the JSON report's path (its .md lies beside it), and what is wrong, see `problem`.
 
     Raises:
         BackendMissing: there is no NVIDIA GPU, or nothing here that could run on it.
@@ -96,13 +96,37 @@ def run(
             with contextlib.suppress(OSError):
                 shutil.rmtree(models / check.model)
     _write(target, document, results)
-    return target, passed(results)
+    return target, problem(results)
 
 
-def passed(results: Mapping[str, Result]) -> bool:
-    """Whether an engine was checked and nothing that could run went wrong."""
-    ran = any(r.outcome in (words.PASSED, words.EXPECTED) for r in results.values() if r.check.backend)
-    return ran and not any(result.outcome in BAD for result in results.values())
+def problem(results: Mapping[str, Result]) -> str:
+    """What is wrong with the checks together, as a clause; empty if nothing is.
+
+    Where engines were to be checked, one has to have been: their models alone prove nothing.
+    """
+    if any(result.outcome in BAD for result in results.values()):
+        return "something that could run failed"
+    asked = [r for r in results.values() if r.check.backend] or list(results.values())
+    return (
+        ""
+        if any(r.outcome in (words.PASSED, words.EXPECTED) for r in asked)
+        else "no engine could be checked"
+    )
+
+
+def render(path: Path) -> Path:
+    """Write the page of a finished report beside it again; where it is.
+
+    Raises:
+        P2Error: the report is missing or damaged.
+    """
+    document = read_json(path)
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        raise P2Error(f"{path} is not a report of `p2 gpu-check`")
+    try:
+        return _write_page(path, document)
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise P2Error(f"{path} is damaged: {error!r}") from error
 
 
 def _run(check: Check, results: Mapping[str, Result], models: Path, run_check: Run) -> Result:
@@ -134,11 +158,17 @@ def _earlier(target: Path) -> dict[str, Result]:
 def _write(target: Path, document: dict[str, Any], results: Mapping[str, Result]) -> None:
     whole = document | {
         "outcomes": dict(Counter(result.outcome for result in results.values())),
-        "passed": passed(results),
+        "passed": not problem(results),
         "checks": [result.to_dict() for result in results.values()],
     }
     write_json(target, whole)
-    write_bytes(target.with_suffix(".md"), report.markdown(whole).encode("utf-8", "surrogatepass"))
+    _write_page(target, whole)
+
+
+def _write_page(target: Path, document: dict[str, Any]) -> Path:
+    page = target.with_suffix(".md")
+    write_bytes(page, report.markdown(document).encode("utf-8", "surrogatepass"))
+    return page
 
 
 def _slug(name: str) -> str:

@@ -47,6 +47,7 @@ def soak(open_engine: Open, _reference: Engine, characters: int) -> dict[str, An
                 {"characters": written, "host_bytes": host_memory(), "device_bytes": device_memory()}
             )
         seconds = time.perf_counter() - started
+        own = nvidia.process_memory() is not None
         assert kept is not None and newest is not None  # noqa: PT018
         decoder.restore(kept)
         same = bool(np.array_equal(newest, decoder.write(newest.shape[1])))
@@ -59,10 +60,13 @@ def soak(open_engine: Open, _reference: Engine, characters: int) -> dict[str, An
         "samples": samples,
         "host_growth_bytes": growth["host"],
         "device_growth_bytes": growth["device"],
+        "device_bytes_of": None if growth["device"] is None else "this process" if own else "all programs",
         "same_end_again": same,
     }
+    whole = "" if own else ", of all programs on the GPU, which the driver does not tell apart here"
     problems = [
         f"{kind} memory grew by {(growth[kind] or 0) / 2**20:.1f} MiB (limit {limit >> 20})"
+        + (whole if kind == "device" else "")
         for kind, limit in (("host", HOST_GROWTH), ("device", DEVICE_GROWTH))
         if (growth[kind] or 0) > limit
     ]
@@ -95,6 +99,11 @@ def host_memory() -> int | None:
 
 
 def device_memory() -> int | None:
-    """Bytes in use on the GPU that this thread works with, or None where there is none."""
+    """Bytes that this process has on GPUs; where the driver does not tell, that all programs have on the
+    GPU that this thread works with; None where it works with none.
+    """
+    own = nvidia.process_memory()
+    if own is not None:
+        return own
     memory = nvidia.memory()
     return memory and memory[1] - memory[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import pytest
@@ -74,6 +75,53 @@ def test_no_driver_library_here_is_an_answer(monkeypatch):
 
     monkeypatch.setattr(nvidia.ctypes, "CDLL", missing)
     assert nvidia.gpus() == nvidia.Gpus(problem="no NVIDIA driver is installed")
+
+
+class Management:
+    """NVML with programs (number, bytes) on each of its GPUs, as ctypes shows it."""
+
+    def __init__(self, *gpus):
+        self.gpus = gpus
+
+    def nvmlInit_v2(self):
+        return 0
+
+    def nvmlDeviceGetCount_v2(self, reference):
+        reference._obj.value = len(self.gpus)
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, index, reference):
+        reference._obj.value = index + 1
+        return 0
+
+    def nvmlDeviceGetComputeRunningProcesses_v3(self, device, reference, found):
+        programs = self.gpus[device.value - 1]
+        assert len(programs) <= reference._obj.value
+        reference._obj.value = len(programs)
+        for place, (number, used) in zip(found, programs, strict=False):
+            place.pid, place.used = number, used
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("gpus", "expected"),
+    [
+        ([[(1, 5 << 30), (os.getpid(), 300)], [(os.getpid(), 40)]], 340),
+        ([[(1, 5 << 30)], []], None),  # in a container the driver may know it by another number
+        ([[(os.getpid(), 2**64 - 1)]], None),
+        ([], None),
+    ],
+)
+def test_memory_on_gpus_is_that_of_this_process(gpus, expected, monkeypatch):
+    monkeypatch.setattr(nvidia, "_management_library", lambda: Management(*gpus))
+    assert nvidia.process_memory() == expected
+
+
+def test_no_management_library_is_an_answer(monkeypatch):
+    monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: object())
+    nvidia._management_library.cache_clear()
+    assert nvidia.process_memory() is None
+    nvidia._management_library.cache_clear()
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from p2.runtime.onnx_engine import OnnxEngine, open_onnx
 from p2.runtime.onnx_gpu import OnnxGpuEngine
 from p2.runtime.onnx_providers import STAND_IN
 from p2.runtime.step_file import open_step
+from p2.spec import nvidia
 
 HIDDEN = 24
 
@@ -117,8 +118,16 @@ def test_a_soak_finds_a_leak(files):
 def test_a_soak_watches_the_device(files, monkeypatch):
     sizes = iter(range(0, 1 << 40, 3 << 20))
     monkeypatch.setattr(soak, "device_memory", lambda: next(sizes))
-    with pytest.raises(CheckFailed, match=r"device memory grew by 30\.0 MiB"):
+    with pytest.raises(CheckFailed, match=r"device memory grew by 30\.0 MiB .*, of all programs on the GPU"):
         soak.soak(lambda: open_onnx(files.step("float32"), 1), files.reference(), 1000)
+
+
+def test_another_program_on_the_gpu_is_no_leak(files, monkeypatch):
+    others = iter(range(0, 1 << 40, 100 << 20))
+    monkeypatch.setattr(nvidia, "memory", lambda: ((1 << 41) - next(others), 1 << 41))
+    monkeypatch.setattr(nvidia, "process_memory", lambda: 512 << 20)
+    found = soak.soak(lambda: open_onnx(files.step("float32"), 1), files.reference(), 1000)
+    assert (found["device_growth_bytes"], found["device_bytes_of"]) == (0, "this process")
 
 
 def test_growth_is_from_the_second_quarter_to_the_last():

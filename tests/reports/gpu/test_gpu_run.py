@@ -199,8 +199,8 @@ def rehearse(tmp_path, outcome_of=lambda check: words.PASSED, **options):
         (folder / check.model).mkdir(exist_ok=True)
         return Result(check, outcome_of(check), "" if outcome_of(check) == words.PASSED else "why")
 
-    target, passed = run.run(REHEARSED, tmp_path, say=lambda _: None, run_check=run_check, **options)
-    return ran, json.loads(target.read_text()), passed
+    target, problem = run.run(REHEARSED, tmp_path, say=lambda _: None, run_check=run_check, **options)
+    return ran, json.loads(target.read_text()), not problem
 
 
 def test_the_report_is_there_after_every_check(tmp_path):
@@ -247,6 +247,48 @@ def test_refusals_and_what_is_not_here_are_no_failures(tmp_path):
     assert passed
     _, _, passed = rehearse(tmp_path, lambda check: words.NOT_RUN if check.backend else words.PASSED)
     assert not passed  # nothing was checked
+    assert "**No engine could be checked**" in (tmp_path / "rehearsal.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("outcome", "code", "says"),
+    [
+        (words.PASSED, 0, ""),
+        (words.FAILED, 1, "something that could run failed"),
+        (words.NOT_RUN, 1, "no engine could be checked"),
+    ],
+)
+@pytest.mark.parametrize("only", ["model rnn", "parity onnxruntime-cpu rnn"])
+def test_the_command_says_what_came_of_what_was_asked_for(
+    only, outcome, code, says, tmp_path, monkeypatch, capsys
+):
+    def run_check(check, folder):
+        asked = only in check.name
+        return Result(check, outcome if asked else words.PASSED, "" if outcome == words.PASSED else "why")
+
+    monkeypatch.setattr(run.run, "__defaults__", (*run.run.__defaults__[:-1], run_check))
+    argv = ["gpu-check", "--rehearse", "--hidden", "16", "--bench-hidden", "none", "--out", str(tmp_path)]
+    assert main([*argv, "--only", only]) == code
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("report", sorted((ROOT / "artifacts/gpu").glob("*.json")), ids=lambda p: p.stem)
+def test_the_committed_pages_are_their_reports(report, tmp_path, capsys):
+    copy = tmp_path / report.name
+    shutil.copy(report, copy)
+    assert main(["gpu-check", "--render", str(copy)]) == 0
+    assert copy.with_suffix(".md").read_text() == report.with_suffix(".md").read_text()
+    assert str(copy.with_suffix(".md")) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("content", "says"), [("[]", "is not a report of"), ('{"schema": "p2 gpu-check 1"}', "is damaged")]
+)
+def test_what_is_no_report_is_not_rendered(content, says, tmp_path, capsys):
+    (tmp_path / "other.json").write_text(content)
+    assert main(["gpu-check", "--render", str(tmp_path / "other.json")]) == 1
+    assert says in capsys.readouterr().err
+    assert not (tmp_path / "other.md").exists()
 
 
 def test_resume_runs_what_the_report_lacks(tmp_path):
