@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from dataclasses import dataclass
 from typing import Any
 
+from .documents import parse
 from .errors import ContractError, UsageError
+from .schema import shown
 
 CONTRACT_VERSION = 1
 
@@ -59,7 +62,8 @@ class Card:
         embedding: width of the character embedding.
         hidden: width of each layer's state.
         vocabulary: the distinct characters in ascending code-point order; a token is an index
-            into it.
+            into it. Halves of surrogate pairs are no characters: two of them beside one another would
+            come out of JSON as one.
         gru_reset: whether a GRU's reset gate acts ``after`` the recurrent product (PyTorch,
             cuDNN, ONNX ``linear_before_reset=1``) or ``before`` it (the original formulation).
             Always ``after`` for the other cells.
@@ -124,10 +128,13 @@ class Card:
         """
         if not isinstance(data, dict):
             raise ContractError(f"{where}: the model card is damaged (not a JSON object)")
+        unknown = sorted(set(data) - {field.name for field in dataclasses.fields(cls)})
+        if unknown:
+            raise ContractError(f"{where}: the model card has the unknown field {shown(unknown[0])}")
         version = data.get("contract_version")
-        if version != CONTRACT_VERSION:
+        if type(version) is not int or version != CONTRACT_VERSION:
             raise ContractError(
-                f"{where}: made for step contract version {version!r}, this p2 speaks version"
+                f"{where}: made for step contract version {shown(version)}, this p2 speaks version"
                 f" {CONTRACT_VERSION}: export the checkpoint again with this p2"
             )
         fields = {field.name: field for field in dataclasses.fields(cls)}
@@ -142,7 +149,9 @@ class Card:
         for name, value in values.items():
             expected = int if fields[name].type == "int" else str
             if not isinstance(value, expected) or isinstance(value, bool):
-                raise ContractError(f"{where}: the model card's {name} is not {expected.__name__}: {value!r}")
+                raise ContractError(
+                    f"{where}: the model card's {name} is not {expected.__name__}: {shown(value)}"
+                )
         try:
             return cls(**values)
         except UsageError as error:
@@ -152,7 +161,7 @@ class Card:
         """The card as string pairs, for the ``metadata_props`` of an ONNX file.
 
         Numbers are written in decimal, strings as JSON literals in ASCII, so that any vocabulary
-        (line breaks, lone surrogates) survives tools that expect plain text.
+        (line breaks, characters beyond 16 bits) survives tools that expect plain text.
         """
         return {f"p2.{name}": json.dumps(value) for name, value in self.to_dict().items()}
 
@@ -168,16 +177,16 @@ class Card:
             raise ContractError(
                 f"{where} carries no model card, so p2 did not make it: export a checkpoint with `p2 export`"
             )
-        try:
-            return cls.from_dict({name: json.loads(text) for name, text in fields.items()}, where)
-        except ValueError as error:
-            raise ContractError(f"{where}: the model card is damaged ({error})") from error
+        known = {field.name for field in dataclasses.fields(cls)} & set(fields)
+        card = f"the model card in {where}"
+        values = {name: parse(fields[name].encode("utf-8", "surrogatepass"), card) for name in sorted(known)}
+        return cls.from_dict(values, where)
 
 
 def _problem(card: Card) -> str:
     """What is wrong with a card, as a sentence, or the empty string."""
     if card.cell not in CELLS:
-        return f"unknown cell {card.cell!r}: choose one of {', '.join(CELLS)}"
+        return f"unknown cell {shown(card.cell)}: choose one of {', '.join(CELLS)}"
     for name in ("layers", "embedding", "hidden"):
         if getattr(card, name) < 1:
             return f"{name} must be at least 1, not {getattr(card, name)}"
@@ -187,13 +196,19 @@ def _problem(card: Card) -> str:
     if card.layers > MAX_LAYERS:
         return f"layers must be at most {MAX_LAYERS}, not {card.layers}"
     if card.gru_reset not in RESETS:
-        return f"unknown gru_reset {card.gru_reset!r}: choose one of {', '.join(RESETS)}"
+        return f"unknown gru_reset {shown(card.gru_reset)}: choose one of {', '.join(RESETS)}"
     if card.gru_reset != "after" and card.cell != "gru":
         return f"gru_reset {card.gru_reset!r} is for the gru, not for the {card.cell}"
     if card.precision not in PRECISIONS:
-        return f"unknown precision {card.precision!r}: choose one of {', '.join(PRECISIONS)}"
+        return f"unknown precision {shown(card.precision)}: choose one of {', '.join(PRECISIONS)}"
     if not card.vocabulary:
         return "the vocabulary is empty"
+    half = re.search("[\ud800-\udfff]", card.vocabulary)
+    if half:
+        return (
+            f"the vocabulary holds U+{ord(half[0]):04X}, half of a surrogate pair, which is no character"
+            " (no UTF-8 text has one)"
+        )
     if any(a >= b for a, b in zip(card.vocabulary, card.vocabulary[1:], strict=False)):
         return "the vocabulary is not sorted, or holds a character twice"
     return ""

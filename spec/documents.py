@@ -1,73 +1,28 @@
 """JSON that came from a file: read within bounds, checked against types, and sealed where it decides.
 
-Everything p2 reads as JSON goes through `read_document`. Types are written as Python writes them (a
-TypedDict or a dataclass, ``list[float]``, ``int | None``, ``Annotated[int, Within(1, 99)]``); `problem`
-says where a value does not fit, in words that a sentence can take. A document that decides what is
-computed carries the SHA-256 of its own content: `write_sealed` is its only writer, `read_sealed` its only
-reader.
+Everything p2 reads as JSON goes through `read_document`, with a type of `schema`. A document that decides
+what is computed carries the SHA-256 of its own content: `write_sealed` is its only writer, `read_sealed` its
+only reader.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import functools
 import hashlib
 import json
 import math
-import types
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import (
-    Annotated,
-    Any,
-    Literal,
-    NotRequired,
-    Union,
-    get_args,
-    get_origin,
-    get_type_hints,
-    is_typeddict,
-)
+from typing import Any
 
 from .errors import ContractError
 from .files import reading, write_json
+from .schema import problem, shown
 
 MOST_BYTES = 32 << 20
 MOST_DEPTH = 64
 _MOST_DIGITS = 20  # of a whole number: those of 64 bits, and the sign
-_MOST_SHOWN = 40  # characters of a value in a sentence
 
 SEAL = "document_sha256"
-
-_NAMES = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
-
-
-@dataclass(frozen=True)
-class Within:
-    """A range, for ``Annotated``: of a number itself, of the length of a text, a list or an object.
-
-    Attributes:
-        low: the smallest value allowed.
-        high: the largest.
-        above: whether `low` itself is too small.
-    """
-
-    low: float = -math.inf
-    high: float = math.inf
-    above: bool = False
-
-    def breach(self, value: float) -> str:
-        """What is wrong with a value, or the empty string."""
-        if value < self.low or (self.above and value == self.low):
-            return f"is not {'above' if self.above else 'at least'} {self.low:g}"
-        return f"is not at most {self.high:g}" if value > self.high else ""
-
-
-Count = Annotated[int, Within(0)]
-Positive = Annotated[float, Within(0, above=True)]
-Natural = Annotated[int, Within(1)]
-Share = Annotated[float, Within(0, 1)]
 
 
 class _Damage(ValueError):
@@ -79,7 +34,7 @@ def read_document(path: Path, kind: Any = Any) -> Any:
 
     Args:
         path: of a UTF-8 file of at most `MOST_BYTES`.
-        kind: the type its value must have, see `problem`.
+        kind: the type that its value must have, see `schema.problem`.
 
     Returns:
         plain values: no number is infinite or beyond 64 bits, nothing is nested deeper than `MOST_DEPTH`.
@@ -88,9 +43,13 @@ def read_document(path: Path, kind: Any = Any) -> Any:
         ContractError: it is damaged: the sentence says where.
         P2Error: it is missing or cannot be read.
     """
+    return check(parse(_bytes_of(path), str(path)), kind, str(path))
+
+
+def _bytes_of(path: Path) -> bytes:
+    """A file, or as much of it as shows that it is too large."""
     with reading(path), path.open("rb") as file:
-        data = file.read(MOST_BYTES + 1)
-    return check(parse(data, str(path)), kind, str(path))
+        return file.read(MOST_BYTES + 1)
 
 
 def parse(data: bytes, where: str) -> Any:
@@ -136,131 +95,17 @@ def check(value: Any, kind: Any, where: str) -> Any:
     return value
 
 
-def problem(value: Any, kind: Any, at: str = "") -> str:
-    """What is wrong with a JSON value, such as ``rounds[3].seconds is not a number``, or the empty string.
-
-    Args:
-        value: plain JSON values.
-        kind: ``Any``, ``str``, ``int``, ``float`` (a whole number will do), ``bool``, ``None``, ``Literal``,
-            a union, ``list[X]``, ``tuple[X, ...]``, ``tuple[X, Y]``, ``dict[str, X]``, ``Annotated`` with
-            `Within`; a TypedDict, whose keys must be there (others may be), or a dataclass, which has no
-            others, and whose fields with a default may be missing. A path is text.
-        at: where the value is.
-    """
-    origin, inner = get_origin(kind), get_args(kind)
-    if origin is Annotated:
-        return problem(value, inner[0], at) or _out_of_range(value, inner[1:], at)
-    if origin in (Union, types.UnionType):
-        found = [problem(value, option, at) for option in inner]
-        return (
-            "" if "" in found else next(f for f, o in zip(found, inner, strict=True) if o is not type(None))
-        )
-    if origin is Literal:
-        names = ", ".join(map(repr, inner))
-        known = any(value == one and type(value) is type(one) for one in inner)
-        return "" if known else f"{at or 'it'} is none of {names}"
-    if origin in (list, tuple):
-        return _items(value, origin, inner, at)
-    if is_typeddict(kind) or dataclasses.is_dataclass(kind):
-        return _fields(value, kind, at)
-    if kind is dict or origin is dict:
-        if not isinstance(value, dict):
-            return f"{at or 'it'} is not an object"
-        each = (problem(item, inner[1], _inside(at, key)) for key, item in value.items() if inner)
-        return next(filter(None, each), "")
-    return _plain(value, kind, at or "it")
-
-
-def _items(value: Any, origin: type, inner: tuple[Any, ...], at: str) -> str:
-    if not isinstance(value, list | tuple):
-        return f"{at or 'it'} is not a list"
-    kinds: Sequence[Any] = inner
-    if origin is list or inner[-1] is Ellipsis:
-        kinds = [inner[0]] * len(value)
-    if len(kinds) != len(value):
-        return f"{at or 'it'} has {len(value)} items, not {len(kinds)}"
-    each = (
-        problem(item, kind, f"{at}[{n}]") for n, (item, kind) in enumerate(zip(value, kinds, strict=True))
-    )
-    return next(filter(None, each), "")
-
-
-def _fields(value: Any, kind: Any, at: str) -> str:
-    if not isinstance(value, dict):
-        return f"{at or 'it'} is not an object"
-    hints, optional = _hints(kind)
-    for name, hint in hints.items():
-        inside = _inside(at, name)
-        if name in value:
-            found = problem(value[name], hint, inside)
-        else:
-            found = "" if name in optional else f"{inside} is missing"
-        if found:
-            return found
-    unknown = "" if is_typeddict(kind) else next((name for name in value if name not in hints), "")
-    return f"{at or 'it'} has the unknown field {_shown(unknown)}" if unknown else ""
-
-
-@functools.cache
-def _hints(kind: Any) -> tuple[Mapping[str, Any], frozenset[str]]:
-    """Types by name, and the names that may be missing."""
-    hints = get_type_hints(kind, include_extras=True)
-    if is_typeddict(kind):
-        optional = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
-        plain = {n: get_args(hint)[0] if n in optional else hint for n, hint in hints.items()}
-        return plain, frozenset(optional if kind.__total__ else hints)
-    fields = dataclasses.fields(kind)
-    given = {f.name for f in fields if (f.default, f.default_factory) != (dataclasses.MISSING,) * 2}
-    return {f.name: hints[f.name] for f in fields}, frozenset(given)
-
-
-def _plain(value: Any, kind: Any, at: str) -> str:
-    if kind is Any:
-        return ""
-    if kind in (None, type(None)):
-        return "" if value is None else f"{at} is not null"
-    kind = str if kind is Path else kind
-    accepted: tuple[type, ...] = (int, float) if kind is float else (kind,)
-    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
-        return f"{at} is not {_NAMES[kind]}: {_shown(value)}"
-    if isinstance(value, float) and not math.isfinite(value):
-        return f"{at} is not a finite number"
-    return (
-        f"{at} has more than 63 bits" if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 else ""
-    )
-
-
-def _out_of_range(value: Any, ranges: Sequence[Within], at: str) -> str:
-    if value is None:
-        return ""
-    measured, what = (value, at) if isinstance(value, int | float) else (len(value), f"the length of {at}")
-    breaches = (limits.breach(measured) for limits in ranges)
-    return next((f"{what or 'it'} {breach}" for breach in breaches if breach), "")
-
-
-def _inside(at: str, name: str) -> str:
-    return f"{at}.{_shown(name)[1:-1]}".lstrip(".")
-
-
-def _shown(value: Any) -> str:
-    """A value in a sentence: on one line, and not too long."""
-    if isinstance(value, list | dict):
-        return "a list" if isinstance(value, list) else "an object"
-    shown = ascii(value)
-    return shown if len(shown) <= _MOST_SHOWN else f"{shown[:_MOST_SHOWN]}...{shown[-1]}"
-
-
 def _whole(digits: str) -> int:
     value = int(digits) if len(digits) <= _MOST_DIGITS else 1 << 64
     if not -(1 << 63) <= value < 1 << 64:
-        raise _Damage(f"the number {_shown(digits)[1:-1]} has more than 64 bits")
+        raise _Damage(f"the number {shown(digits)[1:-1]} has more than 64 bits")
     return value
 
 
 def _finite(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
-        raise _Damage(f"the number {_shown(digits)[1:-1]} is too large")
+        raise _Damage(f"the number {shown(digits)[1:-1]} is too large")
     return value
 
 
@@ -272,7 +117,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
         names = [name for name, _ in pairs]
-        raise _Damage(f"{_shown(next(n for n in names if names.count(n) > 1))} is there twice")
+        raise _Damage(f"{shown(next(n for n in names if names.count(n) > 1))} is there twice")
     return value
 
 
@@ -328,10 +173,12 @@ def read_sealed(path: Path, key: str, current: str | int, former: str | int) -> 
     if type(version) is type(former) and version == former and seal is None:
         return dict(found)
     if type(version) is not type(current) or version != current:
-        raise ContractError(f"{path} has the {key} {_shown(version)}, this p2 reads {current!r}")
+        raise ContractError(
+            f"{path} has the {key.replace('_', ' ')} {shown(version)}, this p2 reads {current!r}"
+        )
     if seal != digest(found):
         raise ContractError(
             f"{path} is not as p2 wrote it: its own checksum ({SEAL}) does not fit what it says, so it was"
-            " damaged or edited: copy it again, or take the change back"
+            " damaged, or edited by hand: copy it again, or undo the edit"
         )
     return dict(found)

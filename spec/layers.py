@@ -30,5 +30,5 @@ class Layer:
     @property
     def profile(self) -> int:
         """Which of the engine's compiled graphs it belongs to (``_myl1_`` in its name), from 0."""
-        found = re.search(r"_myl(\d+)_\d+$", self.name)
+        found = re.search(r"_myl(\d{1,9})_\d+$", self.name)
         return int(found[1]) if found else 0

@@ -11,15 +11,17 @@ from __future__ import annotations
 import re
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from . import files
 from .card import Card
 from .choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE
-from .errors import ContractError, P2Error
+from .documents import check, read_sealed, write_sealed
+from .errors import ContractError
 from .layers import Layer
+from .schema import Count, Natural, Within
 
-SIDECAR_VERSION = 1
+SIDECAR_VERSION = 2  # version 1 had no checksum of its own
 
 # The states' type, and TensorRT's name for it.
 FLOAT_TYPES = {"float32": "FLOAT", "float16": "HALF"}
@@ -218,37 +220,53 @@ class Sidecar:
         Raises:
             ContractError: a field is missing or wrong.
         """
-        if not isinstance(data, dict):
-            raise ContractError(f"{where} is damaged: not a JSON object; {_AGAIN}")
-        version = data.get("sidecar_version")
-        if version != SIDECAR_VERSION:
-            raise ContractError(
-                f"{where} has sidecar version {version!r}, this p2 reads version {SIDECAR_VERSION}: {_AGAIN}"
-            )
-        card = Card.from_dict(data.get("card"), where)
-        try:
-            profiles = tuple((int(p["min"]), int(p["opt"]), int(p["max"])) for p in data["profiles"])
-            sidecar = cls(
-                card=card,
-                plan_bytes=int(data["plan_bytes"]),
-                profiles=profiles,
-                settings=dict(data["settings"]),
-                targets=tuple(map(str, data.get("targets", ()))),
-                layers=tuple(
-                    Layer(str(one["name"]), str(one["kind"]), tuple(map(str, one["operators"])))
-                    for one in data.get("layers", ())
-                ),
-                **{name: str(data[name]) for name in _TEXTS},
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            what = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
-            raise ContractError(f"{where} is damaged: {what}; {_AGAIN}") from error
-        if sidecar.flavour not in FLAVOURS or sidecar.float_type not in FLOAT_TYPES or not profiles:
-            raise ContractError(f"{where} is damaged: unknown flavour or float type, or no profile; {_AGAIN}")
-        return sidecar
+        check(data, _Written, where)
+        profiles = tuple((p["min"], p["opt"], p["max"]) for p in data["profiles"])
+        if any(not low <= usual <= high for low, usual, high in profiles):
+            raise ContractError(f"{where} is damaged: a profile's batches do not ascend")
+        return cls(
+            card=Card.from_dict(data["card"], where),
+            plan_bytes=data["plan_bytes"],
+            profiles=profiles,
+            settings=data["settings"],
+            targets=tuple(data.get("targets", ())),
+            layers=tuple(
+                Layer(one["name"], one["kind"], tuple(one["operators"])) for one in data.get("layers", ())
+            ),
+            **{name: data[name] for name in _TEXTS},
+        )
 
 
 _TEXTS = ("flavour", "version", "onnx_sha256", "plan_sha256", "float_type", "built")
+
+
+class _Profile(TypedDict):
+    min: Natural
+    opt: Natural
+    max: Natural
+
+
+class _Layer(TypedDict):
+    name: str
+    kind: str
+    operators: list[str]
+
+
+class _Written(TypedDict):
+    """What `Sidecar.to_dict` gives."""
+
+    card: dict[str, Any]
+    flavour: Literal["tensorrt", "tensorrt-rtx"]
+    version: str
+    onnx_sha256: str
+    plan_sha256: str
+    plan_bytes: Count
+    float_type: Literal["float32", "float16"]
+    profiles: Annotated[list[_Profile], Within(1)]
+    settings: dict[str, Any]
+    built: str
+    targets: NotRequired[list[Annotated[str, Within(1)]]]
+    layers: NotRequired[list[_Layer]]
 
 
 def contract_breach(card: Card, float_type: str, tensors: dict[str, tuple[str, tuple[int, ...]]]) -> str:
@@ -292,7 +310,7 @@ def write_sidecar(plan: Path, sidecar: Sidecar) -> None:
     Raises:
         P2Error: the file system refused.
     """
-    files.write_json(sidecar_path(plan), sidecar.to_dict())
+    write_sealed(sidecar_path(plan), sidecar.to_dict())
 
 
 def read_sidecar(plan: Path) -> Sidecar:
@@ -309,9 +327,6 @@ def read_sidecar(plan: Path) -> Sidecar:
             f" beside the plan, or {_AGAIN}"
         )
     try:
-        data = files.read_json(path)
-    except P2Error as error:
-        if isinstance(error.__cause__, ValueError):
-            raise ContractError(f"{error}; copy it again, or {_AGAIN}") from error
-        raise
-    return Sidecar.from_dict(data, str(path))
+        return Sidecar.from_dict(read_sealed(path, "sidecar_version", SIDECAR_VERSION, 1), str(path))
+    except ContractError as error:
+        raise ContractError(f"{error}; {_AGAIN}") from error

@@ -1,6 +1,7 @@
 """A checkpoint: a folder with a readable ``model.json`` and weights that execute nothing.
 
-``model.json`` holds the card, the training record and the name and SHA-256 of each tensor file:
+``model.json`` holds the card, the training record, the name and SHA-256 of each tensor file, and the SHA-256
+of all this:
 ``model-<step>.safetensors`` with the weights, and, where a run can go on from,
 ``optimizer-<step>.safetensors`` with Adam's moments and the carried state.
 
@@ -24,14 +25,16 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from ..spec.card import Card
+from ..spec.documents import check, read_sealed, write_sealed
 from ..spec.errors import ContractError, P2Error
-from ..spec.files import read_json, reading, write_bytes, write_json
+from ..spec.files import reading, write_bytes
 from ..spec.finite import first_not_finite
 from .model import parameter_shapes
 from .record import Record
 
 MANIFEST = "model.json"
-FORMAT = "p2 checkpoint 1"
+FORMAT = "p2 checkpoint 2"
+_FORMER = "p2 checkpoint 1"  # without a checksum of its own
 
 Tensors = dict[str, Tensor]
 
@@ -94,7 +97,7 @@ def save(
         files[kind] = {"name": name, "sha256": hashlib.sha256(data).hexdigest()}
     card = card.with_(checkpoint_sha256=files["model"]["sha256"])
     manifest = {"format": FORMAT, "card": card.to_dict(), "training": record.to_dict(), "files": files}
-    write_json(folder / MANIFEST, manifest)
+    write_sealed(folder / MANIFEST, manifest)
     current = {entry["name"] for entry in files.values()}
     for path in folder.glob("*.safetensors"):
         if path.name not in current:
@@ -113,11 +116,12 @@ def load(path: Path) -> Checkpoint:
     folder = _checkpoint_folder(path)
     manifest = _manifest(folder)
     where = str(folder / MANIFEST)
-    card = Card.from_dict(manifest.get("card"), where)
-    record = Record.from_dict(manifest.get("training"), where)
+    card = Card.from_dict(manifest["card"], where)
+    record = Record.from_dict(manifest["training"], where)
+    if card.checkpoint_sha256 != manifest["files"]["model"]["sha256"]:
+        raise ContractError(f"{where} is damaged: its card is of other weights than its list of files")
     tensors = _tensors(folder, manifest, "model")
-    if tensors is None:
-        raise ContractError(f"{where} is damaged: it names no weight file")
+    assert tensors is not None
     _check_shapes(card, tensors, folder)
     return Checkpoint(card, tensors, record, folder)
 
@@ -150,17 +154,35 @@ def _checkpoint_folder(path: Path) -> Path:
     raise P2Error(f"{path} holds no checkpoint: it has no {MANIFEST}, and no best or last folder with one")
 
 
+@dataclass(frozen=True)
+class _File:
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class _Files:
+    model: _File
+    optimizer: _File | None = None
+
+
+@dataclass(frozen=True)
+class _Manifest:
+    """The type of ``model.json``: nothing else may be in it, since nothing vouches for a former one."""
+
+    format: str
+    card: dict[str, Any]
+    training: dict[str, Any]
+    files: _Files
+
+
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
-    try:
-        manifest = read_json(path)
-    except P2Error as error:
-        raise ContractError(str(error)) from error
-    if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
-        raise ContractError(f"{path} is damaged: it does not describe a checkpoint")
-    if manifest.get("format") != FORMAT:
-        raise ContractError(f"{path} is of the format {manifest.get('format')!r}, this p2 reads {FORMAT!r}")
-    return manifest
+    manifest = check(read_sealed(path, "format", FORMAT, _FORMER), _Manifest, str(path))
+    for entry in filter(None, manifest["files"].values()):
+        if Path(entry["name"]).name != entry["name"] or "\0" in entry["name"]:
+            raise ContractError(f"{path} is damaged: {entry['name']!a} is no name of a file beside it")
+    return dict(manifest)
 
 
 def _tensors(folder: Path, manifest: dict[str, Any], kind: str) -> Tensors | None:
@@ -168,11 +190,7 @@ def _tensors(folder: Path, manifest: dict[str, Any], kind: str) -> Tensors | Non
     entry = manifest["files"].get(kind)
     if entry is None:
         return None
-    try:
-        path = folder / Path(entry["name"]).name
-        digest = entry["sha256"]
-    except (TypeError, KeyError) as error:
-        raise ContractError(f"{folder / MANIFEST} is damaged: its list of files is not readable") from error
+    path, digest = folder / entry["name"], entry["sha256"]
     with reading(path):
         data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != digest:

@@ -10,10 +10,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from ..spec.card import Card
 from ..spec.errors import ContractError, UsageError
+from ..spec.schema import problem
 from ..version import __version__
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -148,11 +149,15 @@ class TrainOptions:
             names = ", ".join(sorted(set(data) ^ known))
             raise ContractError(f"{where}: the recorded options do not match this p2's: {names}")
         values = dict(data)
+        hints = get_type_hints(cls)
+        found = next(filter(None, (problem(values[name], hints[name], name) for name in sorted(known))), "")
+        if found:
+            raise ContractError(f"{where}: the recorded options are damaged: {found}")
         try:
             values["keep_at_accuracy"] = tuple(values["keep_at_accuracy"])
             values["init_from"] = None if values["init_from"] is None else Path(values["init_from"])
             return cls(**values, out=out)
-        except (TypeError, UsageError) as error:
+        except UsageError as error:
             raise ContractError(f"{where}: the recorded options are damaged: {error}") from error
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from ..spec.errors import ContractError
+from ..spec.schema import Count, Within, problem
 from .corpus import Corpus
 from .metrics import Metrics
 
@@ -54,22 +55,13 @@ class Record:
         Raises:
             ContractError: something is missing or of the wrong kind.
         """
-        try:
-            return cls(
-                step=int(data["step"]),
-                seconds=float(data["seconds"]),
-                train=None if data["train"] is None else Metrics.from_dict(data["train"]),
-                validation=None if data["validation"] is None else Metrics.from_dict(data["validation"]),
-                validation_step=int(data["validation_step"]),
-                best_validation_loss=_optional_float(data["best_validation_loss"]),
-                kept_accuracies=[float(value) for value in data["kept_accuracies"]],
-                options=dict(data["options"]),
-                corpus=_corpus_entry(data["corpus"]),
-                software=dict(data["software"]),
-            )
-        except (KeyError, TypeError, ValueError) as error:
-            problem = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise ContractError(f"{where}: the training record is damaged ({problem})") from error
+        found = problem(data, _Written)
+        if found:
+            raise ContractError(f"{where}: the training record is damaged ({found})")
+        train, validation = (
+            None if data[name] is None else Metrics.from_dict(data[name]) for name in ("train", "validation")
+        )
+        return cls(**data | {"train": train, "validation": validation})
 
     @property
     def sources(self) -> list[str]:
@@ -82,11 +74,28 @@ def describe_corpus(corpus: Corpus) -> dict[str, Any]:
     return {"sources": list(corpus.sources), "sha256": corpus.sha256, "characters": len(corpus.text)}
 
 
-def _corpus_entry(data: Any) -> dict[str, Any]:
-    if not isinstance(data.get("sources", []), list):
-        raise ValueError("the sources of its text are not a list")
-    return dict(data)
+class _Metrics(TypedDict):
+    loss: float
+    accuracy: float
 
 
-def _optional_float(value: Any) -> float | None:
-    return None if value is None else float(value)
+class _Corpus(TypedDict, total=False):
+    sources: list[str]
+    sha256: str
+    characters: Count
+
+
+@dataclass(frozen=True)
+class _Written:
+    """What `Record.to_dict` gives."""
+
+    step: Count
+    seconds: Annotated[float, Within(0)]
+    train: _Metrics | None
+    validation: _Metrics | None
+    validation_step: Count
+    best_validation_loss: float | None
+    kept_accuracies: list[float]
+    options: dict[str, Any]
+    corpus: _Corpus
+    software: dict[str, Any]

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from p2.runtime.plan import library_for, read_header, read_plan, read_sidecar, sidecar_path, write_sidecar
-from p2.spec import nvidia
+from p2.spec import documents, nvidia
 from p2.spec.card import Card
+from p2.spec.documents import digest
 from p2.spec.errors import BackendMissing, ContractError, P2Error
 from p2.spec.plan import PlanHeader, Sidecar, same_version
 
@@ -74,8 +75,12 @@ def test_a_plan_and_its_sidecar_come_back(written):
 
 
 @given(
-    vocabulary=st.text(min_size=1, max_size=20).map(lambda text: "".join(sorted(set(text)))),
-    profiles=st.lists(st.tuples(*[st.integers(1, 999)] * 3), min_size=1, max_size=3).map(tuple),
+    vocabulary=st.text(st.characters(codec="utf-8"), min_size=1, max_size=20).map(
+        lambda text: "".join(sorted(set(text)))
+    ),
+    profiles=st.lists(
+        st.tuples(*[st.integers(1, 999)] * 3).map(sorted).map(tuple), min_size=1, max_size=3
+    ).map(tuple),
     size=st.integers(0, 2**40),
 )
 def test_a_sidecar_survives_json(vocabulary, profiles, size):
@@ -90,7 +95,7 @@ def test_the_sidecar_is_readable(written):
     data = json.loads(sidecar_path(written[0]).read_text())
     assert data["profiles"] == [{"min": 1, "opt": 1, "max": 1}, {"min": 1, "opt": 4, "max": 8}]
     assert data["card"]["cell"] == "lstm"
-    assert data["sidecar_version"] == 1
+    assert data["sidecar_version"] == 2
 
 
 def test_a_missing_sidecar(written):
@@ -115,20 +120,21 @@ def test_a_sidecar_that_is_not_json(text, written):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda data: [], "is damaged: not a JSON object"),
-        (lambda data: {}, "has sidecar version None, this p2 reads version 1"),
-        (lambda data: data | {"sidecar_version": 2}, "has sidecar version 2"),
-        (lambda data: data | {"card": None}, "the model card is damaged"),
+        (lambda data: [], "is damaged: it is not an object"),
+        (lambda data: {}, "has the sidecar version None, this p2 reads 2"),
+        (lambda data: data | {"sidecar_version": 3}, "has the sidecar version 3"),
+        (lambda data: data | {"card": None}, "card is not an object"),
         (lambda data: data | {"card": data["card"] | {"contract_version": 9}}, "step contract version 9"),
         (lambda data: data | {"card": data["card"] | {"hidden": 0}}, "hidden must be at least 1"),
-        (lambda data: {name: value for name, value in data.items() if name != "built"}, "it lacks 'built'"),
-        (lambda data: data | {"plan_bytes": "many"}, "is damaged: invalid literal"),
-        (lambda data: data | {"profiles": [{"min": 1}]}, "it lacks 'opt'"),
-        (lambda data: data | {"profiles": 3}, "is damaged: 'int' object is not iterable"),
-        (lambda data: data | {"profiles": []}, "no profile"),
-        (lambda data: data | {"flavour": "tensorflow"}, "unknown flavour"),
-        (lambda data: data | {"float_type": "float8"}, "unknown flavour or float type"),
-        (lambda data: data | {"settings": None}, "is damaged: 'NoneType'"),
+        (lambda data: {name: value for name, value in data.items() if name != "built"}, "built is missing"),
+        (lambda data: data | {"plan_bytes": "many"}, "plan_bytes is not a whole number: 'many'"),
+        (lambda data: data | {"profiles": [{"min": 1}]}, r"profiles\[0\].opt is missing"),
+        (lambda data: data | {"profiles": 3}, "profiles is not a list"),
+        (lambda data: data | {"profiles": []}, "the length of profiles is not at least 1"),
+        (lambda data: data | {"profiles": [{"min": 2, "opt": 1, "max": 3}]}, "batches do not ascend"),
+        (lambda data: data | {"flavour": "tensorflow"}, "flavour is none of 'tensorrt', 'tensorrt-rtx'"),
+        (lambda data: data | {"float_type": "float8"}, "float_type is none of"),
+        (lambda data: data | {"settings": None}, "settings is not an object"),
         (
             lambda data: data | {"version": "1.6.0.40"},
             "speaks of TensorRT-RTX 1.6.0.40 and the plan of TensorRT-RTX 1.7.1.116",
@@ -137,10 +143,36 @@ def test_a_sidecar_that_is_not_json(text, written):
 )
 def test_a_damaged_sidecar(change, sentence, written):
     path, sidecar = written
-    sidecar_path(path).write_text(json.dumps(change(sidecar.to_dict())))
+    document = change(sidecar.to_dict())
+    if document:
+        document["document_sha256"] = digest(document)
+    sidecar_path(path).write_text(json.dumps(document))
     with pytest.raises(ContractError, match=sentence) as caught:
         read_plan(path)
     assert "charlm.plan.json" in str(caught.value)
+
+
+def test_a_flipped_bit_of_a_sidecar_is_refused(written, monkeypatch):
+    """Every bit; layers and settings too."""
+    path, sidecar = written
+    whole = sidecar_path(path).read_bytes()
+    refused = 0
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        monkeypatch.setattr(documents, "_bytes_of", lambda path, data=bytes(flipped): data)
+        try:
+            assert read_sidecar(path) == sidecar
+        except ContractError:
+            refused += 1
+    assert refused > 7.5 * len(whole)  # the rest are letters of numbers and escapes, and spaces
+
+
+def test_a_sidecar_of_the_version_before_still_loads(written):
+    path, sidecar = written
+    former = json.dumps(sidecar.to_dict() | {"sidecar_version": 1}, indent=2)
+    sidecar_path(path).write_text(former)
+    assert read_sidecar(path) == sidecar
 
 
 def test_a_plan_that_is_cut_off(written):

@@ -25,7 +25,9 @@ cards = st.builds(
     layers=st.integers(1, 4),
     embedding=st.integers(1, 50),
     hidden=st.integers(1, 70),
-    vocabulary=st.sets(st.characters(), min_size=1, max_size=30).map(lambda s: "".join(sorted(s))),
+    vocabulary=st.sets(st.characters(codec="utf-8"), min_size=1, max_size=30).map(
+        lambda s: "".join(sorted(s))
+    ),
 )
 
 
@@ -96,6 +98,9 @@ def test_state_names_sort_alike_for_many_layers():
         ({"precision": "fp7"}, "unknown precision"),
         ({"gru_reset": "before"}, "is for the gru"),
         ({"vocabulary": ""}, "empty"),
+        ({"vocabulary": "a\ud800"}, r"holds U\+D800, half of a surrogate pair, which is no character"),
+        ({"vocabulary": "a\ud800\udfff"}, r"holds U\+D800, half of a surrogate pair"),
+        ({"vocabulary": "\udc00\uffff"}, r"holds U\+DC00, half of a surrogate pair"),
         ({"vocabulary": "ba"}, "not sorted"),
         ({"vocabulary": "aa"}, "twice"),
     ],
@@ -113,6 +118,8 @@ def test_refuses_in_words(changes, words):
         (lambda d: d.update(hidden=True), "hidden is not int"),
         (lambda d: d.update(hidden=0), "hidden must be at least 1"),
         (lambda d: d.update(contract_version=CONTRACT_VERSION + 1), "contract version 2"),
+        (lambda d: d.update(contract_version=True), "contract version True"),
+        (lambda d: d.update({"corpus_sha2%6": ""}), "unknown field"),
     ],
 )
 def test_damaged_cards_are_refused_with_the_file(damage, words):

@@ -14,8 +14,9 @@ import pytest
 import safetensors.torch
 import torch
 
-from p2.spec import files
+from p2.spec import documents, files
 from p2.spec.card import Card
+from p2.spec.documents import digest
 from p2.spec.errors import ContractError, P2Error
 from p2.trainer import checkpoint
 from p2.trainer.checkpoint import Checkpoint, Tensors
@@ -144,11 +145,12 @@ def test_a_full_disk_is_told_and_keeps_the_old(
 
 
 def edit(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
-    """Damage done to model.json."""
+    """Damage done to model.json by somebody who also corrected its checksum."""
 
     def damage(folder: Path) -> None:
         manifest = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         change(manifest)
+        manifest["document_sha256"] = digest(manifest)
         (folder / "model.json").write_text(json.dumps(manifest), encoding="utf-8")
 
     return damage
@@ -161,7 +163,9 @@ def replace_weights(make: Callable[[Tensors], bytes]) -> Callable[[Path], None]:
         path = folder / "model-1.safetensors"
         data = make(safetensors.torch.load(path.read_bytes()))
         path.write_bytes(data)
-        edit(lambda m: m["files"]["model"].update(sha256=hashlib.sha256(data).hexdigest()))(folder)
+        sha256 = hashlib.sha256(data).hexdigest()
+        edit(lambda m: m["files"]["model"].update(sha256=sha256))(folder)
+        edit(lambda m: m["card"].update(checkpoint_sha256=sha256))(folder)
 
     return damage
 
@@ -200,17 +204,23 @@ WEIGHTS = "model-1.safetensors"
         (overwrite("model.json", lambda data: data[:-20]), r"model\.json is damaged: not valid JSON"),
         (overwrite("model.json", lambda data: b"[]"), r"model\.json is damaged"),
         (overwrite("model.json", lambda data: b"\xff\xfe"), r"model\.json is damaged"),
-        (edit(lambda m: m.update(format="p2 checkpoint 9")), "is of the format 'p2 checkpoint 9'"),
-        (edit(lambda m: m.pop("card")), "the model card is damaged"),
+        (edit(lambda m: m.update(format="p2 checkpoint 9")), "has the format 'p2 checkpoint 9'"),
+        (edit(lambda m: m.pop("card")), "damaged: card is missing"),
         (edit(lambda m: m["card"].update(hidden="4")), "hidden is not int"),
         (edit(lambda m: m["card"].update(hidden=5)), "do not fit the card"),
         (edit(lambda m: m["card"].update(contract_version=2)), "step contract version 2"),
-        (edit(lambda m: m.pop("training")), "the training record is damaged"),
-        (edit(lambda m: m["training"].pop("step")), "the training record is damaged .no 'step'"),
+        (edit(lambda m: m.pop("training")), "damaged: training is missing"),
+        (edit(lambda m: m["training"].pop("step")), "the training record is damaged .step is missing"),
         (edit(lambda m: m["training"].update(train=3)), "the training record is damaged"),
-        (edit(lambda m: m["files"].pop("model")), "names no weight file"),
-        (edit(lambda m: m["files"]["model"].pop("sha256")), "its list of files is not readable"),
-        (edit(lambda m: m.update(files=3)), "does not describe a checkpoint"),
+        (edit(lambda m: m["files"].pop("model")), r"damaged: files\.model is missing"),
+        (edit(lambda m: m["files"]["model"].pop("sha256")), r"damaged: files\.model\.sha256 is missing"),
+        (edit(lambda m: m.update(files=3)), "damaged: files is not an object"),
+        (edit(lambda m: m.update(more=3)), "damaged: it has the unknown field 'more'"),
+        (edit(lambda m: m["card"].update(more=3)), "the model card has the unknown field 'more'"),
+        (edit(lambda m: m["card"].update(vocabulary="a\udfff")), r"U\+DFFF, half of a surrogate pair"),
+        (edit(lambda m: m["files"]["model"].update(name="../a")), r"'\.\./a' is no name of a file beside it"),
+        (edit(lambda m: m["files"]["model"].update(name="a\0")), r"'a\\x00' is no name of a file beside it"),
+        (edit(lambda m: m["files"]["model"].update(sha256="0" * 64)), "card is of other weights"),
     ],
 )
 def test_damage_is_told_in_one_sentence(
@@ -222,6 +232,56 @@ def test_damage_is_told_in_one_sentence(
         checkpoint.load(tmp_path)
     assert "\n" not in str(caught.value)
     assert str(tmp_path) in str(caught.value)
+
+
+def as_before(folder: Path) -> dict[str, Any]:
+    """Make model.json one of the format before, which had no checksum of its own."""
+    manifest: dict[str, Any] = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+    del manifest["document_sha256"]
+    manifest["format"] = "p2 checkpoint 1"
+    (folder / "model.json").write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+    return manifest
+
+
+def test_a_checkpoint_of_the_format_before_still_loads(tmp_path: Path, card: Card) -> None:
+    save(tmp_path, card, 1)
+    manifest = as_before(tmp_path)
+    assert_is(checkpoint.load(tmp_path), card, 1)
+    (tmp_path / "model.json").write_text(json.dumps(manifest | {"document_sha2%6": "0" * 64}))
+    with pytest.raises(ContractError, match="unknown field 'document_sha2%6'"):
+        checkpoint.load(tmp_path)
+
+
+def test_who_edits_the_card_by_hand_is_told_what_it_is(tmp_path: Path, card: Card) -> None:
+    save(tmp_path, card, 1)
+    path = tmp_path / "model.json"
+    path.write_text(path.read_text().replace("abc", "ab"))
+    with pytest.raises(ContractError, match=r"model\.json is not as p2 wrote it: .* or edited by hand"):
+        checkpoint.load(tmp_path)
+
+
+def test_a_flipped_bit_of_model_json_is_refused(
+    tmp_path: Path, card: Card, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every bit: the weights' hash only covers the weights, and a vocabulary is as good as another."""
+    save(tmp_path, card, 1)
+    whole = (tmp_path / "model.json").read_bytes()
+
+    def read() -> tuple[Card, Record, object]:
+        manifest = checkpoint._manifest(tmp_path)
+        record = Record.from_dict(manifest["training"], "x")
+        return Card.from_dict(manifest["card"], "x"), record, manifest["files"]
+
+    expected, refused = read(), 0
+    for bit in range(8 * len(whole)):
+        flipped = bytearray(whole)
+        flipped[bit // 8] ^= 1 << bit % 8
+        monkeypatch.setattr(documents, "_bytes_of", lambda path, data=bytes(flipped): data)
+        try:
+            assert read() == expected
+        except ContractError:
+            refused += 1
+    assert refused > 7.5 * len(whole)
 
 
 def test_weights_alone_cannot_be_resumed(tmp_path: Path, card: Card) -> None:
@@ -243,7 +303,7 @@ def test_there_is_no_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_vocabulary_of_any_characters_survives(tmp_path: Path, card_of: Callable[..., Card]) -> None:
-    card = card_of("rnn", layers=1, hidden=2, vocabulary='\n\r"\\é\u2028\ud800\U0001f600')
+    card = card_of("rnn", layers=1, hidden=2, vocabulary='\n\r"\\é\u2028\ufeff\uffff\U0001f600')
     checkpoint.save(tmp_path, card, weights(card, 0), record_at(0))
     assert checkpoint.load(tmp_path).card.vocabulary == card.vocabulary
 

@@ -89,8 +89,22 @@ def test_options_survive_json(values: dict[str, Any]) -> None:
         (lambda d: d.pop("hidden"), "the recorded options do not match this p2's: hidden"),
         (lambda d: d.update(width=3), "the recorded options do not match this p2's: width"),
         (lambda d: d.update(hidden=0), "the recorded options are damaged: hidden must be"),
-        (lambda d: d.update(hidden="8"), "the recorded options are damaged"),
-        (lambda d: d.update(keep_at_accuracy=1), "the recorded options are damaged"),
+        (
+            lambda d: d.update(hidden="8"),
+            "the recorded options are damaged: hidden is not a whole number: '8'",
+        ),
+        (lambda d: d.update(hidden=8.0), "the recorded options are damaged: hidden is not a whole number"),
+        (lambda d: d.update(lr="8"), "the recorded options are damaged: lr is not a number"),
+        (lambda d: d.update(lr=float("nan")), "the recorded options are damaged: lr is not a finite number"),
+        (lambda d: d.update(seed=2**64), "the recorded options are damaged: seed has more than 63 bits"),
+        (lambda d: d.update(stateful=0), "the recorded options are damaged: stateful is not true or false"),
+        (lambda d: d.update(encoding=[]), "the recorded options are damaged: encoding is not text"),
+        (lambda d: d.update(init_from=1), "the recorded options are damaged: init_from is not text"),
+        (lambda d: d.update(keep_at_accuracy=1), "the recorded options are damaged: keep_at_accuracy is not"),
+        (
+            lambda d: d.update(keep_at_accuracy=["x"]),
+            r"the recorded options are damaged: keep_at_accuracy\[0\] is not a number",
+        ),
     ],
 )
 def test_damaged_options(change: Callable[[dict[str, Any]], object], message: str) -> None:
