@@ -37,10 +37,11 @@ from ..spec.plan import (
     parse_header,
     write_sidecar,
 )
-from . import untyped
+from . import bfloat16, untyped
 from .choice_stage import add_choice
 from .layers import layers_in
 from .matvec import as_sums
+from .opset import OPSET, at_opset
 from .targets import PORTABLE, Options, check_float8, rtx_targets
 
 Progress = Callable[[str, int, int], None]
@@ -103,7 +104,7 @@ def build_plan(
     require_gpu(library)
     with files.reading(onnx_path):
         graph = onnx_path.read_bytes()
-    model = _load(graph, onnx_path)
+    model = bfloat16.multiplied(at_opset(_load(graph, onnx_path), OPSET))
     _check_blocks(model, onnx_path)
     if choice:
         add_choice(model.graph, card)
@@ -242,7 +243,7 @@ class _Compiler:
         """Read an ONNX graph, check it against the contract, and return the type of its states."""
         trt, card = self._library.trt, self._card
         parser = trt.OnnxParser(self._network, self._library.logger)
-        graph = untyped.to_opset_17(model) if self._untyped else model
+        graph = at_opset(model, untyped.OPSET) if self._untyped else model
         if not parser.parse(graph.SerializeToString()):
             reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
             raise self._refused("read the graph", " ".join(reasons[0].split()) if reasons else None)

@@ -12,44 +12,52 @@ from collections.abc import Iterator
 import onnx
 import torch
 
-from ..spec.card import CHECKSUM, Card
+from ..spec.card import CHECKSUM, Card, step_shapes
 from ..spec.errors import P2Error
 from ..spec.finite import first_not_finite
 from ..version import __version__
+from . import bfloat16
 from .fold import Weights
+from .opset import OPSET, at_opset, check_opset
 from .quantize import quantize
 from .step import Step
 
-OPSET = 21  # the first with block-wise DequantizeLinear and int4
 MAX_BYTES = 2**31 - 2**20  # protobuf's limit for one message, less room for the graph itself
 
-_FLOATS = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
-
-def step_graph(card: Card, weights: Weights) -> onnx.ModelProto:
+def step_graph(card: Card, weights: Weights, opset: int = OPSET) -> onnx.ModelProto:
     """The step of the model as a checked ONNX model, in the precision that the card names.
 
     Args:
         card: the model; its precision decides the tensors' types.
         weights: float32 tensors from `fold`.
+        opset: ONNX operator set, from `opset.LOWEST` of the precision up.
 
     Raises:
+        UsageError: the precision cannot be written in that operator set.
         P2Error: the file would be larger than one ONNX file can be, or a weight is not a finite number in
             that precision.
     """
-    dtype = _FLOATS.get(card.precision, torch.float32)
-    size = sum(tensor.numel() for tensor in weights.values()) * dtype.itemsize
+    check_opset(opset, card.precision)
+    wide = card.precision not in ("float16", "bfloat16")
+    size = sum(tensor.numel() for tensor in weights.values()) * (4 if wide else 2)
     if card.precision in ("float32", "float16", "bfloat16") and size > MAX_BYTES:
         raise P2Error(
             f"the {card.precision} step would take {size / 2**30:.1f} GiB, and one ONNX file holds at most"
             " 2 GiB: choose a smaller precision (--fp16, --fp8, --int8 or --int4)"
         )
-    step = Step(card, weights, dtype).eval()
-    _check_finite(step, card.precision)
-    model = _trace(step, card)
+    dtype = torch.float16 if card.precision == "float16" else torch.float32
+    typed = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    _check_finite(typed, card.precision)
+    model = _trace(card, dtype)
     _anonymise(model)
-    if card.precision in ("float8", "int8", "int4"):
+    _fill(model.graph, typed)
+    if card.precision == "bfloat16":
+        bfloat16.store(model.graph)
+    elif card.precision in ("float8", "int8", "int4"):
         quantize(model.graph, card.precision)
+    if opset != OPSET:
+        model = at_opset(model, opset)
     nodes = {"p2.nodes_sha256": json.dumps(nodes_sha256(model.graph))}
     onnx.helper.set_model_props(model, card.to_metadata() | nodes)
     stamp(model)
@@ -81,9 +89,11 @@ def nodes_sha256(graph: onnx.GraphProto) -> str:
     return digest.hexdigest()
 
 
-def _check_finite(step: Step, precision: str) -> None:
+def _check_finite(weights: Weights, precision: str) -> None:
     """Of the tensors as the file will have them: folding and fewer bits may have overflowed."""
-    name = first_not_finite((name, tensor.float().numpy()) for name, tensor in step.named_parameters())
+    brain = precision == "bfloat16"
+    kept = ((n, t.bfloat16() if brain and t.ndim == 2 else t) for n, t in weights.items())
+    name = first_not_finite((name, tensor.float().numpy()) for name, tensor in kept)
     if name is not None:
         raise P2Error(
             f"{name} would hold NaN or infinity in {precision}, so nothing was written"
@@ -91,11 +101,21 @@ def _check_finite(step: Step, precision: str) -> None:
         )
 
 
-def _trace(step: Step, card: Card) -> onnx.ModelProto:
+def _trace(card: Card, dtype: torch.dtype) -> onnx.ModelProto:
+    """The step with stand-ins for its weights.
+
+    The tracer simplifies what it sees: it merges equal constants into one and drops a zero that is added.
+    Nodes and names must not depend on what a model has learned, so every stand-in is a number of its own.
+    """
+    stand_ins = {
+        name: torch.full((1,) * len(shape), 2.0 + number, dtype=dtype).expand(shape)
+        for number, (name, shape) in enumerate(step_shapes(card).items())
+    }
+    step = Step(card, stand_ins, dtype).eval()
     batch = torch.export.Dim("batch", min=1, max=2**16)
     # A batch of 2 to trace with: 1 would be taken for a constant.
     token = torch.zeros(2, dtype=torch.int64)
-    states = tuple(torch.zeros(2, card.hidden, dtype=step.state_dtype) for _ in card.state_names)
+    states = tuple(torch.zeros(2, card.hidden, dtype=dtype) for _ in card.state_names)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -138,6 +158,13 @@ def _anonymise(model: onnx.ModelProto) -> None:
     for tensor in graph.initializer:
         if not tensor.HasField("raw_data"):  # the runtime reads raw bytes only
             tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name))
+
+
+def _fill(graph: onnx.GraphProto, weights: Weights) -> None:
+    """Put a model's weights where `_trace` had stand-ins, under the same names."""
+    tensors = {tensor.name: tensor for tensor in graph.initializer}
+    for name, weight in weights.items():
+        tensors[name].CopyFrom(onnx.numpy_helper.from_array(weight.numpy(), name))
 
 
 @contextlib.contextmanager

@@ -68,7 +68,9 @@ def quantize_float8(
 
     scales = np.abs(weights).max(axis=0, keepdims=True) / np.float32(FLOAT8_MAX)
     scales[scales == 0] = 1.0
-    rounded = torch.from_numpy(weights / scales).to(torch.float8_e4m3fn)
+    # Division by a scale too small for its own bits may exceed the largest float8.
+    inside = np.clip(weights / scales, -FLOAT8_MAX, FLOAT8_MAX)
+    rounded = torch.from_numpy(inside).to(torch.float8_e4m3fn)
     return rounded.view(torch.uint8).numpy(), scales
 
 

@@ -2,10 +2,6 @@
 
 Only Gather, MatMul, Add, Mul, Sigmoid, Tanh, Split and Concat come out of it, which every
 backend runs well; the LSTM and GRU operators are slower everywhere and cannot be quantised.
-
-bfloat16 has 8 significant bits: enough for a weight, too few for a state that adds up over thousands of
-steps (a cell at 256 could no longer count by one). So there the matrices are bfloat16 and the products
-take bfloat16, while states, biases and the cell's arithmetic are float32, between Casts.
 """
 
 from __future__ import annotations
@@ -24,17 +20,14 @@ class Step(nn.Module):
     Args:
         card: the model.
         weights: what `fold` gave.
-        dtype: the float type of weights, states and arithmetic (bfloat16: of the matrices alone). Logits
-            are float32 always.
+        dtype: the float type of weights, states and arithmetic. Logits are float32 always.
     """
 
     def __init__(self, card: Card, weights: Weights, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
         self.card = card
-        self.state_dtype = torch.float32 if dtype == torch.bfloat16 else dtype
         for name, tensor in weights.items():
-            kept = dtype if tensor.ndim == 2 else self.state_dtype
-            self.register_parameter(name, nn.Parameter(tensor.to(kept), requires_grad=False))
+            self.register_parameter(name, nn.Parameter(tensor.to(dtype), requires_grad=False))
 
     def forward(self, token: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
         """One step.
@@ -50,7 +43,7 @@ class Step(nn.Module):
         new_h: list[Tensor] = []
         new_c: list[Tensor] = []
         # (B, G*H): layer 0's input product, biases included
-        x = F.embedding(token, self.get_parameter("table")).to(self.state_dtype)
+        x = F.embedding(token, self.get_parameter("table"))
         for layer in range(card.layers):
             h = states[layer]
             if card.cell == "lstm":
@@ -60,21 +53,18 @@ class Step(nn.Module):
                 h = self._rnn(layer, x, h) if card.cell == "rnn" else self._gru(layer, x, h)
             new_h.append(h)
             x = h
-        logits = self._times(x, self.get_parameter("w_out")) + self.get_parameter("b_out")
+        logits = x @ self.get_parameter("w_out") + self.get_parameter("b_out")
         return (logits.float(), *new_h, *new_c)
 
     def _weight(self, kind: str, layer: int) -> Tensor:
         return self.get_parameter(f"{kind}_{layer:02d}")
 
-    def _times(self, x: Tensor, w: Tensor) -> Tensor:
-        return (x.to(w.dtype) @ w).to(self.state_dtype)
-
     def _gate_products(self, layer: int, x: Tensor, h: Tensor) -> Tensor:
         """All gates before their non-linearity, (B, G*H): one product over [x, h]."""
         w = self._weight("w", layer)
         if layer == 0:
-            return self._times(h, w) + x
-        return self._times(torch.cat([x, h], dim=1), w) + self._weight("b", layer)
+            return h @ w + x
+        return torch.cat([x, h], dim=1) @ w + self._weight("b", layer)
 
     def _rnn(self, layer: int, x: Tensor, h: Tensor) -> Tensor:
         """h' = tanh(W_hx x + W_hh h + b_h)."""
@@ -93,18 +83,18 @@ class Step(nn.Module):
         hidden = self.card.hidden
         if self.card.gru_reset == "after":
             if layer:
-                x = self._times(x, self._weight("w_x", layer)) + self._weight("b", layer)
-            recurrent = self._times(h, self._weight("w", layer))
+                x = x @ self._weight("w_x", layer) + self._weight("b", layer)
+            recurrent = h @ self._weight("w", layer)
             x_gates, x_n = torch.split(x, [2 * hidden, hidden], dim=1)
             h_gates, h_n = torch.split(recurrent, [2 * hidden, hidden], dim=1)
             r, z = torch.sigmoid(x_gates + h_gates).chunk(2, dim=1)
             n = torch.tanh(x_n + r * (h_n + self._weight("b_hn", layer)))
         elif layer == 0:
             x_gates, x_n = torch.split(x, [2 * hidden, hidden], dim=1)
-            r, z = torch.sigmoid(self._times(h, self._weight("w", 0)) + x_gates).chunk(2, dim=1)
-            n = torch.tanh(self._times(r * h, self._weight("w_n", 0)) + x_n)
+            r, z = torch.sigmoid(h @ self._weight("w", 0) + x_gates).chunk(2, dim=1)
+            n = torch.tanh((r * h) @ self._weight("w_n", 0) + x_n)
         else:
             r, z = torch.sigmoid(self._gate_products(layer, x, h)).chunk(2, dim=1)
-            candidate = self._times(torch.cat([x, r * h], dim=1), self._weight("w_n", layer))
+            candidate = torch.cat([x, r * h], dim=1) @ self._weight("w_n", layer)
             n = torch.tanh(candidate + self._weight("b_n", layer))
         return n + z * (h - n)

@@ -10,15 +10,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import onnx
-from onnx import helper, numpy_helper
-
 from ..spec.card import Card
 from ..spec.choice import NEXT
 from ..spec.errors import BuilderRefused
 from ..spec.nvidia import Library
 
-OPSET, IR_VERSION = 17, 8  # of ONNX 1.13, which TensorRT 8.6 was made for
+OPSET = 17  # of ONNX 1.13, which TensorRT 8.6 was made for
 
 _PRECISIONS = ("float32", "float16")
 
@@ -39,29 +36,6 @@ def check_precision(library: Library, path: Path, card: Card) -> None:
             f"{library} builds float32 and float16 only, and {path} is {card.precision}: install TensorRT 10"
             " or newer, or export with --fp16"
         )
-
-
-def to_opset_17(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy of a float32 or float16 step, with or without the choice, as operator set 17 writes it.
-
-    The parser would not refuse the newer form: it would overlook the axes of a maximum, now an input, and
-    take it over all of them.
-    """
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    constants = {tensor.name: tensor for tensor in copy.graph.initializer}
-    for node in copy.graph.node:
-        if node.op_type in ("ReduceMax", "ReduceMin"):
-            axes = numpy_helper.to_array(constants[node.input.pop()]).tolist()
-            node.attribute.append(helper.make_attribute("axes", axes))
-        elif node.op_type == "Split":  # into equal parts, as many as it has outputs
-            kept = [attribute for attribute in node.attribute if attribute.name != "num_outputs"]
-            del node.attribute[:]
-            node.attribute.extend(kept)
-    del copy.opset_import[:]
-    copy.opset_import.append(helper.make_opsetid("", OPSET))
-    copy.ir_version = IR_VERSION
-    return copy
 
 
 def configure(trt: Any, config: Any, card: Card) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import onnx
-from onnx import TensorProto, helper
 
 from ..spec.agreement import LIMITS, Agreement, agreement
 from ..spec.engine import Engine
@@ -69,7 +67,7 @@ def _run(model: bytes, reference: Engine, tokens: npt.NDArray[np.int64]) -> npt.
         raise BackendMissing(
             "export checks what it writes with ONNX Runtime, which is not installed: pip install 'p2[cpu]'"
         ) from error
-    session = ort.InferenceSession(_runnable(model), providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = reference.card.state_names
     types = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
     dtype = types[session.get_inputs()[1].type]
@@ -82,27 +80,3 @@ def _run(model: bytes, reference: Engine, tokens: npt.NDArray[np.int64]) -> npt.
         out, *states = session.run(wanted, feeds)
         logits.append(out)
     return np.stack(logits, axis=1)
-
-
-def _runnable(data: bytes) -> bytes:
-    """A graph that ONNX Runtime's CPU provider takes: it has no bfloat16 product.
-
-    A product of bfloat16 numbers is exact in float32, and rounding the sum gives what a GPU gives.
-    """
-    model = onnx.load_model_from_string(data)
-    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    for node in model.graph.node:
-        if node.op_type != "MatMul" or kinds.get(node.input[1]) != TensorProto.BFLOAT16:
-            nodes.append(node)
-            continue
-        out = node.output[0]
-        wide = [f"{out}_{side}" for side in ("left", "right", "wide")]
-        for value, name in zip(node.input, wide, strict=False):
-            nodes.append(helper.make_node("Cast", [value], [name], to=TensorProto.FLOAT))
-        nodes.append(helper.make_node("MatMul", wide[:2], wide[2:]))
-        nodes.append(helper.make_node("Cast", wide[2:], [out], to=TensorProto.BFLOAT16))
-    del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    encoded: bytes = model.SerializeToString()
-    return encoded

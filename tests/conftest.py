@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import shutil
 import unittest.mock
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -100,30 +101,39 @@ class NumpyModel:
         return np.stack([self.step(state, column) for column in tokens.T], axis=1)
 
 
-TRACED: dict[tuple[object, ...], bytes] = {}
-
-
 @functools.cache
-def step_bytes(card: Card, seed: int = 0) -> bytes:
-    import onnx
+def step_bytes(card: Card, seed: int = 0, opset: int = 21) -> bytes:
     import torch
 
     from p2.export import graph
     from p2.export.fold import fold
 
-    original = graph._trace
-
-    def trace(step, card):
-        """Tracing is the slow part, and the same for all precisions of one float type."""
-        key = (make_plain(card), seed, step.get_parameter("w_out").dtype)
-        if key not in TRACED:
-            TRACED[key] = original(step, card).SerializeToString()
-        return onnx.load_model_from_string(TRACED[key])
-
     arrays = random_parameters(make_plain(card), seed)
     parameters = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    with traced_once():
+        return graph.step_graph(card, fold(card, parameters), opset).SerializeToString()
+
+
+TRACED: dict[tuple[object, ...], bytes] = {}
+
+
+@contextlib.contextmanager
+def traced_once() -> Iterator[None]:
+    """Tracing is the slow part, and the same for all models of one shape and float type."""
+    import onnx
+
+    from p2.export import graph
+
+    original = graph._trace
+
+    def trace(card, dtype):
+        key = (card.cell, card.gru_reset, card.layers, card.hidden, card.vocab, dtype)
+        if key not in TRACED:
+            TRACED[key] = original(card, dtype).SerializeToString()
+        return onnx.load_model_from_string(TRACED[key])
+
     with unittest.mock.patch.object(graph, "_trace", trace):
-        return graph.step_graph(card, fold(card, parameters)).SerializeToString()
+        yield
 
 
 @pytest.fixture(params=CELLS, ids=["rnn", "lstm", "gru", "gru-before"])
@@ -160,10 +170,9 @@ def parameters_of() -> Callable[..., Arrays]:
 def write_step(tmp_path: Path) -> Callable[..., Path]:
     """Export the step of a card's random weights: ``write_step(card)`` -> path of the .onnx."""
 
-    def write(card: Card, seed: int = 0, name: str = "charlm.onnx") -> Path:
-        random_parameters(make_plain(card), seed)
+    def write(card: Card, seed: int = 0, name: str = "charlm.onnx", opset: int = 21) -> Path:
         path = tmp_path / name
-        path.write_bytes(step_bytes(card, seed))
+        path.write_bytes(step_bytes(card, seed, opset))
         return path
 
     return write

@@ -70,8 +70,7 @@ def test_every_setting_chooses_what_the_definition_chooses(sampling, steps):
     drive(*steps(), sampling)
 
 
-# ONNX Runtime multiplies no bfloat16 on the processor.
-@pytest.mark.parametrize("precision", [name for name in PRECISIONS if name != "bfloat16"])
+@pytest.mark.parametrize("precision", PRECISIONS)
 def test_every_cell_and_precision(cell, precision, steps):
     drive(*steps(cell, precision), Sampling(temperature=0.8, top_k=9, top_p=0.95), count=12)
 

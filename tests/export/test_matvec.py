@@ -7,8 +7,8 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from p2.export.bfloat16 import multiplied
 from p2.export.matvec import as_sums
-from p2.export.verify import _runnable
 from p2.spec.card import PRECISIONS
 
 HALF = {"float16": 2e-2, "bfloat16": 1e-1}
@@ -18,8 +18,7 @@ def logits_of(model, card, tokens):
     """Run a graph on its own states, unoptimised: then ONNX Runtime rounds no activation."""
     options = ort.SessionOptions()
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-    data = _runnable(model.SerializeToString())
-    session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     kind = np.float16 if card.precision == "float16" else np.float32
     states = [np.zeros((len(tokens), card.hidden), kind) for _ in card.state_names]
     out = []
@@ -45,7 +44,8 @@ def test_sums_are_the_products(precision, cell, card_of, write_step):
 
 def test_the_terms_of_16_bit_products_are_added_in_float32(card_of, write_step):
     for precision in HALF:
-        graph = as_sums(onnx.load(write_step(card_of("gru", precision=precision)))).graph
+        model = multiplied(onnx.load(write_step(card_of("gru", precision=precision))))
+        graph = as_sums(model).graph
         makers = {name: node for node in graph.node for name in node.output}
         sums = [node for node in graph.node if node.op_type == "ReduceSum"]
         assert len(sums) == 3  # layer 0, layer 1 with both of its products, the output

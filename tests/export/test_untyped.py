@@ -9,7 +9,7 @@ import pytest
 
 from p2.export.choice_stage import add_choice
 from p2.export.matvec import as_sums
-from p2.export.untyped import to_opset_17
+from p2.export.opset import at_opset
 from p2.spec.choice import filter_row
 from p2.spec.sampling import Sampling
 
@@ -29,7 +29,7 @@ def test_an_older_operator_set_says_the_same(precision, sums, cell, card_of, wri
     add_choice(model.graph, card)
     before = model.SerializeToString()
     newer = as_sums(model) if sums else model
-    older = to_opset_17(newer)
+    older = at_opset(newer, 17)
     assert model.SerializeToString() == before
     onnx.checker.check_model(older, full_check=True)
     assert [(entry.domain, entry.version) for entry in older.opset_import] == [("", 17)]
