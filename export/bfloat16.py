@@ -1,10 +1,9 @@
 """Weights in bfloat16: how a step graph stores them, and how a GPU multiplies by them.
 
 bfloat16 has 8 significant bits: enough for a weight, too few for a state that adds up over thousands of
-steps (a cell at 256 could no longer count by one). So states, biases and the cell's arithmetic are float32. The
-file widens its weights with a Cast in front of each product, for ONNX Runtime and others have no product
-of bfloat16 numbers; a plan multiplies in bfloat16, the inputs rounded as well, which is what GPUs have
-fast units for.
+steps (a cell at 256 could no longer count by one). So states, biases and the cell's arithmetic are float32.
+The file widens its weights with a Cast in front of each product, for ONNX Runtime and others have no product of
+bfloat16 numbers; a plan multiplies in bfloat16, the inputs rounded as well: GPUs have fast units for that.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 
 def store(graph: onnx.GraphProto) -> None:
-    """Keep the matrices of a float32 step in bfloat16, in place: a Cast follows the look-up and precedes products."""
+    """Keep the matrices of a float32 step in bfloat16, in place, and widen what is read of them."""
     tensors = {tensor.name: tensor for tensor in graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:

@@ -24,7 +24,9 @@ def check_opset(opset: int, precision: str) -> None:
     """
     lowest = LOWEST[precision]
     if opset < lowest:
-        why = _WHY.get(precision, "bfloat16 and a scale for each output came with it, and Split took its form")
+        why = _WHY.get(
+            precision, "bfloat16 and a scale for each output came with it, and Split took its form"
+        )
         raise UsageError(f"--opset {opset}: the lowest for {precision} is {lowest} ({why})")
     if opset > OPSET:
         raise UsageError(f"--opset {opset}: the highest is {OPSET}, which later runtimes read as well")

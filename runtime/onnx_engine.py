@@ -174,7 +174,7 @@ class OnnxEngine:
         else:
             graph = feed_graph(feed_body(self._step, logits=wanted), logits=wanted)
         try:
-            session = open_session(graph, self._step.opset, threads)
+            session = open_session(graph, self._step.loop_opset, threads)
         except Exception as error:  # onnxruntime raises classes of its own, one for each status
             reason = str(error).splitlines()[0]
             raise ContractError(

@@ -16,6 +16,8 @@ from ..spec.errors import ContractError
 from ..spec.files import reading
 from .onnx_format import FLOAT, FLOAT16, INT64, TYPE_NAMES, Damaged, Graph, Model, Value
 
+OPSET = 21  # what `compose`, `prefill` and `cells` write
+
 
 @dataclass(frozen=True)
 class StepFile:
@@ -36,6 +38,11 @@ class StepFile:
     opset: int
     float_type: int
     as_traced: bool
+
+    @property
+    def loop_opset(self) -> int:
+        """Operator set of the loops around the step: that of p2's own operators, or the file's."""
+        return max(self.opset, OPSET) if self.as_traced else self.opset
 
 
 def open_step(path: Path) -> StepFile:

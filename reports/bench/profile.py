@@ -95,7 +95,7 @@ def profile(name: str, batch: int, threads: int | None) -> Profile:
         f"{state}_start": np.zeros((batch, card.hidden), np.float32) for state in card.state_names
     }
     feeds["first"] = np.zeros(batch, np.int64)
-    plain = open_session(graph, step.opset, threads)
+    plain = open_session(graph, step.loop_opset, threads)
     count = 1
     times: list[float] = []
     for _ in range(RUNS + 1):  # the first one warms up, and says how many steps to take
@@ -107,7 +107,7 @@ def profile(name: str, batch: int, threads: int | None) -> Profile:
     del plain
     feeds["noise"] = gumbel(0, range(batch), 0, count, card.vocab)
     with tempfile.TemporaryDirectory() as folder:
-        session = open_session(graph, step.opset, threads, profile=Path(folder) / "step")
+        session = open_session(graph, step.loop_opset, threads, profile=Path(folder) / "step")
         session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text())
     return Profile(str(path), batch, threads, 1e6 * statistics.median(times[1:]), operators(events, count))
