@@ -14,7 +14,14 @@ import typer
 
 from . import cli_bench, cli_export, cli_gpu, cli_practical
 from .cli_export import DEFAULT_RUN
-from .reports.terminal import console, give_up_stdout, needing, prepare_streams
+from .reports.terminal import (
+    OutputLost,
+    console,
+    flush_stdout,
+    needing,
+    prepare_streams,
+    stdout_is_the_result,
+)
 from .spec.errors import P2Error, ToleranceExceeded, UsageError
 from .version import __version__
 
@@ -257,6 +264,7 @@ def generate(
     backend: Backend = None,
 ) -> None:
     """Write text with an engine."""
+    stdout_is_the_result()
     if threads is not None and not 1 <= threads <= 256:
         raise UsageError(f"threads must be 1 to 256, not {threads}")
     if prompt and prompt_file:
@@ -408,26 +416,34 @@ def main(argv: list[str] | None = None) -> int:
     0: done. 1: it failed, and one sentence on stderr says why. 2: the command was called wrongly.
     130: interrupted. A `P2Error`, or the system refusing the output, is an answer; any other
     exception is a bug and keeps its traceback.
+
+    A reader of the output that leaves (``| head``) is no failure. Output that cannot be written is one,
+    once everything else is done: it never stops work whose result is a file.
     """
     prepare_streams()
+    code = _answer(argv)
+    lost = flush_stdout()
+    if lost:
+        print(f"p2: cannot write the output: {lost}", file=sys.stderr)
+    return code or int(lost is not None)
+
+
+def _answer(argv: list[str] | None) -> int:
+    """Run the command; say on stderr what is not a result."""
     try:
-        code = _call(argv)
-        sys.stdout.flush()
-        return code
+        return _call(argv)
     except P2Error as error:
         print(f"p2: {'usage: ' if isinstance(error, UsageError) else ''}{error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("p2: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        give_up_stdout()
-        return 0  # the reader (head, less) has what it wanted
+    except OutputLost:
+        return 0  # what is to be said of it is said in `main`
     except OSError as error:
         from .spec.files import explain
 
-        give_up_stdout()
-        what = f"cannot use {error.filename}" if error.filename else "cannot write the output"
+        what = f"cannot use {error.filename}" if error.filename else "the system refuses"
         print(f"p2: {what}: {explain(error)}", file=sys.stderr)
         return 1
 

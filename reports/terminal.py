@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
+import select
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..spec.errors import BackendMissing, P2Error
 
@@ -15,17 +17,108 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 
-def prepare_streams() -> None:
-    """Make stdout and stderr safe to write to.
+class OutputLost(Exception):
+    """Nobody takes the output, and the output is all that the command makes."""
 
-    A stream that is not Unicode shows escapes instead of failing; a closed one swallows everything.
+
+class _Outlet(io.FileIO):
+    """The file behind stdout or stderr. Once it refuses, what is written is dropped.
+
+    A reader that leaves (``| head``), a full disk or a terminal that is gone must not end a training.
+
+    Attributes:
+        refused: why nothing is written any more, or None.
+        essential: whether losing it raises `OutputLost`.
     """
-    for name in ("stdout", "stderr"):
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        super().__init__(stream.fileno(), "w", closefd=False)
+        self._stream = stream  # which would close the file if nobody held it
+        self.refused: OSError | None = None
+        self.essential = False
+
+    def write(self, data: Any) -> int:
+        """Write what the system takes of `data`, or drop all of it."""
+        if self.refused is None:
+            try:
+                # Another program that shares the terminal may have made it non-blocking.
+                while (written := super().write(data)) is None:
+                    select.select([], [self], [])
+                return written
+            except OSError as error:
+                self.refused = error
+                if self.essential:
+                    raise OutputLost from error
+        return len(data)
+
+
+def prepare_streams() -> None:
+    """Make stdin, stdout and stderr safe to use.
+
+    A stream that is not Unicode shows escapes instead of failing; a closed one swallows everything, and
+    so does one that refuses to be written to (`_Outlet`).
+    """
+    _open_standard_descriptors()
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - for the life of the process
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115 - for the life of the process
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, io.TextIOWrapper):
+            continue
+        file = getattr(stream.buffer, "raw", stream.buffer)  # python -u has no buffer between
+        if isinstance(file, _Outlet):  # of an earlier call in this process
+            file.refused, file.essential = None, False
+        elif isinstance(file, io.FileIO):
+            with contextlib.suppress(OSError):
+                stream.flush()
+            outlet = io.TextIOWrapper(
+                io.BufferedWriter(_Outlet(stream)),
+                encoding=stream.encoding,
+                errors="backslashreplace",
+                line_buffering=stream.line_buffering or stream.write_through,
+            )
+            setattr(sys, name, outlet)
+        else:
             stream.reconfigure(errors="backslashreplace")
+
+
+def _open_standard_descriptors() -> None:
+    """Put the null device where the shell closed one of the first three: no other file may get its number."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
+def stdout_is_the_result() -> None:
+    """Let the command end as soon as nobody takes its output: it makes nothing else."""
+    outlet = _outlet()
+    if outlet:
+        outlet.essential = True
+
+
+def flush_stdout() -> str | None:
+    """Write what is left.
+
+    Returns:
+        why the output was lost; None if it was not, or if only its reader has left, who had what he wanted.
+    """
+    from ..spec.files import explain
+
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        return explain(error)
+    except OutputLost:
+        pass
+    outlet = _outlet()
+    refused = outlet.refused if outlet else None
+    return None if refused is None or refused.errno == errno.EPIPE else explain(refused)
+
+
+def _outlet() -> _Outlet | None:
+    file = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    return file if isinstance(file, _Outlet) else None
 
 
 def console() -> Console:
@@ -49,9 +142,3 @@ def needing(extra: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or "memory" in str(error):
             raise P2Error("there is not enough memory for this: choose a smaller model or batch") from error
         raise
-
-
-def give_up_stdout() -> None:
-    """Point stdout elsewhere, so that the interpreter's own flush at exit does not complain again."""
-    with contextlib.suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
