@@ -67,8 +67,8 @@ def _onnx(path: Path) -> dict[str, Any]:
     return _model(step.card) | {
         "opset": step.opset,
         "operators": dict(Counter(node.op for node in step.graph.nodes).most_common()),
-        "inputs": {v.name: f"{TYPE_NAMES[v.type]} {list(v.shape)}" for v in step.graph.inputs},
-        "outputs": {v.name: f"{TYPE_NAMES[v.type]} {list(v.shape)}" for v in step.graph.outputs},
+        "inputs": {v.name: f"{TYPE_NAMES.get(v.type, v.type)} {list(v.shape)}" for v in step.graph.inputs},
+        "outputs": {v.name: f"{TYPE_NAMES.get(v.type, v.type)} {list(v.shape)}" for v in step.graph.outputs},
         "tensors": {t.name: f"{TYPE_NAMES[t.type]} {list(t.shape)}" for t in step.graph.tensors.values()},
     }
 

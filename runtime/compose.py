@@ -20,7 +20,20 @@ import numpy as np
 import numpy.typing as npt
 
 from . import cells
-from .onnx_format import BFLOAT16, FLOAT, FLOAT8, FLOAT16, INT8, INT64, UINT8, Graph, Node, Tensor, Value
+from .onnx_format import (
+    BFLOAT16,
+    FLOAT,
+    FLOAT8,
+    FLOAT16,
+    INT4,
+    INT8,
+    INT64,
+    UINT8,
+    Graph,
+    Node,
+    Tensor,
+    Value,
+)
 from .products import COLUMN_BLOCK, COLUMNS, FLOATS, Scope, Weights, block_product, pack_blocks
 from .step_file import StepFile
 
@@ -106,8 +119,11 @@ def fit_to_cpu(step: StepFile) -> Body:
         Node(n.op, list(n.inputs), list(n.outputs), n.domain, dict(n.attributes)) for n in step.graph.nodes
     ]
     _widen(nodes, tensors)
+    sources = {name for node in nodes if _scaled_matrix(node, tensors) for name in node.inputs}
     nodes = _widen_float8(nodes, tensors)
     nodes = _fuse_integer_products(nodes, tensors)
+    read = {name for node in nodes for name in node.inputs}
+    tensors = {name: tensor for name, tensor in tensors.items() if name in read or name not in sources}
     card = step.card
     return Body(nodes, tensors, card.state_names, card.hidden, card.vocab)
 
@@ -125,31 +141,50 @@ def _widen_float8(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]:
     """DequantizeLinear(float8, a scale for each output) becomes a float32 constant."""
     kept: list[Node] = []
     for node in nodes:
-        q = tensors.get(node.inputs[0]) if node.op == "DequantizeLinear" else None
-        if q is None or q.type != FLOAT8:
+        found = _scaled_matrix(node, tensors)
+        if found is None or found[0].type != FLOAT8 or len(found[1].shape) != 1:
             kept.append(node)
             continue
-        scales = np.asarray(tensors.pop(node.inputs[1]).array(), np.float32)
-        del tensors[q.name]
+        q, scales = found
         name = node.outputs[0]
-        tensors[name] = Tensor.of(name, np.asarray(q.array(), np.float32) * scales)
+        widened = np.asarray(q.array(), np.float32) * np.asarray(scales.array(), np.float32)
+        tensors[name] = Tensor.of(name, widened)
     return kept
+
+
+def _scaled_matrix(node: Node, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """The constants of a DequantizeLinear as `export.quantize` writes it: a matrix, and its scales for each
+    output, or for each block of rows and output; None for any other node.
+    """
+    if node.op != "DequantizeLinear" or len(node.inputs) != 2 or len(node.outputs) != 1:
+        return None
+    q, scales = (tensors.get(name) for name in node.inputs)
+    if q is None or scales is None or len(q.shape) != 2 or q.type not in (INT8, INT4, FLOAT8):
+        return None
+    rows, columns = q.shape
+    block, axis = node.integer("block_size", 0), node.integer("axis", 1)
+    by_output = block == 0 and axis == 1 and scales.shape == (columns,)
+    by_block = block in (16, 32, 64, 128) and axis == 0 and scales.shape == (-(-rows // block), columns)
+    return (q, scales) if (by_output or by_block) and scales.type in (FLOAT, FLOAT16) else None
 
 
 def _fuse_integer_products(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]:
     """DequantizeLinear(q, scale) -> MatMul(x, .) becomes MatMulNBits(x, packed q, scale)."""
-    scaled = {node.outputs[0]: node for node in nodes if node.op == "DequantizeLinear"}
+    scaled = {}
+    for node in nodes:
+        found = _scaled_matrix(node, tensors)
+        if found is not None and found[0].type != FLOAT8:
+            scaled[node.outputs[0]] = node, *found
     kept: list[Node] = []
     for node in nodes:
-        if node.op == "DequantizeLinear":
-            continue
-        source = scaled.get(node.inputs[1]) if node.op == "MatMul" else None
-        kept.append(node if source is None else _fuse(node, source, tensors))
-    return kept
+        product = node.op == "MatMul" and len(node.inputs) == 2 and len(node.outputs) == 1
+        product = product and node.inputs[1] in scaled
+        kept.append(_fuse(node, *scaled[node.inputs[1]], tensors) if product else node)
+    unread = scaled.keys() - {name for node in kept for name in node.inputs}
+    return [node for node in kept if unread.isdisjoint(node.outputs)]
 
 
-def _fuse(product: Node, source: Node, tensors: dict[str, Tensor]) -> Node:
-    q, scales = tensors.pop(source.inputs[0]), tensors.pop(source.inputs[1])
+def _fuse(product: Node, source: Node, q: Tensor, scales: Tensor, tensors: dict[str, Tensor]) -> Node:
     bits = 8 if q.type == INT8 else 4
     rows, columns = q.shape
     block = source.integer("block_size", 0)
@@ -157,10 +192,13 @@ def _fuse(product: Node, source: Node, tensors: dict[str, Tensor]) -> Node:
     if block == 0:  # a scale per output: every block repeats it
         block = COLUMN_BLOCK
         by_block = np.tile(by_block, (-(-rows // block), 1))
-    tensors[q.name] = Tensor.of(q.name, pack_blocks(np.asarray(q.array(), np.int8), bits, block))
-    tensors[scales.name] = Tensor.of(scales.name, np.ascontiguousarray(by_block.T).reshape(-1))
-    names = [product.inputs[0], q.name, scales.name]
-    return block_product(names, product.outputs[0], rows, columns, bits, block)
+    name = source.outputs[0]  # a tensor may be shared: the packed form has a name of its own
+    packed, by_output = f"{name}_packed", f"{name}_scales"
+    tensors[packed] = Tensor.of(packed, pack_blocks(np.asarray(q.array(), np.int8), bits, block))
+    tensors[by_output] = Tensor.of(by_output, np.ascontiguousarray(by_block.T).reshape(-1))
+    return block_product(
+        [product.inputs[0], packed, by_output], product.outputs[0], rows, columns, bits, block
+    )
 
 
 def decode_graph(body: Body, filters: bool) -> Graph:

@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from ..spec.card import bytes_per_step, step_shapes
 from ..spec.engine import Snapshot
-from ..spec.errors import ContractError
 from ..spec.sampling import Sampling
 from . import tuning
 from .compose import decode_body, decode_graph, feed_body, feed_graph
 from .prefill import can_prefill, prefill_graph
 from .processor import cpu_name, processors
-from .session import import_onnxruntime, open_session
+from .session import answering, import_onnxruntime, open_session
 from .step_file import StepFile, open_step
 from .tuning import Plan
 
@@ -47,8 +46,7 @@ class OnnxEngine:
 
     Args:
         step: a checked step graph.
-        threads: threads for each operator; None measures what is best, once, and remembers it
-            beside the model (`tuning`).
+        threads: threads for each operator; None measures what is best, once, and remembers it (`tuning`).
 
     Raises:
         BackendMissing: ONNX Runtime is not installed.
@@ -66,11 +64,8 @@ class OnnxEngine:
         self._given = threads
         shapes = step_shapes(step.card).items()
         self._products = sum(math.prod(shape) for name, shape in shapes if name.startswith("w_"))
-        self._memory = tuning.Memory(
-            step.path,
-            step.card,
-            f"{cpu_name()} x {processors()}, onnxruntime {self._version}",
-        )
+        where = f"{cpu_name()} x {processors()}, onnxruntime {self._version}"
+        self._memory = tuning.Memory(step.card, where, processors())
         self.threads = self.plan(1).threads
 
     def plan(self, batch: int) -> Plan:
@@ -158,7 +153,8 @@ class OnnxEngine:
     ) -> list[npt.NDArray[Any]]:
         session = self._sessions.get((kind, threads)) or self._open_session(kind, threads)
         feeds |= {f"{name}_start": array for name, array in state.items()}
-        results: list[npt.NDArray[Any]] = session.run(None, feeds)
+        with answering(f"{self.path}: ONNX Runtime {self._version} could not run the graph"):
+            results: list[npt.NDArray[Any]] = session.run(None, feeds)
         for name, array in zip(self._states, results, strict=False):
             state[name] = array
         return results
@@ -173,13 +169,8 @@ class OnnxEngine:
             graph = prefill_graph(self._step, logits=wanted)
         else:
             graph = feed_graph(feed_body(self._step, logits=wanted), logits=wanted)
-        try:
+        with answering(f"{self.path}: ONNX Runtime {self._version} refuses the graph"):
             session = open_session(graph, self._step.loop_opset, threads)
-        except Exception as error:  # onnxruntime raises classes of its own, one for each status
-            reason = str(error).splitlines()[0]
-            raise ContractError(
-                f"{self.path}: ONNX Runtime {self._version} refuses the graph: {reason}"
-            ) from error
         self._sessions[kind, threads] = session
         return session
 

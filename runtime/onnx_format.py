@@ -9,13 +9,15 @@ the wire format is protobuf's (varint = 0, 64-bit = 1, length-delimited = 2, 32-
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 Bytes = bytes | memoryview
+Fields = Callable[[Bytes], Iterator[tuple[int, "int | memoryview"]]]
 
 # TensorProto.DataType
 FLOAT, INT8, INT64, BOOL, FLOAT16, BFLOAT16, FLOAT8, INT4 = 1, 3, 7, 9, 10, 16, 17, 22
@@ -47,6 +49,14 @@ _BITS = {INT4: 4, FLOAT8: 8, BFLOAT16: 16}
 
 # AttributeProto.AttributeType
 _INT_ATTRIBUTE, _GRAPH_ATTRIBUTE = 2, 5
+
+# What one file may have, so that two bytes of it cannot ask for a hundred of memory, or for minutes. A step
+# of 99 layers has some twenty thousand fields.
+MOST_FIELDS = 1 << 18
+MOST_DIMENSIONS = 8
+MOST_ELEMENTS = 1 << 48  # no dimension of an empty tensor is absurd either
+MOST_NAME = 1 << 12  # bytes
+MOST_METADATA = 1 << 24
 
 
 class Damaged(ValueError):
@@ -84,6 +94,25 @@ def fields(data: Bytes) -> Iterator[tuple[int, int | memoryview]]:
         at += size
 
 
+def limited(most: int = MOST_FIELDS) -> Fields:
+    """`fields` for the messages of one file, which together have at most so many.
+
+    Raises:
+        Damaged: (what is returned) there are more, or as `fields`.
+    """
+    left = most
+
+    def read(data: Bytes) -> Iterator[tuple[int, int | memoryview]]:
+        nonlocal left
+        for one in fields(data):
+            left -= 1
+            if left < 0:
+                raise Damaged(f"it has more than {most:,} parts")
+            yield one
+
+    return read
+
+
 def _varint(view: memoryview, at: int) -> tuple[int, int]:
     value = shift = 0
     while True:
@@ -93,7 +122,7 @@ def _varint(view: memoryview, at: int) -> tuple[int, int]:
         at += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
-            return value, at
+            return value & (2**64 - 1), at
         shift += 7
 
 
@@ -114,9 +143,11 @@ def _to_varint(value: int) -> bytes:
     return bytes(out)
 
 
-def _text(value: int | memoryview) -> str:
+def _text(value: int | memoryview, most: int = MOST_NAME) -> str:
     if isinstance(value, int):
         raise Damaged("a number where a text belongs")
+    if len(value) > most:
+        raise Damaged(f"a text of {len(value):,} bytes")
     try:
         return bytes(value).decode()
     except UnicodeDecodeError as error:
@@ -165,18 +196,18 @@ class Tensor:
     raw: Bytes
 
     @classmethod
-    def parse(cls, data: Bytes) -> Tensor:
+    def parse(cls, data: Bytes, fields: Fields = fields) -> Tensor:
         """Read a TensorProto."""
         name, kind, shape, raw = "", 0, [], memoryview(b"")
         for number, value in fields(data):
             if number == 1:
                 if isinstance(value, int):
-                    shape.append(value)
+                    shape.append(_integer(value))
                 else:
                     at = 0
-                    while at < len(value):
+                    while at < len(value) and len(shape) <= MOST_DIMENSIONS:
                         size, at = _varint(value, at)
-                        shape.append(size)
+                        shape.append(_integer(size))
             elif number == 2:
                 kind = _integer(value)
             elif number == 8:
@@ -187,10 +218,13 @@ class Tensor:
                 raise Damaged(f"the weights {name!r} lie in another file")
         tensor = cls(name, kind, tuple(shape), raw)
         bits = 8 * np.dtype(_NUMPY[kind]).itemsize if kind in _NUMPY else _BITS.get(kind, 0)
-        count = 1
-        for size in shape:
-            count *= size
-        if bits == 0 or len(raw) != -(-count * bits // 8):
+        if bits == 0:
+            raise Damaged(f"the weights {name!r} are of element type {kind}, which p2 does not read")
+        if len(shape) > MOST_DIMENSIONS or min(shape, default=1) < 0:
+            raise Damaged(f"the weights {name!r} have too many dimensions, or a negative one")
+        if math.prod(max(size, 1) for size in shape) > MOST_ELEMENTS or len(raw) != -(
+            -math.prod(shape) * bits // 8
+        ):
             raise Damaged(f"the weights {name!r} do not have the size that their shape says")
         return tensor
 
@@ -212,7 +246,7 @@ class Tensor:
         packed = np.frombuffer(self.raw, dtype=np.uint8)
         nibbles = np.empty(2 * len(packed), dtype=np.uint8)
         nibbles[0::2], nibbles[1::2] = packed & 0x0F, packed >> 4
-        signed = ((nibbles ^ 8).astype(np.int8) - np.int8(8))[: int(np.prod(self.shape))]
+        signed = ((nibbles ^ 8).astype(np.int8) - np.int8(8))[: math.prod(self.shape)]
         return signed.reshape(self.shape)
 
     def encoded(self, outside: bool = False) -> bytes:
@@ -239,7 +273,7 @@ class Value:
     shape: tuple[int | str, ...]
 
     @classmethod
-    def parse(cls, data: Bytes) -> Value:
+    def parse(cls, data: Bytes, fields: Fields = fields) -> Value:
         """Read a ValueInfoProto of tensor type."""
         name, kind, shape = "", 0, []
         for number, value in fields(data):
@@ -252,7 +286,7 @@ class Value:
                     if part == 1:
                         kind = _integer(content)
                     elif part == 2:
-                        shape = [_dimension(_message(dim)) for _, dim in fields(_message(content))]
+                        shape = [_dimension(_message(dim), fields) for _, dim in fields(_message(content))]
         return cls(name, kind, tuple(shape))
 
     def encoded(self) -> bytes:
@@ -261,7 +295,7 @@ class Value:
         return encode(1, self.name) + encode(2, encode(1, encode(1, self.type) + encode(2, dims)))
 
 
-def _dimension(data: memoryview) -> int | str:
+def _dimension(data: memoryview, fields: Fields) -> int | str:
     for number, value in fields(data):
         if number == 1:
             return _integer(value)
@@ -284,7 +318,7 @@ class Node:
     attributes: dict[str, bytes] = field(default_factory=dict)
 
     @classmethod
-    def parse(cls, data: Bytes) -> Node:
+    def parse(cls, data: Bytes, fields: Fields = fields) -> Node:
         """Read a NodeProto."""
         node = cls("", [], [])
         for number, value in fields(data):
@@ -296,8 +330,9 @@ class Node:
                 node.op = _text(value)
             elif number == 5:
                 attribute = _message(value)
-                name = next((_text(v) for n, v in fields(attribute) if n == 1), "")
-                node.attributes[name] = bytes(attribute)
+                parts = dict(fields(attribute))
+                _integer(parts.get(3, 0))
+                node.attributes[_text(parts.get(1, memoryview(b"")))] = bytes(attribute)
             elif number == 7:
                 node.domain = _text(value)
         return node
@@ -345,20 +380,20 @@ class Graph:
     nodes_sha256: str = ""  # of the encoded nodes, for a graph that was read
 
     @classmethod
-    def parse(cls, data: Bytes) -> Graph:
+    def parse(cls, data: Bytes, fields: Fields = fields) -> Graph:
         """Read a GraphProto."""
         graph, digest = cls(), hashlib.sha256()
         for number, value in fields(data):
             if number == 1:
-                graph.nodes.append(Node.parse(_message(value)))
+                graph.nodes.append(Node.parse(_message(value), fields))
                 digest.update(_message(value))
             elif number == 5:
-                tensor = Tensor.parse(_message(value))
+                tensor = Tensor.parse(_message(value), fields)
                 graph.tensors[tensor.name] = tensor
             elif number == 11:
-                graph.inputs.append(Value.parse(_message(value)))
+                graph.inputs.append(Value.parse(_message(value), fields))
             elif number == 12:
-                graph.outputs.append(Value.parse(_message(value)))
+                graph.outputs.append(Value.parse(_message(value), fields))
         graph.nodes_sha256 = digest.hexdigest()
         return graph
 
@@ -389,17 +424,20 @@ class Model:
             Damaged: the bytes are no ONNX model.
         """
         graph, opset, metadata, encoded = None, 0, {}, memoryview(b"")
+        fields, left = limited(), MOST_METADATA
         for number, value in fields(data):
             if number == 7:
                 encoded = _message(value)
-                graph = Graph.parse(encoded)
+                graph = Graph.parse(encoded, fields)
             elif number == 8:
                 entry = dict(fields(_message(value)))
                 if not len(_message(entry.get(1, memoryview(b"")))):
                     opset = _integer(entry.get(2, 0))
             elif number == 14:
                 entry = dict(fields(_message(value)))
-                metadata[_text(entry.get(1, memoryview(b"")))] = _text(entry.get(2, memoryview(b"")))
+                content = _message(entry.get(2, memoryview(b"")))
+                left -= len(content)
+                metadata[_text(entry.get(1, memoryview(b"")))] = _text(content, left)
         if graph is None or not graph.nodes:
             raise Damaged("there is no graph in it")
         return cls(graph, opset, metadata, encoded)

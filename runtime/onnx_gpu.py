@@ -20,8 +20,8 @@ from ..spec.errors import ContractError, P2Error, UsageError
 from ..spec.sampling import Sampling, choose
 from .cuda import aligned
 from .onnx_format import FLOAT, FLOAT16, INT64, Graph, Node, Value, encode_model
-from .onnx_providers import PROVIDERS, Provider, first_line, open_session, require
-from .session import import_onnxruntime
+from .onnx_providers import PROVIDERS, Provider, open_session, require
+from .session import answering, import_onnxruntime
 from .step_file import StepFile, open_step
 
 Tokens = npt.NDArray[np.int64]
@@ -243,14 +243,13 @@ class OnnxGpuEngine:
     def _run(self, kind: str, state: GpuState, count: int) -> None:
         """Run the step in the next `count` slots."""
         session = self._session(state.batch)
-        kept = state.bindings.get(kind)
-        if kept is None or kept[0]._session is not session:
-            kept = state.bindings[kind] = [self._bind(session, kind, state, slot) for slot in range(SLOTS)]
-        try:
+        with answering(f"{self.name} could not run {self.path}", P2Error):
+            kept = state.bindings.get(kind)
+            if kept is None or kept[0]._session is not session:
+                kept = [self._bind(session, kind, state, slot) for slot in range(SLOTS)]
+                state.bindings[kind] = kept
             for slot in range(state.current, state.current + count):
                 session.run_with_iobinding(kept[slot])
-        except Exception as error:  # as in open_session
-            raise P2Error(f"{self.name} could not run {self.path}: {first_line(error)}") from error
         state.current = (state.current + count) % 2
 
     def _bind(self, session: Any, kind: str, state: GpuState, slot: int) -> Any:

@@ -19,7 +19,7 @@ from ..spec import nvidia
 from ..spec.errors import BackendMissing, BuilderRefused, P2Error
 from ..spec.plan import RTX_CAPABILITIES
 from .onnx_format import FLOAT, Graph, Node, Value, encode_model
-from .session import import_onnxruntime
+from .session import answering, import_onnxruntime
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def open_session(provider: Provider, model: bytes, batch: int | None, what: str)
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     if batch is not None:
         options.add_free_dimension_override_by_name("batch", batch)
-    try:
+    refusal = f"ONNX Runtime {runtime.__version__} does not run {what} on {provider.name}"
+    with answering(refusal, BuilderRefused):
         if provider.plugin:
             options.add_provider_for_devices(_plugin_devices(provider, runtime), dict(provider.options))
             session = runtime.InferenceSession(model, options, enable_fallback=0)
@@ -135,12 +136,6 @@ def open_session(provider: Provider, model: bytes, batch: int | None, what: str)
             if provider.beside:
                 chain.append((provider.beside, dict(_OPTIONS.get(provider.beside, {}))))
             session = runtime.InferenceSession(model, options, providers=chain, enable_fallback=0)
-    except P2Error:
-        raise
-    except Exception as error:  # onnxruntime raises classes of its own, one for each status
-        raise BuilderRefused(
-            f"ONNX Runtime {runtime.__version__} does not run {what} on {provider.name}: {first_line(error)}"
-        ) from error
     used = session.get_providers()
     if not used or used[0] != provider.name:
         raise BackendMissing(
@@ -157,20 +152,12 @@ def _plugin_devices(provider: Provider, runtime: Any) -> list[Any]:
     name = plugin.get_ep_name()
     devices = [device for device in runtime.get_ep_devices() if device.ep_name == name]
     if not devices:
-        try:
+        with answering(f"{provider.plugin} does not load", BackendMissing):
             runtime.register_execution_provider_library(name, plugin.get_library_path())
-        except Exception as error:  # as above
-            raise BackendMissing(f"{provider.plugin} does not load: {first_line(error)}") from error
         devices = [device for device in runtime.get_ep_devices() if device.ep_name == name]
     if not devices:
         raise BackendMissing(f"{provider.plugin} finds no GPU that it can use")
     return devices[:1]
-
-
-def first_line(error: Exception) -> str:
-    """An exception in one line."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def probe(provider: Provider) -> None:

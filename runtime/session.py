@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ..spec.errors import BackendMissing
+from ..spec.errors import BackendMissing, ContractError, P2Error
 from . import huge_pages
 from .onnx_format import Graph, Tensor, encode_model
 from .processor import saturates
@@ -35,6 +37,31 @@ def import_onnxruntime() -> Any:
     return onnxruntime
 
 
+def first_line(error: Exception) -> str:
+    """An exception in one line."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+@contextlib.contextmanager
+def answering(what: str, kind: type[P2Error] = ContractError) -> Iterator[None]:
+    """Turn whatever ONNX Runtime raises, a class of its own for each status, into one sentence.
+
+    Args:
+        what: what was attempted, as the sentence says it: ``x.onnx: ONNX Runtime 1.22 refuses the graph``.
+        kind: the error to raise.
+
+    Raises:
+        P2Error: of that kind; one that was raised inside passes.
+    """
+    try:
+        yield
+    except P2Error:
+        raise
+    except Exception as error:
+        raise kind(f"{what}: {first_line(error)}") from error
+
+
 def open_session(graph: Graph, opset: int, threads: int, profile: Path | None = None) -> ort.InferenceSession:
     """A session on ONNX Runtime's CPU provider.
 
@@ -45,7 +72,7 @@ def open_session(graph: Graph, opset: int, threads: int, profile: Path | None = 
         profile: where to write ONNX Runtime's trace of every operator; the name is completed by it.
 
     Raises:
-        Exception: one of onnxruntime's own classes, if it refuses the graph.
+        Exception: one of onnxruntime's own classes, if it refuses the graph (`answering`).
     """
     runtime = import_onnxruntime()
     options = runtime.SessionOptions()

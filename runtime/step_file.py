@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+import os
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..spec.card import CHECKSUM, Card
-from ..spec.errors import ContractError
+from ..spec.errors import ContractError, P2Error
 from ..spec.files import reading
+from . import step_weights
 from .onnx_format import FLOAT, FLOAT16, INT64, TYPE_NAMES, Damaged, Graph, Model, Value
 
 OPSET = 21  # what `compose`, `prefill` and `cells` write
@@ -26,10 +28,12 @@ class StepFile:
     Attributes:
         path: where it was read from.
         card: the model it carries.
-        graph: nodes and weights; the weights are views of the mapped file.
+        graph: nodes and weights; the weights are views of the file's bytes, which were read into memory:
+            nobody who overwrites the file meanwhile can change them, or end this process.
         opset: ONNX operator set version.
         float_type: element type of the states (`onnx_format.FLOAT` or `FLOAT16`).
-        as_traced: whether the nodes are still the ones that p2 exported.
+        as_traced: whether the nodes are still the ones that p2 exported, and all weights of the contract are
+            there under their names, in the forms that the card asks for (`step_weights`).
     """
 
     path: Path
@@ -52,11 +56,8 @@ def open_step(path: Path) -> StepFile:
         P2Error: it cannot be read.
         ContractError: it is damaged, carries no card, or breaks the step contract.
     """
-    with reading(path), path.open("rb") as file:
-        empty = path.stat().st_size == 0
-        data = b"" if empty else memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     try:
-        model = Model.parse(data)
+        model = Model.parse(_read(path))
     except Damaged as error:
         raise ContractError(
             f"{path} is damaged or not an ONNX file ({error}): export the checkpoint again with `p2 export`"
@@ -65,7 +66,28 @@ def open_step(path: Path) -> StepFile:
     _check_sum(path, model)
     float_type = _check_values(path, card, model.graph)
     as_traced = model.metadata.get("p2.nodes_sha256") == f'"{model.graph.nodes_sha256}"'
+    if as_traced:
+        breach = step_weights.breach(card, model.graph)
+        if breach:
+            raise _broken(path, breach)
+        as_traced = step_weights.complete(card, model.graph)
+    name = step_weights.not_finite(model.graph)
+    if name is not None:
+        raise _broken(path, f"the weights {name} hold NaN or an infinity")
     return StepFile(path, card, model.graph, model.opset, float_type, as_traced)
+
+
+def _read(path: Path) -> memoryview:
+    """The bytes of a regular file; as many as it had when it was opened."""
+    with reading(path), path.open("rb", buffering=0) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise P2Error(f"cannot read {path}: it is not a regular file")
+        data = bytearray(status.st_size)
+        view, done = memoryview(data), 0
+        while done < len(data) and (count := file.readinto(view[done:])):
+            done += count
+    return view[:done].toreadonly()
 
 
 def contract_values(card: Card, float_type: int) -> tuple[list[Value], list[Value]]:
@@ -87,12 +109,14 @@ def _check_values(path: Path, card: Card, graph: Graph) -> int:
         ("output", wanted_outputs, graph.outputs),
     ):
         by_name = {value.name: value for value in found}
+        if len(by_name) < len(found):
+            raise _broken(path, f"it has an {kind} twice")
         for value in wanted:
             if value.name not in by_name:
                 raise _broken(path, f"the {kind} {value.name} is missing")
             _check_value(path, kind, value, by_name.pop(value.name))
         if by_name:
-            raise _broken(path, f"there is an {kind} {next(iter(by_name))} that it does not know")
+            raise _broken(path, f"there is an {kind} {next(iter(by_name))!r} that it does not know")
     if float_type not in (FLOAT, FLOAT16):
         raise _broken(path, f"the states have element type {float_type}, neither float32 nor float16")
     return float_type
@@ -111,13 +135,12 @@ def _check_value(path: Path, kind: str, wanted: Value, found: Value) -> None:
 def _check_sum(path: Path, model: Model) -> None:
     """Compare the checksum that `p2 export` wrote over graph and card."""
     metadata = dict(model.metadata)
-    try:
-        expected = json.loads(metadata.pop(CHECKSUM))
-    except (KeyError, ValueError) as error:
-        raise _broken(path, "it carries no checksum") from error
+    expected = metadata.pop(CHECKSUM, None)
+    if expected is None:
+        raise _broken(path, "it carries no checksum")
     digest = hashlib.sha256(model.graph_bytes)
     digest.update(json.dumps(metadata, sort_keys=True).encode())
-    if digest.hexdigest() != expected:
+    if json.dumps(digest.hexdigest()) != expected:
         raise ContractError(
             f"{path} is damaged: it does not have the checksum that it carries; export the checkpoint again"
         )

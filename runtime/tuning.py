@@ -1,26 +1,30 @@
-"""How many threads, and how many streams side by side: measured here, remembered beside the model.
+"""How many threads, and how many streams side by side: measured here, remembered in the user's cache folder.
 
 Waking a second thread costs more than it brings to a small step, and kernels have batch sizes that
 they are bad at. Both depend on processor, model and version, so p2 measures, for a fraction of a
 second, when a model is first used with a batch of about that size, and writes the answer to
-``<model>.tuning.json``.
+``$XDG_CACHE_HOME/p2/tuning`` (or ``~/.cache/p2/tuning``): it belongs to the machine, not to the model.
 """
 
 from __future__ import annotations
 
-import json
+import contextlib
+import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, NotRequired, TypedDict, TypeVar, cast
 
+from ..spec import cache
 from ..spec.card import Card
+from ..spec.documents import read_document
+from ..spec.errors import P2Error
 from ..spec.files import write_json
+from ..spec.schema import Natural, Within
 
 Option = TypeVar("Option")
 
-VERSION = 1
+VERSION = 2
 LARGEST = 256  # batches beyond are split like this one
 
 # A setting that is not the plainest has to be faster by this share; less is noise.
@@ -94,60 +98,69 @@ def seconds_per_step(steps: Callable[[int], object], least: float) -> float:
     return seconds / taken
 
 
-class Memory:
-    """The plans found so far, in the file beside the model.
+class _Plan(TypedDict):
+    threads: Natural
+    group: Natural
 
-    A file that cannot be read or written is no error: the plans are measured again next time.
+
+class _Kept(TypedDict):
+    """What the file of one shape holds: plans by size class, and the layout of the weights."""
+
+    key: str
+    plans: dict[str, _Plan]
+    layout: NotRequired[Annotated[int, Within(0)]]
+
+
+class Memory:
+    """The plans found so far, in a file under the user's cache folder.
+
+    What is remembered saves time and nothing else: a file that cannot be read, or holds what this machine
+    cannot do, is as good as none, and one that cannot be written is not missed: the plans are measured again.
 
     Args:
-        model: path of the .onnx file.
-        card: what it holds; plans hold for every model of this shape.
+        card: the model; plans hold for every model of this shape.
         where: what else a plan depends on: processor, versions.
+        threads: the most that a plan may take.
     """
 
-    def __init__(self, model: Path, card: Card, where: str) -> None:
-        self.path = model.with_suffix(".tuning.json")
+    def __init__(self, card: Card, where: str, threads: int) -> None:
         shape = (card.cell, card.gru_reset, card.layers, card.hidden, card.vocab, card.precision)
-        self._key = ", ".join(map(str, (*shape, where)))
-        self._plans = self._read().get(self._key, {})
+        self._key = ", ".join(map(str, (VERSION, *shape, where)))
+        self._threads = threads
+        # A file for each key: two programs that measure at once lose at most what is soon measured again.
+        name = hashlib.sha256(self._key.encode()).hexdigest()[:16]
+        self.path = cache.folder() / "tuning" / f"{name}.json"
+        self._kept = self._read()
 
     def get(self, size: int) -> Plan | None:
-        """What was found for a batch of this size class."""
-        try:
-            plan = self._plans[str(size)]
-            found = Plan(int(plan["threads"]), int(plan["group"]))
-        except (KeyError, TypeError, ValueError):
+        """What was found for a batch of this size class, if it can be done here."""
+        plan = self._kept["plans"].get(str(size))
+        if plan is None or plan["threads"] > self._threads or plan["group"] > size:
             return None
-        return found if found.threads >= 1 and found.group >= 1 else None
+        return Plan(plan["threads"], plan["group"])
 
     def put(self, size: int, plan: Plan) -> None:
         """Remember a plan."""
-        self._put(str(size), {"threads": plan.threads, "group": plan.group})
+        self._put({}, {str(size): {"threads": plan.threads, "group": plan.group}})
 
     def layout(self) -> int | None:
         """In which of the compiled decoder's layouts weights were found to be read fastest."""
-        try:
-            return int(self._plans["weights"]["layout"])
-        except (KeyError, TypeError, ValueError):
-            return None
+        return self._kept.get("layout")
 
     def put_layout(self, layout: int) -> None:
         """Remember a layout."""
-        self._put("weights", {"layout": layout})
+        self._put({"layout": layout}, {})
 
-    def _put(self, name: str, entry: dict[str, int]) -> None:
-        plans = self._read()  # others may have written to the file in the meantime
-        self._plans = plans.get(self._key, {}) | {name: entry}
-        try:
-            write_json(self.path, {"p2.tuning": VERSION, "plans": plans | {self._key: self._plans}})
-        except OSError:
-            return
+    def _put(self, entry: dict[str, int], plans: dict[str, _Plan]) -> None:
+        kept = self._read()  # others may have written to the file in the meantime
+        mine = {**self._kept, **kept, **entry, "plans": self._kept["plans"] | kept["plans"] | plans}
+        self._kept = cast(_Kept, mine)
+        with contextlib.suppress(P2Error, OSError):
+            write_json(self.path, mine)
 
-    def _read(self) -> dict[str, dict[str, dict[str, int]]]:
+    def _read(self) -> _Kept:
         try:
-            data = json.loads(self.path.read_text(encoding="utf-8"))
-            plans = data["plans"] if data["p2.tuning"] == VERSION else {}
-        except (OSError, ValueError, KeyError, TypeError):
-            return {}
-        good = isinstance(plans, dict) and all(isinstance(entry, dict) for entry in plans.values())
-        return plans if good else {}
+            kept: _Kept = read_document(self.path, _Kept)
+        except (P2Error, OSError):
+            kept = {"key": "", "plans": {}}
+        return kept if kept["key"] == self._key else {"key": self._key, "plans": {}}

@@ -1,4 +1,4 @@
-"""What the NVIDIA libraries learnt on a machine, kept between runs under the user's cache folder.
+"""What was learnt on a machine, by NVIDIA's libraries and by `runtime.tuning`, in the user's cache folder.
 
 A cache saves time and nothing else: one that is missing, unreadable or of another version is as good as
 empty, and one that cannot be written is not missed.
@@ -17,9 +17,15 @@ from .plan import Flavour
 
 
 def folder() -> Path:
-    """``$XDG_CACHE_HOME/p2``, or ``~/.cache/p2``; a relative XDG_CACHE_HOME does not count."""
+    """``$XDG_CACHE_HOME/p2``, or ``~/.cache/p2``; a relative XDG_CACHE_HOME does not count.
+
+    Who has no home folder gets one in which nothing can be read or written.
+    """
     named = Path(os.environ.get("XDG_CACHE_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".cache") / "p2"
+    try:
+        return (named if named.is_absolute() else Path.home() / ".cache") / "p2"
+    except RuntimeError:
+        return Path(os.devnull) / "p2"
 
 
 def cache_path(kind: str, flavour: Flavour, version: str, gpu: str) -> Path:
@@ -45,5 +51,5 @@ def read_cache(path: Path) -> bytes:
 
 def write_cache(path: Path, data: bytes) -> None:
     """Keep `data`, whole or not at all."""
-    with contextlib.suppress(P2Error):
+    with contextlib.suppress(P2Error, OSError):
         write_bytes(path, data)

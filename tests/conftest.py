@@ -136,6 +136,12 @@ def traced_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nothing is remembered in the cache folder of whoever runs the tests."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(params=CELLS, ids=["rnn", "lstm", "gru", "gru-before"])
 def cell(request: pytest.FixtureRequest) -> tuple[str, str]:
     """Every cell, with the GRU in both variants: (cell, reset)."""

@@ -77,7 +77,7 @@ class NativeEngine:
 
     Args:
         step: a checked step graph.
-        threads: None measures what is best, once, and remembers it beside the model (`tuning`).
+        threads: None measures what is best, once, and remembers it (`tuning`).
 
     Raises:
         BackendMissing: the decoder cannot run it here; `why_not` says why.
@@ -93,7 +93,7 @@ class NativeEngine:
         self._given = threads
         # The number goes up where the decoder changes so much that plans found before no longer hold.
         where = f"{cpu_name()} x {processors()}, compiled, 5"
-        self._memory = tuning.Memory(step.path, step.card, where)
+        self._memory = tuning.Memory(step.card, where, processors())
         self._alone_until = 0.0
         self._steps, self._waits = 0, 0  # since they were last judged
         self._paces: dict[int, Pace] = {}  # by size class

@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...spec.card import Card, bytes_per_step, weight_bits
+from ...spec.card import Card, bytes_per_step, step_shapes, weight_bits
 from .. import huge_pages
 from ..onnx_format import BFLOAT16, FLOAT16
 from ..onnx_format import INT4 as ONNX_INT4
+from ..onnx_format import INT8 as ONNX_INT8
 from ..products import FLOATS, Weights
 from ..step_file import StepFile
 from . import binding
@@ -53,10 +54,14 @@ def can_pack(step: StepFile) -> bool:
     """Whether the decoder knows this step: p2's own operators, weights as `export.quantize` writes them."""
     if not step.as_traced or step.card.layers > 64:
         return False
-    in_blocks = any(
-        tensor.type == ONNX_INT4 and len(step.graph.tensors[f"{name.removesuffix('_q')}_scale"].shape) == 2
-        for name, tensor in step.graph.tensors.items()
-    )
+    stored = step.graph.tensors
+    in_blocks = {
+        stored[f"{name}_q"].type
+        for name in step_shapes(step.card)
+        if f"{name}_scale" in stored and len(stored[f"{name}_scale"].shape) == 2
+    }
+    if ONNX_INT8 in in_blocks:  # a file of 0.1.0
+        return False
     # Sums of activations are kept for every 16 units: blocks are whole ones.
     return not in_blocks or step.card.hidden % LANES == 0
 
@@ -125,6 +130,7 @@ class Packed:
             self._keep(_pad(self._weights.array("b_out"), 0, padded(card.vocab))),
         )
         self.ask_ahead(layout)
+        del self._stored, self._weights  # and with them the file's bytes
 
     def ask_ahead(self, layout: int) -> None:
         """Turn a layout that asks for weights in advance into the one that does not, or back."""

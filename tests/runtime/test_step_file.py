@@ -50,7 +50,7 @@ BREAKS = {
     "missing output": (lambda m: _drop(m.graph.output, "logits"), "the output logits is missing"),
     "extra input": (
         lambda m: m.graph.input.append(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])),
-        "an input x that it does not know",
+        "an input 'x' that it does not know",
     ),
     "fixed batch": (
         lambda m: _dim(m.graph.input, 0, 0, 1),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import unittest.mock
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +15,10 @@ from hypothesis import strategies as st
 from p2.runtime import onnx_engine, tuning
 from p2.runtime.onnx_engine import OnnxEngine, open_onnx
 from p2.runtime.tuning import LARGEST, MARGIN, Memory, Plan, choose, groups, size_class, thread_counts
+from p2.spec import cache
 from p2.spec.sampling import Sampling
+
+from ..conftest import make_card
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=5))
@@ -50,48 +56,112 @@ def test_what_is_tried():
     assert groups(64) == [64, 32, 16]
 
 
-def test_plans_are_remembered_for_the_same_shape_and_place_only(tmp_path, card_of):
-    model, card = tmp_path / "charlm.onnx", card_of()
-    memory = Memory(model, card, "here")
+def test_plans_are_remembered_for_the_same_shape_and_place_only(card_of):
+    card = card_of()
+    memory = Memory(card, "here", 2)
     assert memory.get(8) is None
     memory.put(8, Plan(2, 4))
     memory.put(1, Plan(1, 1))
-    again = Memory(model, card, "here")
+    again = Memory(card, "here", 2)
     assert (again.get(8), again.get(1), again.get(2)) == (Plan(2, 4), Plan(1, 1), None)
-    assert Memory(model, card, "there").get(8) is None
-    assert Memory(model, card_of(hidden=64), "here").get(8) is None
-    Memory(model, card, "there").put(8, Plan(7, 8))
-    assert Memory(model, card, "here").get(8) == Plan(2, 4)
+    assert Memory(card, "there", 2).get(8) is None
+    assert Memory(card_of(hidden=64), "here", 2).get(8) is None
+    Memory(card, "there", 9).put(8, Plan(7, 8))
+    assert Memory(card, "here", 2).get(8) == Plan(2, 4)
 
 
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{", '{"p2.tuning": 1}', '{"p2.tuning": 1, "plans": {"x": 3}}', '{"p2.tuning": 9}']
-)
-def test_a_damaged_file_is_measured_again_and_replaced(text, tmp_path, card_of):
-    model = tmp_path / "charlm.onnx"
-    model.with_suffix(".tuning.json").write_text(text)
-    memory = Memory(model, card_of(), "here")
+def test_two_that_measure_at_once_lose_nothing(card_of):
+    one, other = Memory(card_of(), "here", 2), Memory(card_of(), "here", 2)
+    one.put(1, Plan(2, 1))
+    other.put(8, Plan(1, 4))
+    one.put_layout(3)
+    again = Memory(card_of(), "here", 2)
+    assert (again.get(1), again.get(8), again.layout()) == (Plan(2, 1), Plan(1, 4), 3)
+
+
+DAMAGED = [
+    b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'{"key": 1, "plans": {}}', b'{"key": "", "plans": {"1": 3}}',
+    b'{"key": "", "plans": {"1": {"threads": 1e999, "group": 1}}}', b"1" * 10_000,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_file_is_measured_again_and_replaced(text, card_of):
+    path = Memory(card_of(), "here", 2).path
+    path.parent.mkdir(parents=True)
+    path.write_bytes(text)
+    memory = Memory(card_of(), "here", 2)
     assert memory.get(1) is None
     memory.put(1, Plan(2, 1))
-    assert Memory(model, card_of(), "here").get(1) == Plan(2, 1)
+    assert Memory(card_of(), "here", 2).get(1) == Plan(2, 1)
 
 
-@pytest.mark.parametrize("plan", [{"threads": 0, "group": 1}, {"threads": "x", "group": 1}, {"group": 1}, 5])
-def test_a_plan_that_makes_no_sense_is_not_used(plan, tmp_path, card_of):
-    model = tmp_path / "charlm.onnx"
-    Memory(model, card_of(), "here").put(1, Plan(1, 1))
-    path = model.with_suffix(".tuning.json")
-    data = json.loads(path.read_text())
-    (key,) = data["plans"]
-    data["plans"][key]["1"] = plan
-    path.write_text(json.dumps(data))
-    assert Memory(model, card_of(), "here").get(1) is None
+WORDS = (
+    1,
+    2,
+    3,
+    4,
+    0,
+    -1,
+    3000,
+    2**31,
+    2**32,
+    2**32 + 1,
+    2**63,
+    2**64,
+    10**30,
+    1.5,
+    1e300,
+    True,
+    "2",
+    None,
+    [1],
+)
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(tmp_path, card_of):
-    memory = Memory(tmp_path / "missing" / "charlm.onnx", card_of(), "here")
+@given(threads=st.sampled_from(WORDS), group=st.sampled_from(WORDS), layout=st.sampled_from(WORDS))
+def test_what_is_remembered_is_a_hint_within_what_can_be_done_here(threads, group, layout):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        unittest.mock.patch.object(cache, "folder", return_value=Path(folder)),
+    ):
+        memory = Memory(make_card(), "here", 2)
+        memory.put(2, Plan(1, 1))
+        data = json.loads(memory.path.read_text())
+        data["plans"]["2"], data["layout"] = {"threads": threads, "group": group}, layout
+        memory.path.write_text(json.dumps(data))
+        found = Memory(make_card(), "here", 2).get(2)
+        sensible = all(type(word) is int and 1 <= word <= 2 for word in (threads, group))
+        assert found == (
+            Plan(threads, group) if sensible and (type(layout) is int and 0 <= layout < 2**63) else None
+        )
+
+
+def unwritable(monkeypatch, folder):
+    def fail(*_):
+        raise PermissionError(13, "no")
+
+    monkeypatch.setattr(tuning, "write_json", fail)
+
+
+def a_file_in_its_place(monkeypatch, folder):
+    folder.write_text("")
+
+
+def no_home(monkeypatch, folder):
+    monkeypatch.undo()
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+
+
+@pytest.mark.parametrize("trouble", [unwritable, a_file_in_its_place, no_home])
+def test_a_cache_that_cannot_be_used_is_no_error(trouble, monkeypatch, cache_folder, card_of):
+    trouble(monkeypatch, cache_folder)
+    memory = Memory(card_of(), "here", 2)
     memory.put(1, Plan(2, 1))
-    assert memory.get(1) == Plan(2, 1)
+    memory.put_layout(1)
+    assert (memory.get(1), memory.layout()) == (Plan(2, 1), 1)
+    assert Memory(card_of(), "here", 2).get(1) is None
 
 
 @pytest.fixture
@@ -116,20 +186,20 @@ def test_an_engine_measures_once_and_remembers(measurable, monkeypatch, card_of,
     assert (again.plan(1), again.plan(4)) == (Plan(2, 1), Plan(1, 2))
 
 
-def test_threads_that_are_given_are_not_measured(measurable, monkeypatch, card_of, write_step):
+def test_threads_that_are_given_are_not_measured(measurable, monkeypatch, card_of, write_step, cache_folder):
     monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, plan: pytest.fail("measured"))
     path = write_step(card_of())
     engine = open_onnx(path, threads=3)
     assert engine.threads == 3
     assert engine.plan(5) == Plan(3, 8)
-    assert not path.with_suffix(".tuning.json").exists()
+    assert not (cache_folder / "tuning").exists()
 
 
-def test_small_steps_take_one_thread_without_measuring(monkeypatch, card_of, write_step):
+def test_small_steps_take_one_thread_without_measuring(monkeypatch, card_of, write_step, cache_folder):
     monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, plan: pytest.fail("measured"))
     path = write_step(card_of())
     assert open_onnx(path).threads == 1
-    assert not path.with_suffix(".tuning.json").exists()
+    assert not (cache_folder / "tuning").exists()
 
 
 @pytest.mark.parametrize(("limit", "batch"), [("SHARED_BYTES", 1), ("SHARED_PRODUCTS", 4)])
@@ -142,12 +212,15 @@ def test_heavy_steps_do_not_try_one_thread(limit, batch, measurable, monkeypatch
     assert open_onnx(path).plan(batch) == Plan(2, batch)
 
 
-def test_a_real_measurement_gives_a_plan(measurable, card_of, write_step):
+def test_a_real_measurement_gives_a_plan_and_leaves_nothing_beside_the_model(
+    measurable, card_of, write_step, cache_folder
+):
     path = write_step(card_of())
     plan = open_onnx(path).plan(4)
     assert plan.threads in (1, 2)
     assert plan.group in (4, 2, 1)
-    assert path.with_suffix(".tuning.json").exists()
+    assert [file.name for file in path.parent.glob("charlm*")] == ["charlm.onnx"]
+    assert len(list((cache_folder / "tuning").iterdir())) == 1
 
 
 @pytest.mark.parametrize("precision", ["float32", "int8"])

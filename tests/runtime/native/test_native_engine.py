@@ -335,7 +335,7 @@ def test_the_measured_plan_is_remembered(card_of, write_step, monkeypatch):
     monkeypatch.setattr(module, "processors", lambda: 2)
     path = write_step(card_of())
     first = NativeEngine(open_step(path)).plan(3)
-    assert path.with_suffix(".tuning.json").exists()
+    assert list(path.parent.glob("charlm*")) == [path]  # nothing beside the model
     monkeypatch.setattr(NativeEngine, "_seconds", lambda *_: pytest.fail("it measured again"))
     assert NativeEngine(open_step(path)).plan(4) == first
 

@@ -1,0 +1,111 @@
+"""The weights of a step graph, held to its card before any backend computes an address from them.
+
+A checksum says that a file is what somebody wrote, not that it makes sense. Whoever computes a step by the
+card (`native`, `cells`, `prefill`) takes the tensors by the contract's names, so exactly those have to be
+there, in the forms in which `export.quantize` writes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..spec.card import Card, step_shapes, weight_bits
+from ..spec.finite import first_not_finite
+from .onnx_format import BFLOAT16, FLOAT, FLOAT8, FLOAT16, INT4, INT8, TYPE_NAMES, Graph, Tensor
+
+Shape = tuple[int, ...]
+Forms = dict[str, tuple[tuple[int, ...], tuple[Shape, ...]]]  # by name: element types and shapes that will do
+
+_PLAIN = {"float16": (FLOAT16,), "bfloat16": (BFLOAT16, FLOAT)}
+_QUANTISED = {"float8": (FLOAT8,), "int8": (INT8,), "int4": (INT4,)}
+
+# Rows that share a scale; int8 files of 0.1.0 have blocks too, and int4 ones 4 bits in the output layer.
+_BLOCKS = {FLOAT8: (), INT8: (32, 16), INT4: (128, 64, 32, 16)}
+
+_PIECE = 1 << 20  # bytes of a tensor that are looked at together: short floats are widened for it
+
+
+def expected(card: Card) -> Forms:
+    """The forms that every tensor of the contract may have in a file of this card."""
+    forms: Forms = {}
+    for name, shape in step_shapes(card).items():
+        if not name.startswith("w_") or weight_bits(card.precision, name) is None:
+            types = _PLAIN.get(card.precision, (FLOAT,))
+            forms[name] = (types, (shape,))
+            continue
+        types = _QUANTISED[card.precision]
+        if name == "w_out" and card.precision == "int4":
+            types = (INT8, INT4)
+        rows, columns = shape
+        blocks = {block for kind in types for block in _BLOCKS[kind] if block < rows and rows % block == 0}
+        in_blocks = ((rows // block, columns) for block in sorted(blocks))
+        forms[f"{name}_q"] = (types, (shape,))
+        forms[f"{name}_scale"] = ((FLOAT,), ((columns,), *in_blocks))
+    return forms
+
+
+def breach(card: Card, graph: Graph) -> str | None:
+    """What is wrong with the weights of p2's own nodes, in words; None if they fit the card.
+
+    A name of the contract that no node reads may be missing: equal constants can be one. Such a graph is to
+    be run as it stands (`complete`).
+    """
+    tensors, forms = graph.tensors, expected(card)
+    read = {name for node in graph.nodes for name in node.inputs}
+    for name, (types, shapes) in forms.items():
+        tensor = tensors.get(name)
+        if tensor is None:
+            if name in read:
+                return f"the weights {name} are missing"
+            continue
+        if tensor.type not in types:
+            wanted = " or ".join(map(_type_name, types))
+            return f"the weights {name} must be {wanted}, and are {_type_name(tensor.type)}"
+        if tensor.shape not in shapes:
+            wanted = " or ".join(map(_shown, shapes))
+            return f"the weights {name} must be {wanted}, and are {_shown(tensor.shape)}"
+        if name.endswith("_scale") and not (np.asarray(tensor.array()) > 0).all():
+            return f"the weights {name} must be positive, and are not"
+    for name in step_shapes(card):
+        # Whoever takes a matrix by its name must not find another form of it.
+        other = next((form for form in (name, f"{name}_q") if form in tensors and form not in forms), None)
+        if other:
+            return f"there are weights {other} that its precision, {card.precision}, does not have"
+    return None
+
+
+def complete(card: Card, graph: Graph) -> bool:
+    """Whether every tensor of the contract is there under its own name."""
+    return graph.tensors.keys() >= expected(card).keys()
+
+
+def not_finite(graph: Graph) -> str | None:
+    """The name of the first float constant with NaN or an infinity in it; None if there is none."""
+    return first_not_finite(_floats(graph))
+
+
+def _floats(graph: Graph) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+    sizes = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2, FLOAT8: 1}
+    for tensor in graph.tensors.values():
+        if tensor.type not in sizes:
+            continue
+        for start in range(0, len(tensor.raw), _PIECE):
+            yield tensor.name, _piece(tensor, sizes[tensor.type], start)
+
+
+def _piece(tensor: Tensor, size: int, start: int) -> npt.NDArray[Any]:
+    raw = memoryview(tensor.raw)[start : start + _PIECE]
+    return replace(tensor, shape=(len(raw) // size,), raw=raw).array()
+
+
+def _type_name(code: int) -> str:
+    return TYPE_NAMES.get(code, f"type {code}")
+
+
+def _shown(shape: Shape) -> str:
+    return f"[{', '.join(map(str, shape))}]"
