@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from p2.spec.codec import Codec
+from p2.spec.documents import write_sealed
 from p2.spec.errors import P2Error, UsageError
 from p2.trainer import checkpoint, loop, run
 from p2.trainer.corpus import Corpus, load
@@ -350,7 +351,7 @@ def test_a_resumed_run_that_was_damaged(options: Options, corpus: Corpus, tmp_pa
     path = tmp_path / "run" / "last" / "model.json"
     manifest = json.loads(path.read_text(encoding="utf-8"))
     manifest["training"]["options"]["hidden"] = 0
-    path.write_text(json.dumps(manifest), encoding="utf-8")
+    write_sealed(path, manifest)
     with pytest.raises(P2Error, match=r"model\.json: the recorded options are damaged: hidden must be"):
         loop.resume({"out": tmp_path / "run", "steps": 6}, [], Silent())
 

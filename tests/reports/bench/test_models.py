@@ -75,7 +75,7 @@ def change(run: Path, **training: object) -> None:
     path = run / "best" / "model.json"
     manifest = json.loads(path.read_text())
     manifest["training"] |= training
-    path.write_text(json.dumps(manifest))
+    write_sealed(path, manifest)
 
 
 def test_no_quality_where_the_text_is_not_the_one_held_out(tiny_run, tmp_path):

@@ -10,6 +10,7 @@ import pytest
 from p2.reports.practical.text import training
 from p2.reports.practical.text.clock import Clock
 from p2.reports.practical.text.options import parse
+from p2.spec.documents import write_sealed
 from p2.spec.errors import P2Error, UsageError
 from p2.trainer.corpus import load
 from p2.trainer.display import Silent
@@ -116,7 +117,7 @@ def test_a_book_from_standard_input_is_needed_again(tmp_path, book):
     go(tmp_path / "out", [book], steps=2)
     manifest = json.loads((run / "last/model.json").read_text())
     manifest["training"]["corpus"]["sources"] = ["-"]
-    (run / "last/model.json").write_text(json.dumps(manifest))
+    write_sealed(run / "last/model.json", manifest)
     with pytest.raises(UsageError, match="the book came from standard input"):
         go(tmp_path / "out", [], resume=True)
     assert go(tmp_path / "out", [book], resume=True).record.step == 2
