@@ -20,9 +20,11 @@ from .reports.terminal import (
     flush_stdout,
     needing,
     prepare_streams,
+    say,
     stdout_is_the_result,
 )
 from .spec.errors import P2Error, ToleranceExceeded, UsageError
+from .spec.shell import printable
 from .version import __version__
 
 Backend = Annotated[
@@ -172,7 +174,7 @@ def train(
 
         result = (loop.resume if resume else loop.begin)(given, texts or [], display.for_stdout())
     for line in result.summary():
-        print(line)
+        say(line)
     if result.interrupted:
         raise typer.Exit(130)
 
@@ -343,8 +345,8 @@ def parity(
             )
     console().print(parity_report.table(results, skipped))
     for reason in skipped.values():
-        print(f"not run: {reason}")
-    print(f"report: {target}, picture: {target.with_suffix('.svg')}")
+        say(f"not run: {reason}")
+    say(f"report: {target}, picture: {target.with_suffix('.svg')}")
     failed = [f"{result.path}: {what}" for result in results for what in result.failures]
     if failed:
         raise ToleranceExceeded("out of tolerance: " + "; ".join(failed))
@@ -433,7 +435,10 @@ def _answer(argv: list[str] | None) -> int:
     try:
         return _call(argv)
     except P2Error as error:
-        print(f"p2: {'usage: ' if isinstance(error, UsageError) else ''}{error}", file=sys.stderr)
+        print(
+            f"p2: {'usage: ' if isinstance(error, UsageError) else ''}{printable(str(error))}",
+            file=sys.stderr,
+        )
         return error.exit_code
     except KeyboardInterrupt:
         print("p2: interrupted", file=sys.stderr)
@@ -444,7 +449,7 @@ def _answer(argv: list[str] | None) -> int:
         from .spec.files import explain
 
         what = f"cannot use {error.filename}" if error.filename else "the system refuses"
-        print(f"p2: {what}: {explain(error)}", file=sys.stderr)
+        print(f"p2: {printable(what)}: {explain(error)}", file=sys.stderr)
         return 1
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from .reports.terminal import console, needing
+from .reports.terminal import console, needing, say
 from .spec.errors import UsageError
 
 RUN = "run"
@@ -105,7 +105,7 @@ def run(
             out=out or options.OUT,
         )
         files = run.run(asked, console())
-    print(f"report: {', '.join(map(str, files))}")
+    say(f"report: {', '.join(map(str, files))}")
 
 
 @app.command()

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .reports.terminal import needing
+from .reports.terminal import needing, say
 from .spec.errors import UsageError
 
 DEFAULT_RUN = Path("artifacts/charlm")
@@ -85,13 +85,15 @@ def export(
                 targets=parse_targets(target),
                 version_compatible=version_compatible,
                 hardware_compatible=hardware_compatible,
-                say=print,
+                say=say,
                 stage=stages.say,
                 progress=stages.progress,
             )
     if made.plan is None:
-        print(made.plan_note)
+        say(made.plan_note)
     from .runtime.locate import name_for
-    from .spec.nvidia import gpus
+    from .runtime.plan import runs_here
+    from .spec.shell import command
 
-    print(f"next: p2 generate --engine {name_for(made.plan if made.plan and gpus().devices else made.onnx)}")
+    best = made.plan if made.plan and runs_here(made.plan) else made.onnx
+    print(f"next: {command('p2', 'generate', '--engine', name_for(best))}")

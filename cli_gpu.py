@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .reports.terminal import needing
+from .reports.terminal import needing, say
 from .spec.errors import ToleranceExceeded
 
 
@@ -46,13 +46,13 @@ def gpu_check(
         from .reports.gpu import run
 
         for path in render:
-            print(f"report: {run.render(path)}")
+            say(f"report: {run.render(path)}")
         return
     with needing("train"):
         from .reports.gpu import options, run
 
         asked = options.parse(only, rehearse, hidden, bench_hidden, characters)
         target, problem = run.run(asked, out, resume, lambda line: print(line, flush=True))
-    print(f"report: {target}, {target.with_suffix('.md')}")
+    say(f"report: {target}, {target.with_suffix('.md')}")
     if problem:
         raise ToleranceExceeded(f"{problem}: see {target.with_suffix('.md')}")

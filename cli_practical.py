@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .reports.practical.document import FOLDER
-from .reports.terminal import console, needing
+from .reports.terminal import console, needing, say
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -58,7 +58,7 @@ def baum_sweet(
         path = experiment.run(settings, out)
         experiment.show(read(path)["results"], console())
         report = page.write(out)
-    print(f"report: {path}, {report}")
+    say(f"report: {path}, {report}")
 
 
 @app.command()
@@ -89,7 +89,7 @@ def gradients(
         for claim in read(path)["claims"]:
             print(f"{claim['where']}: {claim['verdict']}. {claim['measured']}")
         report = page.write(out)
-    print(f"report: {path}, {report}")
+    say(f"report: {path}, {report}")
 
 
 @app.command()
@@ -199,7 +199,7 @@ def text(
             resume=resume,
         )
         files = run.run(asked, book or [], console())
-    print(f"report: {', '.join(map(str, files))}")
+    say(f"report: {', '.join(map(str, files))}")
 
 
 @app.command()
@@ -209,4 +209,4 @@ def report(
     """One page of every experiment whose document is there: claims beside measurements, then the sections."""
     from .reports.practical import page
 
-    print(f"report: {page.write(out)}")
+    say(f"report: {page.write(out)}")

@@ -11,7 +11,8 @@ from ..spec.agreement import LIMITS, Agreement
 from ..spec.card import canonical_precision
 from ..spec.errors import BuilderRefused, P2Error, UsageError
 from ..spec.files import write_bytes, writing
-from ..spec.plan import FLAVOURS, sidecar_path
+from ..spec.plan import FLAVOURS, TENSORRT, TENSORRT_RTX, runs_on, sidecar_path
+from ..spec.shell import install
 
 Say = Callable[[str], None]
 
@@ -153,13 +154,24 @@ def _choose_builder(engine: str) -> tuple[str | None, str]:
         found = builder.available()
         if found:
             return found[0], ""
-        return None, (
-            "no .plan: no TensorRT is installed that can build here; pip install 'p2[rtx]' brings a builder"
-            " that needs no GPU, pip install 'p2[gpu]' the one for the GPU of this machine"
-        )
+        return None, f"no .plan: no TensorRT is installed that can build here; {_which_builder()}"
     library = nvidia.library(FLAVOURS[engine])
     builder.require_gpu(library)
     return engine, ""
+
+
+def _which_builder() -> str:
+    """Which builder to install, by what the GPU of this machine runs."""
+    portable = f"{install(TENSORRT_RTX.extra)} brings a builder that needs no GPU"
+    devices = nvidia.gpus().devices
+    if not devices:
+        return portable
+    gpu = devices[0]
+    own = f"{install(TENSORRT.extra)} brings the builder for this {gpu.name}"
+    if runs_on(TENSORRT_RTX, gpu.capability):
+        return f"{own}, {portable}"
+    major, minor = gpu.capability
+    return f"{own} (TensorRT-RTX does not run on compute capability {major}.{minor})"
 
 
 def _output(source: Path, out: Path | None) -> Path:

@@ -15,6 +15,7 @@ from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, ToleranceExceeded
 from ..spec.noise import first_tokens, gumbel
 from ..spec.sampling import Sampling
+from ..spec.shell import install
 
 STEPS = 256
 BATCH = 2  # more than one row, so that mixed-up rows would show
@@ -65,7 +66,7 @@ def _run(model: bytes, reference: Engine, tokens: npt.NDArray[np.int64]) -> npt.
         import onnxruntime as ort
     except ImportError as error:
         raise BackendMissing(
-            "export checks what it writes with ONNX Runtime, which is not installed: pip install 'p2[cpu]'"
+            f"export checks what it writes with ONNX Runtime, which is not installed: {install('cpu')}"
         ) from error
     session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
     names = reference.card.state_names

@@ -15,6 +15,7 @@ from ..spec.card import CPU_PRECISIONS
 from ..spec.engine import Engine
 from ..spec.files import write_bytes, write_json
 from ..spec.sampling import Sampling
+from ..spec.shell import command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -78,7 +79,8 @@ def run(console: Console, steps: int = STEPS, folder: Path = RUN) -> bool:
         )
     console.rule("4. write", align="left")
     sample, known = _sample(contenders[1].engine, corpus.text)
-    console.print(f"p2 generate --engine {contenders[1].path} --prompt '{PROMPT}' --tau {TAU:g} --seed 0\n")
+    words = ("--engine", str(contenders[1].path), "--prompt", PROMPT, "--tau", f"{TAU:g}", "--seed", "0")
+    console.print(command("p2", "generate", *words) + "\n", markup=False)
     console.print(sample + "\n", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{known:.0%} of its words are words of the text it learnt from")
     write_json(folder / "demo.json", _report(contenders, sample, known, steps, not failures))

@@ -10,6 +10,7 @@ from ..runtime.backends import CPU_BACKENDS, open_step_engine
 from ..runtime.locate import locate
 from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, UsageError
+from ..spec.shell import install
 
 # What --backend takes, by the kind of engine that it runs. ONNX Runtime's on a GPU are the keys of
 # `runtime.onnx_providers.PROVIDERS`.
@@ -98,6 +99,6 @@ def _needing_torch() -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise BackendMissing(
-            f"running a checkpoint needs PyTorch ({error.name} is not installed): pip install 'p2[train]',"
+            f"running a checkpoint needs PyTorch ({error.name} is not installed): {install('train')},"
             " or run an exported .onnx, which does not"
         ) from error

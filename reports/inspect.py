@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.locate import locate
 from ..spec.card import Card, bytes_per_step, formula_parameters, stored_parameters
 from ..spec.errors import ContractError, P2Error, UsageError
+from ..spec.shell import install
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -97,7 +98,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
     try:
         from ..trainer import checkpoint
     except ModuleNotFoundError as error:
-        raise P2Error(f"reading a checkpoint needs {error.name}: pip install 'p2[train]'") from error
+        raise P2Error(f"reading a checkpoint needs {error.name}: {install('train')}") from error
     loaded = checkpoint.load(path)
     counted = sum(tensor.numel() for tensor in loaded.model_state.values())
     described = _model(loaded.card)

@@ -12,6 +12,7 @@ from ..spec.codec import Codec, Tokens
 from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, P2Error, UsageError
 from ..spec.files import read_text, write_bytes, write_json
+from ..spec.shell import command
 from ..version import __version__
 from .engines import kind_for, open_checkpoint, open_engine
 from .machine import machine
@@ -60,7 +61,9 @@ def run_parity(
     named = bool(engines)
     names = engines or _engines_in(checkpoint, backend)
     if not names:
-        raise P2Error(f"there is no engine in {checkpoint}: `p2 export {checkpoint}` makes one")
+        raise P2Error(
+            f"there is no engine in {checkpoint}: `{command('p2', 'export', checkpoint)}` makes one"
+        )
     opened: list[tuple[Path, Engine]] = []
     skipped: dict[str, str] = {}
     for name in names:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
+from ..spec.shell import printable
+
 
 class Stages:
     """Shows the current stage on stderr, so that stdout holds results only."""
@@ -33,6 +35,7 @@ class Stages:
 
     def say(self, stage: str) -> None:
         """A new stage begins."""
+        stage = printable(stage)
         if self._status:
             self._status.update(stage)
         else:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..spec.errors import BackendMissing, P2Error
+from ..spec.shell import install, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -121,6 +122,11 @@ def _outlet() -> _Outlet | None:
     return file if isinstance(file, _Outlet) else None
 
 
+def say(text: str) -> None:
+    """Print one line, whatever the names in it hold."""
+    print(printable(text))
+
+
 def console() -> Console:
     """A console for tables: as wide as the terminal, and wide enough for any table in a pipe."""
     from rich.console import Console
@@ -136,7 +142,7 @@ def needing(extra: str) -> Iterator[None]:
     except ModuleNotFoundError as error:
         if (error.name or "").startswith("p2"):
             raise
-        raise BackendMissing(f"{error.name} is not installed: pip install 'p2[{extra}]'") from error
+        raise BackendMissing(f"{error.name} is not installed: {install(extra)}") from error
     except (MemoryError, RuntimeError) as error:
         # PyTorch reports a failed allocation as a RuntimeError, on the CPU and on the GPU.
         if isinstance(error, MemoryError) or "memory" in str(error):

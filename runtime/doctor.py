@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ..spec import nvidia
-from ..spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, Flavour
+from ..spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, Flavour, runs_on
+from ..spec.shell import install
 from ..version import __version__
 from . import native, onnx_providers
 from .cuda import driver_too_old
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
 
 _RTX_MACHINES = ("x86_64", "AMD64")
 _RTX_SYSTEMS = ("Linux", "Windows")
+
+TENSORRT_ELSEWHERE = (
+    "TensorRT's packages fetch their libraries from https://pypi.nvidia.com while they are installed; where"
+    " only PyPI is reached, the extra `gpu` does not resolve: pip install 'onnxruntime-gpu[cuda,cudnn]', and"
+    " p2 generate --backend onnxruntime-cuda runs a .onnx on the GPU without TensorRT"
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Diagnosis:
     gpus: nvidia.Gpus
     engines: list[EngineVerdict] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The diagnosis as plain JSON values."""
@@ -70,6 +78,8 @@ def diagnose() -> Diagnosis:
     found = Diagnosis(_system(), packages(), nvidia.gpus())
     found.engines.extend(_engines(found))
     found.problems.extend(_problems(found))
+    if found.gpus.devices and not found.packages[TENSORRT.name].version:
+        found.notes.append(TENSORRT_ELSEWHERE)
     return found
 
 
@@ -111,6 +121,8 @@ def _engines(found: Diagnosis) -> list[EngineVerdict]:
         gpu = _gpu_need(found, flavour)
         build = [*export, library] if flavour == TENSORRT_RTX else [*export, library, gpu]
         run = [library, *(_need(found, name, flavour.extra) for name in ("cuda-core", "cuda-bindings")), gpu]
+        if found.gpus.devices and not gpu.met:
+            run = [gpu]  # installing anything would not help
         rows.append(EngineVerdict(f".plan ({flavour.title})", _judge(build), _judge(run)))
     for key in onnx_providers.PROVIDERS:
         run = [onnxruntime, _provider_need(found, key)]
@@ -122,7 +134,7 @@ def _native_need() -> _Need:
     reason = native.problem() or ""
     remedy = "p2 generate --backend onnxruntime-cpu runs a .onnx on this processor"
     if binding.library() is None:
-        remedy = "install a C compiler, then p2 again: pip install --force-reinstall --no-deps p2"
+        remedy = "install a C compiler, then p2 again: " + install(anew=True)
     return _Need(not reason, reason, remedy=remedy)
 
 
@@ -163,7 +175,7 @@ def _gpu_need(found: Diagnosis, flavour: Flavour) -> _Need:
     capability = devices[0].capability
     supported = ", ".join(f"{major}.{minor}" for major, minor in RTX_CAPABILITIES)
     return _Need(
-        capability in RTX_CAPABILITIES,
+        runs_on(flavour, capability),
         f"a GPU that TensorRT-RTX supports (this {devices[0].name} has compute capability"
         f" {capability[0]}.{capability[1]}, it runs on {supported})",
         remedy="p2 export --engine tensorrt builds a plan for this GPU",
@@ -185,11 +197,10 @@ def _judge(needs: list[_Need]) -> Verdict:
 
 def _install(extras: list[str]) -> str:
     if "gpu" not in extras:
-        return f"pip install 'p2[{','.join(extras)}]'"
-    extras = [extra for extra in extras if extra != "cpu"]
-    install = f"pip install 'p2[{','.join(extras)}]'"
+        return install(*extras)
+    command = install(*(extra for extra in extras if extra != "cpu"))
     # The extra brings onnxruntime-gpu, and the two overwrite each other's files.
-    return f"pip uninstall -y onnxruntime && {install}" if onnxruntimes() == ["onnxruntime"] else install
+    return f"pip uninstall -y onnxruntime && {command}" if onnxruntimes() == ["onnxruntime"] else command
 
 
 def _reinstall(name: str) -> str:
@@ -205,7 +216,7 @@ def _problems(found: Diagnosis) -> list[Problem]:
         problems.append(
             Problem(
                 f"{' and '.join(together)} are installed together and overwrite each other's files",
-                f"pip uninstall -y {' '.join(together)} && pip install 'p2[{extra}]'",
+                f"pip uninstall -y {' '.join(together)} && {install(extra)}",
             )
         )
     for name, package in found.packages.items():
@@ -250,6 +261,7 @@ def show(found: Diagnosis, console: Console) -> None:
         for task, verdict in (("build", row.build), ("run", row.run)):
             if not verdict.possible:
                 lines.append(f"to {task} {row.engine}:\n    {verdict.remedy}")
+    lines += [f"note: {note}" for note in found.notes]
     console.print()
     for line in lines or ["Every engine can be built and run here."]:
         console.print(Text(line), soft_wrap=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..spec.errors import P2Error, UsageError
+from ..spec.shell import command
 
 ARTIFACTS = Path("artifacts")
 
@@ -39,11 +40,10 @@ def locate(name: str, artifacts: Path = ARTIFACTS) -> tuple[Path, str]:
         raise P2Error(f"{name} could be any of {', '.join(map(str, others))}: give the whole path")
     where = f" (nor under {artifacts}/)" if bare else ""
     if given.suffix == ".plan" and any(path.with_suffix(".onnx").exists() for path in candidates):
-        onnx = given.with_suffix(".onnx")
+        instead = command("p2", "generate", "--engine", str(given.with_suffix(".onnx")))
         raise P2Error(
             f"there is no {name} here{where}: a plan is built where TensorRT is installed and runs on an"
-            f" NVIDIA GPU (`p2 doctor` says more); p2 generate --engine {onnx} runs the same model on this"
-            " machine"
+            f" NVIDIA GPU (`p2 doctor` says more); {instead} runs the same model on this machine"
         )
     raise P2Error(f"there is no {name} here{where}: `p2 train` and then `p2 export` make one")
 

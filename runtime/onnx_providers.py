@@ -17,7 +17,8 @@ from typing import Any
 
 from ..spec import nvidia
 from ..spec.errors import BackendMissing, BuilderRefused, P2Error
-from ..spec.plan import RTX_CAPABILITIES
+from ..spec.plan import RTX_CAPABILITIES, TENSORRT_RTX, runs_on
+from ..spec.shell import install
 from .onnx_format import FLOAT, Graph, Node, Value, encode_model
 from .session import answering, import_onnxruntime
 
@@ -78,7 +79,7 @@ def require(provider: Provider) -> None:
                 f"ONNX Runtime's {provider.title} provider needs an NVIDIA GPU, and {gpus.problem}"
             )
         gpu = gpus.devices[0]
-        if provider.plugin and gpu.capability not in RTX_CAPABILITIES:
+        if provider.plugin and not runs_on(TENSORRT_RTX, gpu.capability):
             supported = ", ".join(f"{major}.{minor}" for major, minor in RTX_CAPABILITIES)
             raise BackendMissing(
                 f"TensorRT-RTX does not run on this {gpu.name}, which has compute capability"
@@ -98,7 +99,7 @@ def require(provider: Provider) -> None:
     elif provider.name not in runtime.get_available_providers():
         raise BackendMissing(
             f"ONNX Runtime {runtime.__version__} was built without {provider.name}:"
-            " pip uninstall -y onnxruntime && pip install 'p2[gpu]'"
+            f" pip uninstall -y onnxruntime && {install('gpu')}"
         )
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..spec import files, nvidia
-from ..spec.errors import BackendMissing, ContractError
+from ..spec.errors import BackendMissing, ContractError, P2Error
 from ..spec.plan import (
     FLAVOURS,
     PlanHeader,
@@ -93,6 +93,18 @@ def check_gpu(path: Path, sidecar: Sidecar, gpus: nvidia.Gpus) -> None:
             f"{path} does not run on the {gpu.name}: it has compute capability {major}.{minor}, and"
             f" the plan is for {known}: run the checkpoint with `--backend cuda-graph`, or the .onnx file"
         )
+
+
+def runs_here(path: Path) -> bool:
+    """Whether this machine has a GPU that runs a plan."""
+    gpus = nvidia.gpus()
+    if not gpus.devices:
+        return False
+    try:
+        check_gpu(path, read_plan(path).sidecar, gpus)
+    except P2Error:
+        return False
+    return True
 
 
 def library_for(path: Path, header: PlanHeader, compatible: bool = False) -> nvidia.Library:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spec.errors import BackendMissing, ContractError, P2Error
+from ..spec.shell import install
 from . import huge_pages
 from .onnx_format import Graph, Tensor, encode_model
 from .processor import saturates
@@ -32,7 +33,7 @@ def import_onnxruntime() -> Any:
         import onnxruntime
     except ImportError as error:
         raise BackendMissing(
-            "running a .onnx engine needs ONNX Runtime: pip install 'p2[cpu]' (or 'p2[gpu]')"
+            f"running a .onnx engine needs ONNX Runtime: {install('cpu')} (or with [gpu])"
         ) from error
     return onnxruntime
 

@@ -11,7 +11,6 @@ to compare the other way with.
 
 from __future__ import annotations
 
-import shlex
 import weakref
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from ..spec.engine import Snapshot
 from ..spec.errors import BackendMissing, ContractError, UsageError
 from ..spec.plan import FLAVOURS
 from ..spec.sampling import Sampling, choose
+from ..spec.shell import command
 from .compiled import CompiledStep
 from .cuda import Device, Scratch, aligned
 from .device_loop import DeviceLoop
@@ -67,8 +67,8 @@ def _no_gpu(path: Path, asked: str | None) -> BackendMissing:
     name = Path(asked) if asked else path
     need = f"{name} needs an NVIDIA GPU and there is none here"
     if path.with_suffix(".onnx").exists():
-        other = shlex.quote(str(name.with_suffix(".onnx")))
-        return BackendMissing(f"{need}: p2 generate --engine {other} runs the same model on this machine")
+        other = command("p2", "generate", "--engine", str(name.with_suffix(".onnx")))
+        return BackendMissing(f"{need}: {other} runs the same model on this machine")
     return BackendMissing(f"{need}: p2 export --engine none writes an .onnx file, which runs on any machine")
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 from .errors import BackendMissing
 from .plan import Flavour
+from .shell import install
 
 Sink = Callable[[str], None]
 
@@ -265,7 +266,7 @@ def library(flavour: Flavour) -> Library:
         BackendMissing: it is not installed, or does not load; the message names the extra.
     """
     if not installed(flavour):
-        raise BackendMissing(f"{flavour.title} is not installed: pip install 'p2[{flavour.extra}]'")
+        raise BackendMissing(f"{flavour.title} is not installed: {install(flavour.extra)}")
     try:
         return Library(flavour, importlib.import_module(flavour.module))
     except (ImportError, OSError, RuntimeError, AttributeError) as error:

@@ -29,6 +29,12 @@ FLOAT_TYPES = {"float32": "FLOAT", "float16": "HALF"}
 # What a TensorRT-RTX plan runs on unless it was built for something else: the library's own default.
 RTX_CAPABILITIES = ((8, 0), (8, 6), (8, 9), (12, 0), (12, 1))
 
+
+def runs_on(flavour: Flavour, capability: tuple[int, int]) -> bool:
+    """Whether a library runs its plans on GPUs of this compute capability (major, minor)."""
+    return flavour != TENSORRT_RTX or capability in RTX_CAPABILITIES
+
+
 # Compute capabilities by bit of the mask that TensorRT-RTX 1.7 writes into a plan's header (found by building
 # for one after the other; the next release may do otherwise).
 _TARGETS = {0: "sm75", 1: "sm80", 2: "sm86", 3: "sm89", 4: "sm120", 5: "sm121"}

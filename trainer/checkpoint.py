@@ -29,6 +29,7 @@ from ..spec.documents import check, read_sealed, write_sealed
 from ..spec.errors import ContractError, P2Error
 from ..spec.files import reading, write_bytes
 from ..spec.finite import first_not_finite
+from ..spec.shell import command
 from .model import parameter_shapes
 from .record import Record
 
@@ -150,7 +151,8 @@ def _checkpoint_folder(path: Path) -> Path:
     if path.is_file():
         raise P2Error(f"{path} is a file, not a checkpoint folder")
     if not path.exists():
-        raise P2Error(f"there is no checkpoint {path}: make one with `p2 train --out {path}`")
+        making = command("p2", "train", "--out", str(path))
+        raise P2Error(f"there is no checkpoint {path}: make one with `{making}`")
     raise P2Error(f"{path} holds no checkpoint: it has no {MANIFEST}, and no best or last folder with one")
 
 

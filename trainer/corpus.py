@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 from ..spec.errors import P2Error, UsageError
 from ..spec.files import reading
+from ..spec.shell import command
 
 if TYPE_CHECKING:
     from charset_normalizer import CharsetMatch
@@ -154,7 +155,7 @@ def _files_in(folder: Path) -> list[str]:
     if not found:
         raise P2Error(
             f"the folder {folder} holds no text ({', '.join(SUFFIXES)}): for files of another kind give a"
-            f" pattern such as '{folder}/**/*.c'"
+            f" pattern such as {command(folder / '**/*.c')}"
         )
     return sorted(found)
 

@@ -9,6 +9,7 @@ import sys
 import time
 from typing import Protocol
 
+from ..spec.shell import printable
 from .metrics import Metrics, Report
 
 PLAIN_SECONDS = 5.0
@@ -67,7 +68,7 @@ class Plain:
 
     def note(self, text: str) -> None:
         """See `Display.note`."""
-        print(text, flush=True)
+        print(printable(text), flush=True)
 
     def start(self, step: int, steps: int) -> None:  # noqa: ARG002 - the protocol's signature
         """See `Display.start`."""
@@ -111,7 +112,7 @@ class Live:
 
     def note(self, text: str) -> None:
         """See `Display.note`."""
-        self._progress.console.print(text, markup=False)
+        self._progress.console.print(printable(text), markup=False)
 
     def start(self, step: int, steps: int) -> None:
         """See `Display.start`."""

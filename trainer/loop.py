@@ -17,6 +17,7 @@ import torch
 
 from ..spec.codec import describe, vocabulary_of
 from ..spec.errors import P2Error, UsageError
+from ..spec.shell import command
 from . import checkpoint
 from .checkpoint import Checkpoint, holds_checkpoint
 from .corpus import BUILT_IN, STDIN, Corpus, load
@@ -77,7 +78,8 @@ def resume(
     run = RunFolder(given.get("out", TrainOptions.out))
     if not holds_checkpoint(run.last):
         raise P2Error(
-            f"there is no run to go on with in {run.path}: start one with `p2 train --out {run.path}`"
+            f"there is no run to go on with in {run.path}: start one with"
+            f" `{command('p2', 'train', '--out', str(run.path))}`"
         )
     found = checkpoint.load(run.last)
     record = found.record

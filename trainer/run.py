@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..spec.card import Card, stored_parameters
+from ..spec.shell import command
 from . import checkpoint, curve
 from .checkpoint import holds_checkpoint
 from .corpus import STDIN
@@ -59,22 +59,22 @@ class Result:
                 f"to go on: {resume_command(self.folder, record)}",
             ]
         best = run.best if holds_checkpoint(run.best) else run.last
-        where = "" if self.folder == TrainOptions.out else f" {shlex.quote(str(self.folder))}"
+        where = () if self.folder == TrainOptions.out else (self.folder,)
         return [
             f"done: {record.step} updates in {duration(record.seconds)}",
             f"the model is in {best}, the log in {run.log}",
-            f"next: p2 export --fp16{where}",
+            f"next: {command('p2', 'export', '--fp16', *where)}",
         ]
 
 
 def resume_command(out: Path, record: Record) -> str:
     """The command that goes on with a run."""
-    command = ["p2", "train", "--resume"]
+    words: list[str | Path] = ["p2", "train", "--resume"]
     if STDIN in record.sources:
-        command += record.sources
+        words += [source if source == STDIN else Path(source) for source in record.sources]
     if out != TrainOptions.out:
-        command += ["--out", str(out)]
-    return shlex.join(command)
+        words += ["--out", str(out)]
+    return command(*words)
 
 
 class Run:

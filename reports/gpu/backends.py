@@ -15,7 +15,8 @@ from ...runtime import cuda, onnx_providers
 from ...spec import nvidia
 from ...spec.card import CPU_PRECISIONS, PRECISIONS
 from ...spec.engine import Engine
-from ...spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT_RTX
+from ...spec.plan import FLAVOURS, TENSORRT_RTX, runs_on
+from ...spec.shell import install
 from .models import Files
 
 GRAPH, STEPS, SINGLE = "graph", "steps", "single"
@@ -54,14 +55,14 @@ def refuses(backend: Backend) -> bool:
     gpus = nvidia.gpus()
     provider = onnx_providers.PROVIDERS.get(backend.key)
     rtx = backend.flavour == TENSORRT_RTX.name or bool(provider and provider.plugin)
-    return rtx and bool(gpus.devices) and gpus.devices[0].capability not in RTX_CAPABILITIES
+    return rtx and bool(gpus.devices) and not runs_on(TENSORRT_RTX, gpus.devices[0].capability)
 
 
 def _plan(flavour: str) -> Backend:
     def missing() -> str:
         about = FLAVOURS[flavour]
         if not nvidia.installed(about):
-            return f"{about.title} is not installed: pip install 'p2[{about.extra}]'"
+            return f"{about.title} is not installed: {install(about.extra)}"
         return cuda.missing()
 
     def opener(*, step_by_step: bool = False, single: bool = False) -> Callable[[Files, str], Engine]:
@@ -119,7 +120,7 @@ def _eager(device: str) -> Callable[[Files, str], Engine]:
 
 def _torch_cuda() -> str:
     if importlib.util.find_spec("torch") is None:
-        return "PyTorch is not installed: pip install 'p2[train]'"
+        return f"PyTorch is not installed: {install('train')}"
     code = "import torch; print(torch.__version__ if not torch.cuda.is_available() else '')"
     try:
         done = subprocess.run(
@@ -157,9 +158,7 @@ def _stand_in(files: Files, precision: str) -> Engine:
 
 
 def _found(module: str, extra: str) -> Callable[[], str]:
-    return lambda: (
-        "" if importlib.util.find_spec(module) else f"{module} is not installed: pip install 'p2[{extra}]'"
-    )
+    return lambda: "" if importlib.util.find_spec(module) else f"{module} is not installed: {install(extra)}"
 
 
 BACKENDS = {

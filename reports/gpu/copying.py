@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ...spec.errors import BackendMissing
+from ...spec.shell import install
 
 BYTES = 1 << 30  # several times any last-level cache
 ROUNDS = 9
@@ -54,7 +55,7 @@ def measure(device: str, nbytes: int = BYTES) -> dict[str, Any]:
     try:
         import torch
     except ImportError as error:
-        raise BackendMissing("measuring the copy rate needs PyTorch: pip install 'p2[train]'") from error
+        raise BackendMissing(f"measuring the copy rate needs PyTorch: {install('train')}") from error
     if device == "cuda" and not torch.cuda.is_available():
         raise BackendMissing("measuring the copy rate needs a PyTorch with CUDA")
     source = torch.ones(nbytes // 4, dtype=torch.float32, device=device)

@@ -208,7 +208,7 @@ def test_a_builder_that_is_not_installed_names_its_extra(engine, extra, step, tm
     nvidia.library.cache_clear()
     monkeypatch.setattr(nvidia, "installed", lambda flavour: False)
     path, card = step()
-    with pytest.raises(BackendMissing, match=rf"pip install 'p2\[{extra}\]'"):
+    with pytest.raises(BackendMissing, match=rf"pip install .*\[{extra}\]"):
         build_plan(path, card, tmp_path / "a.plan", engine=engine)
     assert available() == []
 

@@ -9,11 +9,13 @@ import torch
 from p2.export import exporter, verify
 from p2.export.exporter import export_checkpoint, parse_batch
 from p2.runtime.onnx_engine import open_onnx
+from p2.spec import nvidia
 from p2.spec.agreement import LIMITS
 from p2.spec.card import PRECISIONS
 from p2.spec.errors import BackendMissing, BuilderRefused, P2Error, ToleranceExceeded, UsageError
 from p2.spec.nvidia import installed
 from p2.spec.plan import TENSORRT_RTX, read_header, read_sidecar
+from p2.spec.shell import install
 
 needs_rtx = pytest.mark.skipif(not installed(TENSORRT_RTX), reason="tensorrt_rtx is not installed")
 
@@ -95,7 +97,7 @@ def test_impossible_calls_are_sentences(tiny_run, tmp_path):
         ({"precision": "int3"}, UsageError, "unknown precision"),
         ({"engine": "cuda"}, UsageError, "unknown engine"),
         ({"out": tmp_path / "m.plan"}, UsageError, "--out names the .onnx file"),
-        ({"engine": "tensorrt"}, BackendMissing, r"p2\[gpu\]"),
+        ({"engine": "tensorrt"}, BackendMissing, r"pip install .*\[gpu\]"),
     ):
         with pytest.raises(error, match=words):
             export_checkpoint(tiny_run, **arguments)
@@ -103,13 +105,16 @@ def test_impossible_calls_are_sentences(tiny_run, tmp_path):
         export_checkpoint(tmp_path / "absent")
 
 
-def test_without_any_tensorrt_the_extra_is_named(tiny_run, tmp_path, monkeypatch):
-    from p2.export import builder
-
-    monkeypatch.setattr(builder, "available", list)
-    made = export_checkpoint(tiny_run, out=tmp_path / "m.onnx")
-    assert made.plan is None
-    assert "pip install 'p2[rtx]'" in made.plan_note
+@pytest.mark.parametrize(
+    ("capability", "extras"), [(None, {"rtx"}), ((8, 9), {"gpu", "rtx"}), ((9, 0), {"gpu"})]
+)
+def test_without_any_tensorrt_the_extra_is_named_that_this_gpu_can_use(capability, extras, monkeypatch):
+    devices = (nvidia.Gpu("NVIDIA X", capability, 1 << 30),) if capability else ()
+    monkeypatch.setattr(nvidia, "gpus", lambda: nvidia.Gpus(devices))
+    monkeypatch.setattr(nvidia, "installed", lambda flavour: False)
+    builder, note = exporter._choose_builder("auto")
+    assert builder is None
+    assert {extra for extra in ("gpu", "rtx") if install(extra) in note} == extras
 
 
 @pytest.mark.parametrize("text", ["", "1,2", "1,2,x", "0,1,2", "2,1,3", "1,3,2"])

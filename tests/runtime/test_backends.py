@@ -58,9 +58,9 @@ def test_it_needs_no_onnx_runtime(write_step, card_of, no_onnxruntime):
 
 def test_with_neither_the_cure_is_named(write_step, card_of, not_compiled, no_onnxruntime):
     path = write_step(card_of())
-    with pytest.raises(BackendMissing, match=r"pip install 'p2\[cpu\]'"):
+    with pytest.raises(BackendMissing, match=r"pip install .*\[cpu\]"):
         open_step_engine(path, 1)
-    with pytest.raises(BackendMissing, match=r"pip install 'p2\[cpu\]'"):
+    with pytest.raises(BackendMissing, match=r"pip install .*\[cpu\]"):
         usable_backends(path)
 
 

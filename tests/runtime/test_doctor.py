@@ -16,6 +16,7 @@ from p2.runtime import doctor, installed, onnx_providers
 from p2.runtime.installed import PACKAGES, Package
 from p2.runtime.native import binding
 from p2.spec import nvidia
+from p2.spec.shell import install
 
 ADA = nvidia.Gpus((nvidia.Gpu("NVIDIA GeForce RTX 4090", (8, 9), 24 << 30),), "570.86.15", (13, 0))
 HOPPER = nvidia.Gpus((nvidia.Gpu("NVIDIA H200", (9, 0), 139 << 30),), "580.1", (13, 0))
@@ -89,16 +90,16 @@ def test_what_can_be_built_and_run(packages, gpus, expected, examine):
 @pytest.mark.parametrize(
     ("packages", "gpus", "engine", "task", "remedy"),
     [
-        ({}, NONE, CHECKPOINT, "run", "pip install 'p2[train]'"),
-        ({}, NONE, ONNX, "run", "pip install 'p2[cpu]'"),
-        ({}, ADA, ONNX, "run", "pip install 'p2[gpu]'"),
-        ({}, NONE, ONNX, "build", "pip install 'p2[cpu,train]'"),
-        ({}, NONE, RTX, "build", "pip install 'p2[cpu,rtx,train]'"),
-        (without("tensorrt-rtx"), NONE, RTX, "build", "pip install 'p2[rtx]'"),
-        (without("cuda-bindings"), ADA, RTX, "run", "pip install 'p2[rtx]'"),
+        ({}, NONE, CHECKPOINT, "run", install("train")),
+        ({}, NONE, ONNX, "run", install("cpu")),
+        ({}, ADA, ONNX, "run", install("gpu")),
+        ({}, NONE, ONNX, "build", install("cpu", "train")),
+        ({}, NONE, RTX, "build", install("cpu", "rtx", "train")),
+        (without("tensorrt-rtx"), NONE, RTX, "build", install("rtx")),
+        (without("cuda-bindings"), ADA, RTX, "run", install("rtx")),
         # the extra gpu brings onnxruntime-gpu, which must not meet onnxruntime
-        (without("tensorrt"), ADA, TENSORRT, "run", "pip uninstall -y onnxruntime && pip install 'p2[gpu]'"),
-        (without("tensorrt", "onnxruntime"), ADA, TENSORRT, "run", "pip install 'p2[gpu]'"),
+        (without("tensorrt"), ADA, TENSORRT, "run", f"pip uninstall -y onnxruntime && {install('gpu')}"),
+        (without("tensorrt", "onnxruntime"), ADA, TENSORRT, "run", install("gpu")),
         (
             EVERYTHING,
             NONE,
@@ -107,12 +108,18 @@ def test_what_can_be_built_and_run(packages, gpus, expected, examine):
             "take a machine with an NVIDIA GPU and its driver (no NVIDIA driver is installed here)",
         ),
         (EVERYTHING, HOPPER, RTX, "run", "p2 export --engine tensorrt builds a plan for this GPU"),
+        ({}, HOPPER, RTX, "run", "p2 export --engine tensorrt builds a plan for this GPU"),
     ],
 )
 def test_the_command_that_would_help(packages, gpus, engine, task, remedy, examine):
     verdict = getattr(examine(packages, gpus).engines[engine], task)
     assert not verdict.possible
     assert verdict.remedy == remedy
+
+
+def test_where_tensorrt_comes_from_is_said_where_it_is_of_use(examine):
+    assert ["pypi.nvidia.com" in note for note in examine({}, HOPPER).notes] == [True]
+    assert examine({}, NONE).notes == examine(EVERYTHING, HOPPER).notes == []
 
 
 def test_an_unsupported_gpu_is_named_with_its_capability(examine):
@@ -129,14 +136,14 @@ def test_where_the_rtx_builder_does_not_exist(machine, system, examine):
 
 
 def test_providers_of_onnx_runtime_are_tried(examine):
-    reason = "ONNX Runtime 1.31.0 was built without CUDAExecutionProvider: pip install 'p2[gpu]'"
+    reason = f"ONNX Runtime 1.31.0 was built without CUDAExecutionProvider: {install('gpu')}"
     found = examine(EVERYTHING, ADA, providers={"onnxruntime-cuda": reason}).engines[RTX + 1 :]
     assert [row.engine for row in found] == [
         ".onnx (onnxruntime-cuda)", ".onnx (onnxruntime-tensorrt)", ".onnx (onnxruntime-rtx)",
     ]  # fmt: skip
     assert [row.run.possible for row in found] == [False, True, True]
     assert found[0].run.missing == "ONNX Runtime 1.31.0 was built without CUDAExecutionProvider"
-    assert found[0].run.remedy == "pip install 'p2[gpu]'"
+    assert found[0].run.remedy == install("gpu")
 
 
 def test_providers_are_not_tried_where_they_cannot_work(examine):
@@ -168,7 +175,7 @@ def test_two_onnx_runtimes_are_a_problem(examine):
         problem.problem
         == "onnxruntime and onnxruntime-gpu are installed together and overwrite each other's files"
     )
-    assert problem.remedy == "pip uninstall -y onnxruntime onnxruntime-gpu && pip install 'p2[gpu]'"
+    assert problem.remedy == f"pip uninstall -y onnxruntime onnxruntime-gpu && {install('gpu')}"
 
 
 def test_a_library_that_does_not_load_is_a_problem(examine):

@@ -6,6 +6,7 @@ import importlib.util
 import os
 
 from ....spec import nvidia
+from ....spec.shell import install
 
 
 def not_installed(module: str, title: str, extra: str) -> str | None:
@@ -18,7 +19,7 @@ def not_installed(module: str, title: str, extra: str) -> str | None:
     """
     if importlib.util.find_spec(module) is not None:
         return None
-    return f"{title} is not installed: pip install 'p2[{extra}]'"
+    return f"{title} is not installed: {install(extra)}"
 
 
 def no_torch() -> str | None:

@@ -16,6 +16,7 @@ from ....spec.card import Card
 from ....spec.codec import Tokens
 from ....spec.errors import BackendMissing, UsageError
 from ....spec.plan import FLAVOURS
+from ....spec.shell import install
 from ..contender import Model
 from .availability import no_gpu, no_onnxruntime, no_torch
 from .engine_running import EngineRunning
@@ -125,7 +126,7 @@ class P2TensorRT:
         """See `Contender.missing`."""
         reason = no_gpu()
         if reason is None and not any(map(nvidia.installed, FLAVOURS.values())):
-            return "neither TensorRT nor TensorRT-RTX is installed: pip install 'p2[gpu]'"
+            return f"neither TensorRT nor TensorRT-RTX is installed: {install('gpu')}"
         return reason or cuda.missing() or None
 
     def plan_of(self, step: Path) -> Path:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from ....spec.codec import Codec, vocabulary_of
 from ....spec.errors import P2Error, UsageError
+from ....spec.shell import command
 from ....trainer import checkpoint, loop
 from ....trainer.checkpoint import holds_checkpoint
 from ....trainer.corpus import STDIN, Corpus, load
@@ -115,10 +115,10 @@ def kept(run: Path, options: TrainOptions) -> list[Kept]:
 
 def resume_command(asked: TextOptions) -> str:
     """The command that goes on with a run."""
-    command = ["p2", "practical", "text", "--resume"]
+    words = ["p2", "practical", "text", "--resume"]
     if asked.folder != TextOptions.folder:
-        command += ["--out", str(asked.folder)]
-    return shlex.join(command)
+        words += ["--out", str(asked.folder)]
+    return command(*words)
 
 
 def _check_prompt(asked: TextOptions, book: Corpus) -> None:

@@ -14,6 +14,7 @@ from p2.reports.bench.contenders import availability, torch_cell
 from p2.reports.bench.contenders.registry import by_key
 from p2.runtime import native
 from p2.spec import nvidia
+from p2.spec.shell import install
 
 
 def test_asking_what_is_missing_imports_nothing_heavy(card_of):
@@ -29,17 +30,17 @@ def test_asking_what_is_missing_imports_nothing_heavy(card_of):
 
 
 PACKAGES = {
-    "p2-onnxruntime-int8": ("onnxruntime", "ONNX Runtime is not installed: pip install 'p2[cpu]'"),
-    "torch-eager": ("torch", "PyTorch is not installed: pip install 'p2[train]'"),
-    "torch-cell": ("torch", "PyTorch is not installed: pip install 'p2[train]'"),
-    "torch-compile": ("torch", "PyTorch is not installed: pip install 'p2[train]'"),
-    "ort-operator": ("onnxruntime", "ONNX Runtime is not installed: pip install 'p2[cpu]'"),
-    "openvino": ("openvino", "OpenVINO is not installed: pip install 'p2[bench]'"),
-    "openvino-operator": ("openvino", "OpenVINO is not installed: pip install 'p2[bench]'"),
-    "cuda-eager": ("torch", "PyTorch is not installed: pip install 'p2[train]'"),
-    "cuda-graph": ("torch", "PyTorch is not installed: pip install 'p2[train]'"),
-    "cuda-compile": ("triton", "Triton, torch.compile's backend, is not installed: pip install 'p2[train]'"),
-    "ort-cuda": ("onnxruntime", "ONNX Runtime is not installed: pip install 'p2[gpu]'"),
+    "p2-onnxruntime-int8": ("onnxruntime", f"ONNX Runtime is not installed: {install('cpu')}"),
+    "torch-eager": ("torch", f"PyTorch is not installed: {install('train')}"),
+    "torch-cell": ("torch", f"PyTorch is not installed: {install('train')}"),
+    "torch-compile": ("torch", f"PyTorch is not installed: {install('train')}"),
+    "ort-operator": ("onnxruntime", f"ONNX Runtime is not installed: {install('cpu')}"),
+    "openvino": ("openvino", f"OpenVINO is not installed: {install('bench')}"),
+    "openvino-operator": ("openvino", f"OpenVINO is not installed: {install('bench')}"),
+    "cuda-eager": ("torch", f"PyTorch is not installed: {install('train')}"),
+    "cuda-graph": ("torch", f"PyTorch is not installed: {install('train')}"),
+    "cuda-compile": ("triton", f"Triton, torch.compile's backend, is not installed: {install('train')}"),
+    "ort-cuda": ("onnxruntime", f"ONNX Runtime is not installed: {install('gpu')}"),
 }
 A_GPU = nvidia.Gpus((nvidia.Gpu("NVIDIA Test", (9, 0), 1 << 30),))
 

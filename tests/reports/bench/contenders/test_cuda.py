@@ -11,6 +11,7 @@ from p2.reports.bench.contenders import cuda, cuda_compile, torch_cell
 from p2.reports.bench.contenders.registry import by_key
 from p2.spec import nvidia
 from p2.spec.errors import UsageError
+from p2.spec.shell import install
 
 from .reference import drawn, followed
 
@@ -34,7 +35,7 @@ def test_tensorrt_needs_its_library_and_a_plan(model_of, card_of, monkeypatch):
     contender = by_key("p2-tensorrt-float32")
     monkeypatch.setattr(nvidia, "gpus", lambda: A_GPU)
     monkeypatch.setattr(nvidia, "installed", lambda flavour: False)
-    reason = "neither TensorRT nor TensorRT-RTX is installed: pip install 'p2[gpu]'"
+    reason = f"neither TensorRT nor TensorRT-RTX is installed: {install('gpu')}"
     assert contender.missing(card_of()) == reason
     monkeypatch.setattr(nvidia, "installed", lambda flavour: flavour.name == "tensorrt")
     assert contender.missing(card_of()) is None
