@@ -126,7 +126,8 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The run folder; a run that is there moves to <folder>.old. [default: artifacts/charlm]"
+            help="The run folder; a run that is there moves to <folder>.old-1, -2, ... once the new one has a"
+            " checkpoint. [default: artifacts/charlm]"
         ),
     ] = None,
     init_from: Annotated[

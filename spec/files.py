@@ -1,7 +1,8 @@
 """Files appear whole or not at all: write beside, fsync, rename.
 
 Every failure of the file system (no such folder, no permission, disk full) leaves as a `P2Error`
-that names the path, with the half-written file removed.
+that names the path, with the half-written file removed. What a killed process had written half is
+locked no more, and removed by the next write of the same file.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import hashlib
 import json
 import math
 import os
+import shutil
+import socket
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from . import locks
 from .errors import P2Error
-
-LEFTOVER_SECONDS = 3600.0
 
 _REASONS = {
     errno.ENOSPC: "the disk is full",
@@ -34,6 +35,8 @@ _REASONS = {
     errno.ENOTDIR: "a part of the path is a file, not a folder",
     errno.EISDIR: "it is a folder",
 }
+
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)  # what a link points to is nobody's lock or leftover
 
 
 def explain(error: OSError) -> str:
@@ -84,28 +87,136 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], object]) -> None:
     """
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        remove_leftovers(path.parent, path.name)
+        handle, name = _open_part(path)
         try:
             with os.fdopen(handle, "wb") as file:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())  # mkstemp makes it private; a result should not be
-            os.replace(name, path)
+                if not locks.available():
+                    file.close()  # Windows renames no open file; elsewhere the lock holds until it is done
+                os.chmod(name, 0o666 & ~_umask())  # mkstemp makes it private; a result should not be
+                os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(name)
             raise
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
-def _remove_leftovers(path: Path) -> None:
-    """What an earlier write of the same file left when it was killed; one that may still run is young."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
+def _open_part(path: Path) -> tuple[int, str]:
+    """A new file beside `path`, locked while it is being written: descriptor and name."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        locks.grab(handle, wait=True)
+        if os.path.exists(name):
+            return handle, name
+        os.close(handle)  # before it was locked, somebody took it for a leftover
+
+
+def remove_leftovers(folder: Path, name: str | None = None) -> None:
+    """Remove what killed writes left in a folder; what is being written stays.
+
+    Args:
+        folder: where to look.
+        name: of the file that was written; None: whatever it was, so only in a folder of p2's own.
+    """
+    stem = "*" if name is None else glob.escape(name)
+    for path in folder.glob(f".{stem}.????????.part"):
         with contextlib.suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > LEFTOVER_SECONDS:
-                leftover.unlink()
+            handle = os.open(path, os.O_RDWR | _NO_LINK)
+            try:
+                if locks.is_leftover(handle, os.fstat(handle).st_mtime):
+                    path.unlink()
+            finally:
+                os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(path: Path, what: Path) -> Iterator[None]:
+    """Hold the lock file `path` during the block: one process at a time, and none once that has been killed.
+
+    Folders that are missing are made; they go again with the lock if nothing came into them. Where there is
+    no flock (see `locks`), nothing is locked.
+
+    Args:
+        path: the lock; it is there as long as it is held.
+        what: is locked by it, for people.
+
+    Raises:
+        P2Error: another process holds it, or the file system refused.
+    """
+    with writing(what):
+        made = [folder for folder in path.parents if not folder.exists()]
+        for folder in reversed(made):
+            folder.mkdir(exist_ok=True)
+        handle = _open_lock(path, what)
+    try:
+        yield
+    finally:
+        try:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        finally:
+            os.close(handle)
+        for folder in made:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+
+def _open_lock(path: Path, what: Path) -> int:
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
+        try:
+            if locks.grab(handle) is False:
+                holder = os.read(handle, 200).decode(errors="replace")
+                raise P2Error(
+                    f"{what} is being written by another p2"
+                    f"{f' ({holder})' if holder and holder.isprintable() else ''}:"
+                    " wait until it has ended, or name another with --out"
+                )
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), os.stat(path)):
+                    os.truncate(handle, 0)
+                    os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)  # whoever held it has just removed it
+
+
+def keep_aside(document: Path, *companions: Path) -> Path | None:
+    """Copy a document that is about to be replaced into the first free ``<document>.old-N``.
+
+    Args:
+        document: what is kept; nothing is done where there is none, or where the newest copy is the same.
+        companions: what belongs to it, beside it; those that are missing are left out.
+
+    Returns:
+        The folder of the copies, or None if there was nothing to keep.
+
+    Raises:
+        P2Error: the file system refused.
+    """
+    if not document.is_file():
+        return None
+    number = 1
+    while os.path.lexists(free := document.with_name(f"{document.name}.old-{number}")):
+        number += 1
+    newest = document.with_name(f"{document.name}.old-{number - 1}") / document.name
+    with writing(free):
+        if newest.is_file() and newest.read_bytes() == document.read_bytes():
+            return None
+        half = document.with_name(f".{document.name}.old")
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir()
+        for path in (*companions, document):
+            if path.is_file():
+                shutil.copy2(path, half / path.name)
+        half.rename(free)
+    return free
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -175,7 +286,7 @@ def _umask() -> int:
     return current
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make the rename itself durable, where the platform can."""
     with contextlib.suppress(OSError):
         handle = os.open(folder, os.O_RDONLY)

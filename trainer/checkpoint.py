@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from torch import Tensor
 from ..spec.card import Card
 from ..spec.documents import check, read_sealed, write_sealed
 from ..spec.errors import ContractError, P2Error
-from ..spec.files import reading, write_bytes
+from ..spec.files import reading, remove_leftovers, write_bytes
 from ..spec.finite import first_not_finite
 from ..spec.shell import command
 from .model import parameter_shapes
@@ -38,6 +39,8 @@ FORMAT = "p2 checkpoint 2"
 _FORMER = "p2 checkpoint 1"  # without a checksum of its own
 
 Tensors = dict[str, Tensor]
+
+_OURS = re.compile(r"(model|optimizer)-\d+(-\d+)?\.safetensors")
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,7 @@ def save(
     card = card.with_(checkpoint_sha256=files["model"]["sha256"])
     manifest = {"format": FORMAT, "card": card.to_dict(), "training": record.to_dict(), "files": files}
     write_sealed(folder / MANIFEST, manifest)
-    current = {entry["name"] for entry in files.values()}
-    for path in folder.glob("*.safetensors"):
-        if path.name not in current:
-            with contextlib.suppress(OSError):  # a leftover is harmless
-                path.unlink()
+    _remove_others(folder, {entry["name"] for entry in files.values()})
     return card
 
 
@@ -115,7 +114,35 @@ def load(path: Path) -> Checkpoint:
         ContractError: it is damaged, not one of this version, or holds numbers that are not finite.
     """
     folder = _checkpoint_folder(path)
-    manifest = _manifest(folder)
+    while True:
+        manifest = _manifest(folder)
+        try:
+            return _load(folder, manifest)
+        except P2Error:
+            if _manifest(folder) == manifest:
+                raise
+            # A training has just replaced the checkpoint, and removed the files of the one before.
+
+
+def tidy(folder: Path) -> None:
+    """Remove what killed saves left in a checkpoint's folder; nobody may be saving there meanwhile.
+
+    Those are half-written files and tensor files that ``model.json`` does not name, and the folder itself
+    where nothing else is in it. Next to a damaged ``model.json`` tensor files stay.
+    """
+    remove_leftovers(folder)
+    named: set[str] = set()
+    if holds_checkpoint(folder):
+        try:
+            named = {entry["name"] for entry in filter(None, _manifest(folder)["files"].values())}
+        except P2Error:
+            return
+    _remove_others(folder, named)
+    with contextlib.suppress(OSError):
+        folder.rmdir()  # refused unless it is empty
+
+
+def _load(folder: Path, manifest: dict[str, Any]) -> Checkpoint:
     where = str(folder / MANIFEST)
     card = Card.from_dict(manifest["card"], where)
     record = Record.from_dict(manifest["training"], where)
@@ -230,6 +257,14 @@ def _check_shapes(card: Card, tensors: Tensors, folder: Path) -> None:
 def _names_in(folder: Path) -> set[str]:
     """Tensor files that are there, so that a new one never overwrites what model.json points to."""
     return {path.name for path in folder.glob("*.safetensors")}
+
+
+def _remove_others(folder: Path, current: set[str]) -> None:
+    """Remove tensor files that `save` has written, but for the current ones."""
+    for path in folder.glob("*.safetensors"):
+        if path.name not in current and _OURS.fullmatch(path.name):
+            with contextlib.suppress(OSError):  # a leftover is harmless
+                path.unlink()
 
 
 def _free_name(stem: str, taken: set[str]) -> str:

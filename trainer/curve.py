@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..spec.errors import P2Error
 from ..spec.files import write_atomically
-from .runfolder import read_log
+from .runfolder import RunFolder, read_log
 
 _TRAIN, _VALIDATION = "#4477aa", "#cc3311"  # apart for colour-blind readers too
+
+
+def update(run: RunFolder, note: Callable[[str], None]) -> None:
+    """Draw the curve of a run, or say why there is none: no run fails for the sake of its picture."""
+    try:
+        if not draw(run.log, run.curve):
+            note("no curve.svg: matplotlib is not installed (it comes with the extra `train`)")
+    except P2Error as error:
+        note(f"no curve.svg: {error}")
+    except Exception as error:  # of matplotlib, or of what somebody has put into the log
+        note(f"no curve.svg: {type(error).__name__}: {error}")
+
+
+def catch_up(run: RunFolder, note: Callable[[str], None]) -> None:
+    """Draw the curve of a run that is done where it is missing or behind the log, as after a kill."""
+    try:
+        behind = not run.curve.exists() or run.curve.stat().st_mtime < run.log.stat().st_mtime
+    except OSError:
+        behind = False  # no log
+    if behind:
+        update(run, note)
 
 
 def draw(log: Path, target: Path) -> bool:
@@ -56,4 +79,5 @@ def _panel(axes: Any, entries: list[dict[str, Any]], name: str, title: str) -> N
     axes.set_title(title)
     axes.set_xlabel("updates")
     axes.grid(alpha=0.3)
-    axes.legend()
+    if axes.lines:
+        axes.legend()

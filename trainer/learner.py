@@ -23,6 +23,9 @@ from .windows import Batches, Lanes, RandomWindows, split
 VALIDATION_CHARACTERS = 1 << 16
 """At most so many characters of the held-out text are read in one validation."""
 
+LARGEST_LOSS = 1e6
+"""Nats per character at which a run has diverged: guessing costs about 5, and none comes back from there."""
+
 _VALIDATION_LANES = 16  # read side by side, for speed; each is thousands of characters long
 _VALIDATION_WINDOW = 256
 
@@ -83,7 +86,8 @@ class Learner:
         """Do update `step` (from 0) and return the quality on its batch, measured before it.
 
         Raises:
-            P2Error: the loss or its gradient is not a finite number; the parameters are unchanged.
+            P2Error: the loss or its gradient is not a finite number, or the loss is beyond all reason; the
+                parameters are unchanged.
         """
         options = self.options
         self.model.train()
@@ -102,7 +106,7 @@ class Learner:
         right = (logits.detach().argmax(dim=-1) == targets).float().mean()
         # One transfer for all three: on a GPU each would wait for the whole update.
         loss_value, accuracy, norm_value = torch.stack([loss.detach(), right, norm]).tolist()
-        if not (math.isfinite(loss_value) and math.isfinite(norm_value)):
+        if not (abs(loss_value) < LARGEST_LOSS and math.isfinite(norm_value)):
             raise P2Error(
                 f"training diverged at update {step + 1} (loss {loss_value}, gradient norm {norm_value}): "
                 + self._advice()
@@ -138,7 +142,10 @@ class Learner:
             right += int((flat.argmax(dim=-1) == wanted).sum())
         if not math.isfinite(loss):
             raise P2Error(f"training diverged (validation loss {loss}): {self._advice()}")
-        return Metrics(loss / (lanes * length), right / (lanes * length))
+        mean = loss / (lanes * length)
+        if not mean < LARGEST_LOSS:
+            raise P2Error(f"training diverged: the held-out text has a loss of {mean}: {self._advice()}")
+        return Metrics(mean, right / (lanes * length))
 
     def _advice(self) -> str:
         clip = "a smaller --clip" if self.options.clip else "--clip 1"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ import torch
 from ..spec.codec import describe, vocabulary_of
 from ..spec.errors import P2Error, UsageError
 from ..spec.shell import command
-from . import checkpoint
+from . import checkpoint, curve
 from .checkpoint import Checkpoint, holds_checkpoint
 from .corpus import BUILT_IN, STDIN, Corpus, load
 from .device import choose_device, choose_precision
@@ -28,6 +29,7 @@ from .options import ARCHITECTURE, TrainOptions, resumed, started_from
 from .record import Record, describe_corpus
 from .run import Result, Run, resume_command
 from .runfolder import RunFolder
+from .takeover import Replaces, begun, occupied
 
 
 def begin(given: Mapping[str, Any], texts: list[str], display: Display) -> Result:
@@ -43,20 +45,35 @@ def begin(given: Mapping[str, Any], texts: list[str], display: Display) -> Resul
     Raises:
         P2Error: as `train`, and where an option contradicts the checkpoint of `init_from`.
     """
-    init = checkpoint.load(given["init_from"]) if "init_from" in given else None
-    options = started_from(given, init.card) if init else TrainOptions(**given)
-    return _begin(options, load(texts, options.encoding), display, init)
+    options = TrainOptions(**given)  # refused before any file is touched
+    with occupied(options.out, display.note):
+        init = checkpoint.load(options.init_from) if options.init_from else None
+        if init:
+            options = started_from(given, init.card)
+        return _begin(options, load(texts, options.encoding), display, init)
 
 
-def train(options: TrainOptions, corpus: Corpus, display: Display) -> Result:
-    """Start a run. A run that is already in `options.out` is moved to ``<out>.old``.
+def train(
+    options: TrainOptions, corpus: Corpus, display: Display, replaces: Replaces | None = None
+) -> Result:
+    """Start a run. One that is already in `options.out` moves to ``<out>.old-N``, and is never deleted.
+
+    That happens when the new run has its first checkpoint: one that is refused, diverges or is killed
+    before has changed nothing.
+
+    Args:
+        options: of the run.
+        corpus: its text.
+        display: where to report to.
+        replaces: told the folder of the earlier run, says whether it need not be kept.
 
     Raises:
-        P2Error: the text does not fit, the device is not there, the file system refuses, or the
-            training diverges.
+        P2Error: another run is going on in the folder, the text does not fit, the device is not there,
+            the file system refuses, or the training diverges.
     """
-    init = checkpoint.load(options.init_from) if options.init_from else None
-    return _begin(options, corpus, display, init)
+    with occupied(options.out, display.note, replaces):
+        init = checkpoint.load(options.init_from) if options.init_from else None
+        return _begin(options, corpus, display, init, replaces)
 
 
 def resume(
@@ -75,7 +92,14 @@ def resume(
         P2Error: there is nothing to go on from, it is damaged, or the text has changed.
         UsageError: an option contradicts the run.
     """
-    run = RunFolder(given.get("out", TrainOptions.out))
+    path = given.get("out", TrainOptions.out)
+    with occupied(path, display.note) as run:
+        return _resume(run, given, texts, display, corpus)
+
+
+def _resume(
+    run: RunFolder, given: Mapping[str, Any], texts: list[str], display: Display, corpus: Corpus | None
+) -> Result:
     if not holds_checkpoint(run.last):
         raise P2Error(
             f"there is no run to go on with in {run.path}: start one with"
@@ -90,8 +114,9 @@ def resume(
             f"nothing to do: {record.step} of {options.steps} updates are done;"
             f" `{resume_command(run.path, record)} --steps {2 * record.step}` goes on"
         )
+        curve.catch_up(run, display.note)
         return Result(run.path, record, options.steps)
-    corpus = _same_text(corpus or _text_again(texts, record, recorded), record)
+    corpus = _same_text(corpus or _text_again(texts, run.path, record, recorded), run.path, record)
     training_state = checkpoint.load_training_state(found)
     device = choose_device(options.device)
     with scoped(device, options.threads):
@@ -102,7 +127,13 @@ def resume(
         return Run(found.card, learner, record, run, display).go()
 
 
-def _begin(options: TrainOptions, corpus: Corpus, display: Display, init: Checkpoint | None) -> Result:
+def _begin(
+    options: TrainOptions,
+    corpus: Corpus,
+    display: Display,
+    init: Checkpoint | None,
+    replaces: Replaces | None = None,
+) -> Result:
     if init:
         _check_fits(init, options, corpus)
     device = choose_device(options.device)
@@ -112,16 +143,13 @@ def _begin(options: TrainOptions, corpus: Corpus, display: Display, init: Checkp
     card = options.card(vocabulary, corpus.sha256)
     with scoped(device, options.threads):
         learner = Learner(card, options, corpus.text, device, init.model_state if init else None)
-        run = RunFolder(options.out)
-        moved = run.begin()
-        if moved:
-            display.note(f"the run that was in {run.path} is now in {moved}")
         record = Record(options.to_dict(), describe_corpus(corpus), _software(device))
-        display.note(
-            f"text: {corpus.describe()}: {len(corpus.text):,} characters, {card.vocab} distinct,"
-            f" {len(corpus.text) - learner.train_characters:,} held out"
-        )
-        return Run(card, learner, record, run, display).go()
+        with begun(options.out, replaces) as run:
+            display.note(
+                f"text: {corpus.describe()}: {len(corpus.text):,} characters, {card.vocab} distinct,"
+                f" {len(corpus.text) - learner.train_characters:,} held out"
+            )
+            return Run(card, learner, record, run, display).go()
 
 
 def _check_fits(init: Checkpoint, options: TrainOptions, corpus: Corpus) -> None:
@@ -141,24 +169,33 @@ def _check_fits(init: Checkpoint, options: TrainOptions, corpus: Corpus) -> None
         )
 
 
-def _text_again(texts: list[str], record: Record, options: TrainOptions) -> Corpus:
+def _text_again(texts: list[str], path: Path, record: Record, options: TrainOptions) -> Corpus:
     """The text that is named, or else that of the recorded sources."""
     sources = record.sources
-    if not texts and STDIN in sources:
+    if texts:
+        return load(texts, options.encoding)
+    if STDIN in sources:
         raise UsageError(
-            "the run's text came from standard input: give it again, `p2 train --resume - < TEXT`"
+            f"the run's text came from standard input: give it again, `{resume_command(path, record)} < TEXT`"
         )
-    return load(texts or ([] if sources == [BUILT_IN] else sources), options.encoding)
+    try:
+        return load([] if sources == [BUILT_IN] else sources, options.encoding)
+    except P2Error as error:
+        raise P2Error(f"{error}; {_named_again(path, record)}") from error
 
 
-def _same_text(corpus: Corpus, record: Record) -> Corpus:
+def _same_text(corpus: Corpus, path: Path, record: Record) -> Corpus:
     """The text, if it is the one that the run began with."""
     if corpus.sha256 != record.corpus.get("sha256"):
         raise P2Error(
             f"the text ({corpus.describe()}) is not the one that the run began with (SHA-256 differs): a run"
-            " only goes on with its own text"
+            f" only goes on with its own text; {_named_again(path, record)}"
         )
     return corpus
+
+
+def _named_again(path: Path, record: Record) -> str:
+    return f"if that has moved, name it: `{resume_command(path, record)} NEW/PATH`"
 
 
 def _software(device: torch.device) -> dict[str, str]:

@@ -20,12 +20,16 @@ from .options import TrainOptions
 from .record import Record
 from .runfolder import Log, RunFolder
 from .signals import StopRequest
+from .takeover import NewRun, moved
 
 LOG_EVERY = 10
 """Updates between two lines of the log."""
 
 SAVE_SECONDS = 30.0
 """Time between two saves of ``last``; longer where saving itself takes long."""
+
+FIRST_UPDATES, FIRST_SECONDS = 10, 5.0
+"""After so many updates, or so much time, a new run saves for the first time and takes its folder."""
 
 _SAVE_SHARE = 0.05  # saving takes at most this share of the time
 _SPEED_WINDOW = 20  # updates that the shown speed looks back on
@@ -91,6 +95,7 @@ class Run:
         self._display = display
         self._began = time.monotonic() - record.seconds
         self._saved_at = time.monotonic()
+        self._keeps = False  # a checkpoint other than `last`
         self._save_seconds = 0.0
         self._durations: deque[float] = deque(maxlen=_SPEED_WINDOW)
 
@@ -102,7 +107,8 @@ class Run:
             f" parameters; on {self._learner.device.type} in {options.precision},"
             f" {options.batch_size} windows of {options.seq_len} an update"
         )
-        with StopRequest() as stop, Log(self._folder.log, record.step) as log:
+        log = Log(self._folder, record.step, self._display.note)
+        with StopRequest() as stop:
             self._display.start(record.step, options.steps)
             try:
                 for index in range(record.step, options.steps):
@@ -114,8 +120,7 @@ class Run:
                 self._save_last()
             finally:
                 self._display.stop()
-        if not curve.draw(self._folder.log, self._folder.curve):
-            self._display.note("no curve.svg: matplotlib is not installed (it comes with the extra `train`)")
+        curve.update(self._folder, self._display.note)
         return Result(self._folder.path, record, options.steps)
 
     def _update(self, index: int, log: Log) -> None:
@@ -148,9 +153,9 @@ class Run:
         for accuracy in options.keep_at_accuracy:
             if record.train.accuracy >= accuracy and accuracy not in record.kept_accuracies:
                 record.kept_accuracies.append(accuracy)
-                folder = self._folder.accuracy(accuracy)
-                self._save(folder)
-                self._display.note(f"{step:>6} running accuracy {accuracy:g} reached, kept in {folder}")
+                self._save(self._folder.accuracy(accuracy))
+                kept = RunFolder(options.out).accuracy(accuracy)  # where it will be
+                self._display.note(f"{step:>6} running accuracy {accuracy:g} reached, kept in {kept}")
 
     def _validate(self) -> None:
         record = self._record
@@ -176,13 +181,21 @@ class Run:
     def _save(self, folder: Path, *, to_go_on: bool = False) -> None:
         training_state = self._learner.training_state() if to_go_on else None
         checkpoint.save(folder, self._card, self._learner.state(), self._record, training_state)
+        self._keeps = True
 
     def _save_is_due(self) -> bool:
         pause = max(SAVE_SECONDS, self._save_seconds / _SAVE_SHARE)
-        return time.monotonic() - self._saved_at >= pause
+        waited = time.monotonic() - self._saved_at
+        if not self._folder.taken:
+            return self._keeps or self._record.step >= FIRST_UPDATES or waited >= min(pause, FIRST_SECONDS)
+        return waited >= pause
 
     def _save_last(self) -> None:
         started = time.monotonic()
         self._save(self._folder.last, to_go_on=True)
+        if isinstance(self._folder, NewRun) and not self._folder.taken:
+            old = self._folder.take()
+            if old is not None:
+                self._display.note(moved(self._folder.path, old))
         self._saved_at = time.monotonic()
         self._save_seconds = self._saved_at - started

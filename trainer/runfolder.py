@@ -7,26 +7,48 @@ checkpoints; ``log.jsonl`` has one JSON object per logged update; ``curve.svg`` 
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import TracebackType
-from typing import Any, TextIO
+from typing import Any
 
-from ..spec.errors import P2Error, UsageError
-from ..spec.files import make_folder, reading, write_bytes, writing
+from ..spec.errors import P2Error
+from ..spec.files import reading, remove_leftovers, write_bytes, writing
+from . import checkpoint
 from .checkpoint import holds_checkpoint
 
 
 class RunFolder:
-    """Paths inside a run folder."""
+    """Paths inside a run folder.
+
+    Attributes:
+        path: of the folder.
+        taken: whether `path` is the folder that the run was asked to be in (see `takeover.NewRun`).
+    """
+
+    taken = True
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.best = path / "best"
-        self.last = path / "last"
-        self.log = path / "log.jsonl"
-        self.curve = path / "curve.svg"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the lowest validation loss."""
+        return self.path / "best"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.path / "last"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object for each logged update."""
+        return self.path / "log.jsonl"
+
+    @property
+    def curve(self) -> Path:
+        """The log, drawn."""
+        return self.path / "curve.svg"
 
     def accuracy(self, value: float) -> Path:
         """Where the checkpoint of an accuracy is kept."""
@@ -36,72 +58,46 @@ class RunFolder:
         """Whether a run was started here."""
         return self.log.is_file() or holds_checkpoint(self.last) or holds_checkpoint(self.best)
 
-    def begin(self) -> Path | None:
-        """Make the folder ready for a new run; a run that is there moves aside.
-
-        Returns:
-            Where the earlier run went (in place of the one before it), or None.
-
-        Raises:
-            UsageError: the folder has other things in it.
-            P2Error: the file system refused.
-        """
-        moved = None
-        if self.holds_run():
-            moved = self._move_aside()
-        elif self.path.is_dir() and any(not item.name.startswith(".") for item in self.path.iterdir()):
-            raise UsageError(
-                f"--out {self.path} is not empty and holds no training run: name a new or an empty folder"
-            )
-        make_folder(self.path)
-        return moved
-
-    def _move_aside(self) -> Path:
-        full = self.path.resolve()
-        old = RunFolder(full.with_name(full.name + ".old"))
-        if Path.cwd().is_relative_to(full):
-            raise UsageError(f"--out {self.path} is the folder you are in: run p2 from outside it")
-        if old.path.exists() and not old.holds_run():
-            raise P2Error(
-                f"the run in {self.path} cannot move aside: {old.path} is there and is no training run;"
-                " name another folder with --out"
-            )
-        with writing(old.path):
-            if old.path.exists():
-                shutil.rmtree(old.path)
-            full.rename(old.path)
-        return self.path.with_name(full.name + ".old")
+    def tidy(self) -> None:
+        """Remove what killed runs have left of unfinished writes; nobody else may be training here."""
+        remove_leftovers(self.path)
+        for folder in (self.best, self.last, *self.path.glob("accuracy-*")):
+            if folder.is_dir():
+                checkpoint.tidy(folder)
 
 
 class Log:
-    """``log.jsonl``, open for appending; each line is on its way to the disk when `write` returns."""
+    """``log.jsonl``: a line is with the system when `write` returns.
 
-    def __init__(self, path: Path, keep_to_step: int) -> None:
-        """Open the log, dropping lines past `keep_to_step` and lines that a kill cut short."""
-        self._path = path
-        kept = [entry for entry in read_log(path) if entry["step"] <= keep_to_step] if path.exists() else []
-        write_bytes(path, "".join(_line(entry) for entry in kept).encode())
-        with writing(path):
-            self._file: TextIO = path.open("a", encoding="utf-8")
+    It is for people and for the curve: where it cannot be written, that is said once, and the run goes on.
+    """
+
+    def __init__(self, run: RunFolder, keep_to_step: int, note: Callable[[str], None]) -> None:
+        """Go on with the log of `run`, dropping lines past `keep_to_step` and lines that a kill cut short."""
+        self._run = run
+        self._note = note
+        self._failed = False
+        try:
+            entries = read_log(run.log) if run.log.exists() else []
+            kept = [entry for entry in entries if entry["step"] <= keep_to_step]
+            write_bytes(run.log, "".join(_line(entry) for entry in kept).encode())
+        except (OSError, P2Error) as error:
+            self._give_up(error)
 
     def write(self, entry: dict[str, Any]) -> None:
-        """Append one object.
+        """Append one object."""
+        if self._failed:
+            return
+        try:
+            # Opened anew each time: the folder may have moved.
+            with writing(self._run.log), self._run.log.open("a", encoding="utf-8") as file:
+                file.write(_line(entry))
+        except P2Error as error:
+            self._give_up(error)
 
-        Raises:
-            P2Error: the file system refused.
-        """
-        with writing(self._path):
-            self._file.write(_line(entry))
-            self._file.flush()
-
-    def __enter__(self) -> Log:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with writing(self._path):
-            self._file.close()
+    def _give_up(self, error: Exception) -> None:
+        self._failed = True
+        self._note(f"{error}: the run goes on without a log")
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

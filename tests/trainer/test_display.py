@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from p2.spec.errors import P2Error
 from p2.trainer import curve, display
 from p2.trainer.metrics import SMOOTHING, Metrics, Report, running_average
-from p2.trainer.runfolder import Log, read_log
+from p2.trainer.runfolder import Log, RunFolder, read_log
 
 
 def report(step: int) -> Report:
@@ -96,15 +97,15 @@ def test_the_running_average_is_a_mean_and_then_exponential(values: list[float])
 
 
 def test_a_log_drops_what_lies_past_the_checkpoint_and_what_was_cut_short(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    with Log(path, 0) as log:
-        for step in (1, 2, 3):
-            log.write({"step": step, "loss": 1.5})
+    run = RunFolder(tmp_path)
+    path = run.log
+    log = Log(run, 0, pytest.fail)
+    for step in (1, 2, 3):
+        log.write({"step": step, "loss": 1.5})
     with path.open("a", encoding="utf-8") as file:
         file.write('not json\n{"step": "x"}\n{"step": 4, "lo')
     assert [entry["step"] for entry in read_log(path)] == [1, 2, 3]
-    with Log(path, 2) as log:
-        log.write({"step": 3, "loss": 0.5})
+    Log(run, 2, pytest.fail).write({"step": 3, "loss": 0.5})
     assert read_log(path) == [{"step": 1, "loss": 1.5}, {"step": 2, "loss": 1.5}, {"step": 3, "loss": 0.5}]
     assert path.read_text(encoding="utf-8").count("\n") == 3
 
@@ -116,10 +117,10 @@ def test_a_log_that_cannot_be_read(tmp_path: Path) -> None:
 
 @pytest.fixture
 def log_path(tmp_path: Path) -> Path:
-    with Log(tmp_path / "log.jsonl", 0) as log:
-        for step in range(10, 60, 10):
-            entry = {"step": step, **Metrics(100 / step, step / 100).to_dict()}
-            log.write(entry | (Metrics(1.0, 0.3).to_dict("val_") if step % 20 == 0 else {}))
+    log = Log(RunFolder(tmp_path), 0, pytest.fail)
+    for step in range(10, 60, 10):
+        entry = {"step": step, **Metrics(100 / step, step / 100).to_dict()}
+        log.write(entry | (Metrics(1.0, 0.3).to_dict("val_") if step % 20 == 0 else {}))
     return tmp_path / "log.jsonl"
 
 
@@ -139,3 +140,52 @@ def test_without_matplotlib_there_is_no_curve(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert not curve.draw(log_path, tmp_path / "c.svg")
     assert not (tmp_path / "c.svg").exists()
+
+
+@pytest.mark.parametrize(
+    "broken", ["no log", "a log of other things", "matplotlib fails", "a folder in its place"]
+)
+def test_a_curve_that_cannot_be_drawn_is_a_note(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    run = RunFolder(log_path.parent)
+    if broken == "no log":
+        log_path.unlink()
+    elif broken == "a log of other things":
+        log_path.write_text('{"step": 1, "bits_per_character": {}, "accuracy": "high"}\n', encoding="utf-8")
+    elif broken == "matplotlib fails":
+        monkeypatch.setattr("matplotlib.figure.Figure.savefig", lambda *_, **__: 1 / 0)
+    else:
+        run.curve.mkdir()
+    said: list[str] = []
+    curve.update(run, said.append)
+    assert [line.split(":")[0] for line in said] == ["no curve.svg"]
+    assert not run.curve.is_file()
+    assert not list(run.path.glob(".*"))
+
+
+def test_a_curve_is_drawn_again_only_where_it_is_behind(
+    log_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = RunFolder(log_path.parent)
+    drawn: list[Path] = []
+    monkeypatch.setattr(curve, "draw", lambda _, target: drawn.append(target) or not target.touch())
+    for _ in range(2):
+        curve.catch_up(run, pytest.fail)
+    assert drawn == [run.curve]
+    os.utime(run.curve, (0, 0))
+    curve.catch_up(run, pytest.fail)
+    assert len(drawn) == 2
+
+
+def test_a_log_that_cannot_be_written_is_a_note_and_said_once(log_path: Path) -> None:
+    said: list[str] = []
+    run = RunFolder(log_path.parent)
+    log = Log(run, 50, said.append)
+    log_path.unlink()
+    log_path.mkdir()
+    for step in (60, 70):
+        log.write({"step": step})
+    assert said == [f"cannot write {log_path}: it is a folder: the run goes on without a log"]
+    Log(run, 0, said.append).write({"step": 1})
+    assert len(said) == 2

@@ -105,7 +105,7 @@ def test_the_carried_state_matters(options: Options, corpus: Corpus, tmp_path: P
     assert all(training_state[f"state.{name}"].any() for name in ("h_00", "h_01", "c_00", "c_01"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_run_goes_on_the_same(
     options: Options, corpus: Corpus, tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -119,6 +119,15 @@ def test_a_signal_saves_and_the_run_goes_on_the_same(
     assert [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)] == handlers
     assert not loop.resume({"out": tmp_path / "a b"}, [], Silent()).interrupted
     assert_same(tmp_path / "whole", tmp_path / "a b")
+
+
+def test_a_run_under_nohup_outlives_its_terminal(options: Options, corpus: Corpus) -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        hang_up = Notes(2, lambda: os.kill(os.getpid(), signal.SIGHUP))
+        assert not loop.train(options(), corpus, hang_up).interrupted
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_second_signal_acts_as_usual(options: Options, corpus: Corpus) -> None:
@@ -205,29 +214,12 @@ def test_accuracies_are_kept_once(options: Options, corpus: Corpus, tmp_path: Pa
     assert sum("running accuracy 0.2 reached" in note for note in shown.notes) == 1
 
 
-def test_an_earlier_run_moves_aside(options: Options, corpus: Corpus, tmp_path: Path) -> None:
-    shown = Notes()
-    for seed in (1, 2, 3):
-        loop.train(options(seed=seed), corpus, shown)
-    seeds = [last(tmp_path / name)[0].record.options["seed"] for name in ("run", "run.old")]
-    assert seeds == [3, 2]
-    assert f"the run that was in {tmp_path / 'run'} is now in {tmp_path / 'run.old'}" in shown.notes
-
-
 def test_a_folder_with_other_things_is_left_alone(options: Options, corpus: Corpus, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.doc").write_text("years of work", encoding="utf-8")
     with pytest.raises(UsageError, match="run is not empty and holds no training run"):
         loop.train(options(), corpus, Silent())
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.doc"]
-
-
-def test_another_folder_named_old_is_left_alone(options: Options, corpus: Corpus, tmp_path: Path) -> None:
-    loop.train(options(seed=1), corpus, Silent())
-    (tmp_path / "run.old").mkdir()
-    with pytest.raises(P2Error, match=r"run\.old is there and is no training run"):
-        loop.train(options(seed=2), corpus, Silent())
-    assert last(tmp_path / "run")[0].record.options["seed"] == 1
 
 
 def test_the_folder_one_is_in_does_not_move(
@@ -237,13 +229,6 @@ def test_the_folder_one_is_in_does_not_move(
     monkeypatch.chdir(tmp_path / "run" / "last")
     with pytest.raises(UsageError, match="is the folder you are in"):
         loop.train(options(out=Path("..")), corpus, Silent())
-
-
-def test_a_failed_start_moves_nothing(options: Options, corpus: Corpus, tmp_path: Path) -> None:
-    loop.train(options(seed=1), corpus, Silent())
-    with pytest.raises(P2Error, match="the text is too short"):
-        loop.train(options(seed=2, seq_len=5000), corpus, Silent())
-    assert not (tmp_path / "run.old").exists()
 
 
 def test_nothing_to_resume(tmp_path: Path) -> None:
@@ -264,16 +249,18 @@ def test_nothing_left_to_do(options: Options, corpus: Corpus, tmp_path: Path) ->
 def test_a_resumed_run_needs_its_own_text(
     options: Options, corpus: Corpus, text_file: Path, tmp_path: Path
 ) -> None:
-    loop.train(options(), corpus, Silent())
-    given = {"out": tmp_path / "run", "steps": 6}
+    out = tmp_path / "my run"
+    loop.train(options(out=out), corpus, Silent())
+    given = {"out": out, "steps": 6}
     copy = tmp_path / "copy.md"
     copy.write_bytes(text_file.read_bytes())
     text_file.write_text(corpus.text + "more", encoding="utf-8")
-    with pytest.raises(P2Error, match="is not the one that the run began with"):
-        loop.resume(given, [], Silent())
-    text_file.unlink()
-    with pytest.raises(P2Error, match=r"cannot read .*text\.txt: no such file"):
-        loop.resume(given, [], Silent())
+    again = f"if that has moved, name it: `p2 train --resume --out '{out}' NEW/PATH`"
+    for match in ("is not the one that the run began with", r"cannot read .*text\.txt: no such file"):
+        with pytest.raises(P2Error, match=match) as caught:
+            loop.resume(given, [], Silent())
+        assert str(caught.value).endswith(again)
+        text_file.unlink(missing_ok=True)
     assert loop.resume(given, [str(copy)], Silent()).record.step == 6
 
 
