@@ -19,14 +19,15 @@ import torch
 from torch import Tensor
 
 from ..spec import nvidia
+from ..spec.arguments import check_batch, check_last, check_noise, check_sampling, check_tokens
 from ..spec.card import Card
 from ..spec.choice import filter_row
 from ..spec.engine import Snapshot
-from ..spec.errors import BackendMissing, P2Error, UsageError
+from ..spec.errors import BackendMissing, P2Error
 from ..spec.sampling import Sampling
 from ..trainer import checkpoint
 from ..trainer.model import State
-from ..trainer.tensor_state import TensorState, restored
+from ..trainer.tensor_state import TensorState, batch_of, restored
 from .fold import fold
 from .step import Step
 
@@ -63,6 +64,7 @@ class CudaGraphEngine:
         Raises:
             P2Error: the GPU is out of memory.
         """
+        batch = check_batch(batch)
         with _memory():
             return TensorState(_zeros(self.card, batch, self._device))
 
@@ -76,8 +78,8 @@ class CudaGraphEngine:
             UsageError: a token lies outside the vocabulary.
             P2Error: the GPU is out of memory.
         """
-        self._check_tokens(tokens)
-        batch, length = tokens.shape
+        batch = batch_of(self.card, state)
+        length = check_tokens(self.card, tokens, batch).shape[1]
         outputs = np.empty((batch, length, self.card.vocab), np.float32) if logits else None
         chunk = max(1, _FEED_NUMBERS // (batch * self.card.vocab))
         with _memory():
@@ -107,8 +109,10 @@ class CudaGraphEngine:
             UsageError: a token lies outside the vocabulary.
             P2Error: the GPU is out of memory.
         """
-        self._check_tokens(last)
-        batch, count = len(last), len(noise)
+        batch = batch_of(self.card, state)
+        check_last(self.card, last, batch)
+        count = len(check_noise(self.card, noise, batch))
+        check_sampling(sampling)
         if count == 0:
             return np.empty((batch, 0), np.int64)
         with _memory():
@@ -120,6 +124,7 @@ class CudaGraphEngine:
 
     def snapshot(self, state: TensorState) -> Snapshot:
         """See `Engine.snapshot`."""
+        batch_of(self.card, state)
         return state.snapshot()
 
     def restore(self, snapshot: Snapshot) -> TensorState:
@@ -142,11 +147,6 @@ class CudaGraphEngine:
         if self._loaded is None:
             raise RuntimeError("the engine is closed")
         return self._loaded
-
-    def _check_tokens(self, tokens: npt.NDArray[np.int64]) -> None:
-        # On a GPU a wrong index ends every later call in the process, so the host has to look.
-        if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.card.vocab):
-            raise UsageError(f"a token lies outside the vocabulary of {self.card.vocab} characters")
 
 
 class _Loop:

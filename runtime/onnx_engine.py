@@ -9,6 +9,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from ..spec.arguments import (
+    check_batch,
+    check_last,
+    check_noise,
+    check_sampling,
+    check_snapshot,
+    check_state,
+    check_threads,
+    check_tokens,
+)
 from ..spec.card import bytes_per_step, step_shapes
 from ..spec.engine import Snapshot
 from ..spec.sampling import Sampling
@@ -61,7 +71,7 @@ class OnnxEngine:
         self._states = step.card.state_names
         self._sessions: dict[tuple[str, int], ort.InferenceSession] = {}
         self._version = import_onnxruntime().__version__
-        self._given = threads
+        self._given = check_threads(threads)
         shapes = step_shapes(step.card).items()
         self._products = sum(math.prod(shape) for name, shape in shapes if name.startswith("w_"))
         where = f"{cpu_name()} x {processors()}, onnxruntime {self._version}"
@@ -84,13 +94,15 @@ class OnnxEngine:
 
     def zero_state(self, batch: int) -> State:
         """Zeros for `batch` streams."""
+        batch = check_batch(batch)
         return {name: np.zeros((batch, self.card.hidden), np.float32) for name in self._states}
 
     def feed(
         self, state: State, tokens: npt.NDArray[np.int64], *, logits: bool = False
     ) -> npt.NDArray[np.float32] | None:
         """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
-        batch, length = tokens.shape
+        batch = check_state(self.card, state)
+        length = check_tokens(self.card, tokens, batch).shape[1]
         if length == 0:
             return np.zeros((batch, 0, self.card.vocab), np.float32) if logits else None
         # Layer by layer, a piece of text keeps all its gates: pieces bound the memory.
@@ -112,13 +124,16 @@ class OnnxEngine:
         sampling: Sampling,
     ) -> npt.NDArray[np.int64]:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
+        batch = check_state(self.card, state)
+        check_last(self.card, last, batch)
+        check_noise(self.card, noise, batch)
+        check_sampling(sampling)
         if len(noise) == 0:
-            return np.zeros((len(last), 0), np.int64)
+            return np.zeros((batch, 0), np.int64)
         feeds: dict[str, npt.NDArray[Any]] = {"first": last, "noise": noise}
         if sampling.filters:
-            vocab = self.card.vocab
             feeds["tau"] = np.array(1.0 / sampling.temperature, np.float32)
-            feeds["top_k"] = np.array([min(sampling.top_k or vocab, vocab)], np.int64)
+            feeds["top_k"] = np.array([sampling.kept(self.card.vocab)], np.int64)
             # Rounding can carry a cumulated probability past 1: "all" must be out of its reach.
             feeds["top_p"] = np.array(sampling.top_p if sampling.top_p < 1 else np.inf, np.float32)
             feeds["min_p"] = np.array(sampling.min_p, np.float32)
@@ -138,10 +153,12 @@ class OnnxEngine:
 
     def snapshot(self, state: State) -> Snapshot:
         """A copy of the state."""
+        check_state(self.card, state)
         return {name: array.copy() for name, array in state.items()}
 
     def restore(self, snapshot: Snapshot) -> State:
         """A state equal to the snapshot."""
+        check_snapshot(self.card, snapshot)
         return {name: np.array(snapshot[name], np.float32) for name in self._states}
 
     def close(self) -> None:

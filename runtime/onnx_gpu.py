@@ -15,8 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..spec.arguments import (
+    check_batch,
+    check_last,
+    check_noise,
+    check_owner,
+    check_sampling,
+    check_snapshot,
+    check_tokens,
+)
 from ..spec.engine import Snapshot
-from ..spec.errors import ContractError, P2Error, UsageError
+from ..spec.errors import ContractError, P2Error
 from ..spec.sampling import Sampling, choose
 from .cuda import aligned
 from .onnx_format import FLOAT, FLOAT16, INT64, Graph, Node, Value, encode_model
@@ -90,14 +99,18 @@ class GpuState:
 
     Attributes:
         batch: number of streams.
+        owner: where its memory is: that of the engine that made it.
         sets: two sets of states by name, each an OrtValue ``[batch, hidden]`` of the graph's float type.
         current: which of the two sets holds the state now.
         block: what its steps read and write besides.
         bindings: a binding for each slot, by what is done (``feed`` or ``decode``).
     """
 
-    def __init__(self, batch: int, sets: tuple[dict[str, Any], dict[str, Any]], block: _Block) -> None:
+    def __init__(
+        self, batch: int, sets: tuple[dict[str, Any], dict[str, Any]], block: _Block, owner: _Memory
+    ) -> None:
         self.batch = batch
+        self.owner = owner
         self.sets = sets
         self.current = 0
         self.block = block
@@ -140,12 +153,13 @@ class OnnxGpuEngine:
 
     def zero_state(self, batch: int) -> GpuState:
         """Zeros for `batch` streams."""
+        batch = check_batch(batch)
         return self._state({name: self._zeros(batch) for name in self.card.state_names})
 
     def feed(self, state: GpuState, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
-        self._check(tokens)
-        batch, length = tokens.shape
+        batch = self._batch_of(state)
+        length = check_tokens(self.card, tokens, batch).shape[1]
         block, vocab = state.block, self.card.vocab
         result = np.empty((batch, length, vocab), np.float32) if logits else None
         done = 0
@@ -164,10 +178,12 @@ class OnnxGpuEngine:
 
     def decode(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
-        self._check(last)
-        if sampling.filters:
+        batch = self._batch_of(state)
+        check_last(self.card, last, batch)
+        check_noise(self.card, noise, batch)
+        if check_sampling(sampling).filters:
             return self._decode_on_host(state, last, noise, sampling)
-        block, batch = state.block, state.batch
+        block = state.block
         written = np.empty((batch, len(noise)), np.int64)
         done = 0
         while done < len(noise):
@@ -187,7 +203,7 @@ class OnnxGpuEngine:
 
     def snapshot(self, state: GpuState) -> Snapshot:
         """A copy of the state, float32 whatever the graph's type."""
-        like = np.empty((state.batch, self.card.hidden), self._float)
+        like = np.empty((self._batch_of(state), self.card.hidden), self._float)
         values = state.sets[state.current].items()
         return {name: self._memory.get(value, like).astype(np.float32) for name, value in values}
 
@@ -197,14 +213,8 @@ class OnnxGpuEngine:
         Raises:
             ContractError: the snapshot is of another model.
         """
+        check_snapshot(self.card, snapshot)
         names = self.card.state_names
-        batch = len(next(iter(snapshot.values()), ()))
-        shapes = {name: values.shape for name, values in snapshot.items()}
-        if shapes != dict.fromkeys(names, (batch, self.card.hidden)):
-            raise ContractError(
-                f"the saved state does not fit {self.path}: it has {shapes}, and the model needs"
-                f" {', '.join(names)}, each [batch, {self.card.hidden}]"
-            )
         return self._state({name: np.ascontiguousarray(snapshot[name], self._float) for name in names})
 
     def close(self) -> None:
@@ -230,7 +240,7 @@ class OnnxGpuEngine:
             block = self._blocks[batch] = _Block(self._memory, batch, self.card.vocab)
         first = {name: self._memory.new(array) for name, array in arrays.items()}
         second = {name: self._memory.new(array) for name, array in arrays.items()}
-        return GpuState(batch, (first, second), block)
+        return GpuState(batch, (first, second), block, self._memory)
 
     def _session(self, batch: int) -> Any:
         key = batch if self._provider.fixed else None
@@ -277,10 +287,9 @@ class OnnxGpuEngine:
             binding.bind_ortvalue_output(f"{name}_out", state.sets[1 - slot % 2][name])
         return binding
 
-    def _check(self, tokens: Tokens) -> None:
-        # A GPU reads from whatever address a wrong token makes, so the host has to look.
-        if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.card.vocab):
-            raise UsageError(f"a token lies outside the vocabulary of {self.card.vocab} characters")
+    def _batch_of(self, state: GpuState) -> int:
+        check_owner(state, GpuState, self._memory)
+        return state.batch
 
 
 def _step_and_choice(step: StepFile) -> Graph:

@@ -18,9 +18,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..spec import nvidia
+from ..spec.arguments import (
+    check_batch,
+    check_last,
+    check_noise,
+    check_owner,
+    check_sampling,
+    check_snapshot,
+    check_tokens,
+)
 from ..spec.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE, filter_row
 from ..spec.engine import Snapshot
-from ..spec.errors import BackendMissing, ContractError, UsageError
+from ..spec.errors import BackendMissing
 from ..spec.plan import FLAVOURS
 from ..spec.sampling import Sampling, choose
 from ..spec.shell import command
@@ -77,13 +86,15 @@ class PlanState:
 
     Attributes:
         batch: number of streams.
+        owner: the device of the engine that made it, which has no other.
         buffers: two sets of addresses by state name, each a ``[batch, hidden]`` tensor of the
             engine's float type.
         current: which of the two sets holds the state now.
     """
 
-    def __init__(self, batch: int, buffers: tuple[dict[str, int], dict[str, int]]) -> None:
+    def __init__(self, batch: int, buffers: tuple[dict[str, int], dict[str, int]], owner: Device) -> None:
         self.batch = batch
+        self.owner = owner
         self.buffers = buffers
         self.current = 0
 
@@ -127,14 +138,14 @@ class PlanEngine:
             UsageError: the plan was not built for that batch.
             P2Error: the GPU is out of memory.
         """
-        state, base, nbytes = self._new_state(batch)
+        state, base, nbytes = self._new_state(check_batch(batch))
         self._device.zero(base, nbytes)
         return state
 
     def feed(self, state: PlanState, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """Advance `state` over known tokens (see `spec.engine.Engine.feed`)."""
-        self._check_tokens(tokens)
-        batch, vocab, length = state.batch, self.card.vocab, tokens.shape[1]
+        batch, vocab = self._batch_of(state), self.card.vocab
+        length = check_tokens(self.card, tokens, batch).shape[1]
         result = np.empty((batch, length, vocab), np.float32) if logits else None
         token_type = self._compiled.token_type
         token_row, logits_row = aligned(batch * token_type.itemsize), aligned(batch * vocab * 4)
@@ -160,7 +171,10 @@ class PlanEngine:
 
     def decode(self, state: PlanState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write `count` characters per stream (see `spec.engine.Engine.decode`)."""
-        self._check_tokens(last)
+        batch = self._batch_of(state)
+        check_last(self.card, last, batch)
+        check_noise(self.card, noise, batch)
+        check_sampling(sampling)
         if self._on_device:
             filters = np.tile(filter_row(sampling, self.card.vocab), (state.batch, 1))
             return self._loop_for(state.batch).write(state.buffers[state.current], last, noise, filters)
@@ -179,6 +193,7 @@ class PlanEngine:
 
     def snapshot(self, state: PlanState) -> Snapshot:
         """A copy of `state`: float32 ``[batch, hidden]`` per state name, whatever the engine's type."""
+        self._batch_of(state)
         snapshot: Snapshot = {}
         for name, address in state.buffers[state.current].items():
             values = np.empty((state.batch, self.card.hidden), self._compiled.float_type)
@@ -193,15 +208,7 @@ class PlanEngine:
             ContractError: the snapshot is of another model.
             UsageError: the plan was not built for its batch.
         """
-        names = self.card.state_names
-        batch = len(next(iter(snapshot.values()), ()))
-        shapes = {name: values.shape for name, values in snapshot.items()}
-        if shapes != dict.fromkeys(names, (batch, self.card.hidden)):
-            raise ContractError(
-                f"the saved state does not fit {self._path}: it has {shapes}, and the model needs"
-                f" {', '.join(names)}, each [batch, {self.card.hidden}]"
-            )
-        state, _, _ = self._new_state(batch)
+        state, _, _ = self._new_state(check_snapshot(self.card, snapshot))
         for name, address in state.buffers[0].items():
             self._device.upload(address, np.ascontiguousarray(snapshot[name], self._compiled.float_type))
         self._device.synchronize()
@@ -224,7 +231,7 @@ class PlanEngine:
         base = self._device.allocate(nbytes)
         first = {name: base + index * each for index, name in enumerate(names)}
         second = {name: address + len(names) * each for name, address in first.items()}
-        state = PlanState(batch, (first, second))
+        state = PlanState(batch, (first, second), self._device)
         # When nobody holds the state any more; at the end of the process the driver cleans up.
         weakref.finalize(state, self._device.free, base).atexit = False
         return state, base, nbytes
@@ -256,7 +263,6 @@ class PlanEngine:
         self._compiled.run(state.batch, addresses, self._device.stream)
         state.current = 1 - state.current
 
-    def _check_tokens(self, tokens: Tokens) -> None:
-        # A GPU reads from whatever address a wrong token makes, so the host has to look.
-        if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.card.vocab):
-            raise UsageError(f"a token lies outside the vocabulary of {self.card.vocab} characters")
+    def _batch_of(self, state: PlanState) -> int:
+        check_owner(state, PlanState, self._device)
+        return state.batch

@@ -49,7 +49,7 @@ def filter_row(sampling: Sampling, vocab: int) -> Floats:
         return np.array([1.0, vocab, np.inf, 0.0], np.float32)
     # Rounding can carry a sum of probabilities past 1: "all" must be out of its reach.
     top_p = sampling.top_p if sampling.top_p < 1 else np.inf
-    return np.array([1.0 / sampling.temperature, sampling.top_k or vocab, top_p, sampling.min_p], np.float32)
+    return np.array([1.0 / sampling.temperature, sampling.kept(vocab), top_p, sampling.min_p], np.float32)
 
 
 def operators() -> list[Operator]:

@@ -67,6 +67,10 @@ class Sampling:
         """Whether no noise takes part."""
         return self.temperature == 0
 
+    def kept(self, vocab: int) -> int:
+        """How many characters top-k keeps: all where it is off, or larger than the vocabulary."""
+        return min(self.top_k or vocab, vocab)
+
     @property
     def filters(self) -> bool:
         """Whether any of top-k, top-p, min-p is on (none matters to a greedy choice)."""
@@ -88,8 +92,7 @@ def threshold(logits: Floats, sampling: Sampling) -> Floats:
         sampling: settings with temperature > 0.
     """
     ordered = -np.sort(-logits, axis=-1)
-    if sampling.top_k:
-        ordered = ordered[:, : sampling.top_k]
+    ordered = ordered[:, : sampling.kept(ordered.shape[1])]
     tau = np.float32(1.0 / sampling.temperature)
     weights = np.exp((ordered - ordered[:, :1]) * tau)
     keep = np.ones_like(ordered, dtype=bool)

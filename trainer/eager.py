@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from ..spec.arguments import check_batch, check_last, check_noise, check_sampling, check_tokens
 from ..spec.engine import Snapshot
 from ..spec.sampling import Sampling, choose
 from . import checkpoint
 from .model import CharModel
-from .tensor_state import TensorState, restored
+from .tensor_state import TensorState, batch_of, restored
 
 _CHUNK_TOKENS = 1 << 14  # tokens of one forward call: bounds the memory of a long prompt
 
@@ -42,14 +43,15 @@ class EagerEngine:
 
     def zero_state(self, batch: int) -> TensorState:
         """See `Engine.zero_state`."""
-        return TensorState(self._model.zero_state(batch))
+        return TensorState(self._model.zero_state(check_batch(batch)))
 
     @torch.inference_mode()
     def feed(
         self, state: TensorState, tokens: npt.NDArray[np.int64], *, logits: bool = False
     ) -> npt.NDArray[np.float32] | None:
         """See `Engine.feed`. Long inputs go through the fused layers in chunks."""
-        batch, length = tokens.shape
+        batch = batch_of(self.card, state)
+        length = check_tokens(self.card, tokens, batch).shape[1]
         outputs = np.empty((batch, length, self.card.vocab), dtype=np.float32) if logits else None
         chunk = max(1, _CHUNK_TOKENS // batch)
         for start in range(0, length, chunk):
@@ -68,8 +70,11 @@ class EagerEngine:
         sampling: Sampling,
     ) -> npt.NDArray[np.int64]:
         """See `Engine.decode`."""
-        tokens = np.empty((len(last), len(noise)), dtype=np.int64)
-        newest = last
+        batch = batch_of(self.card, state)
+        newest = check_last(self.card, last, batch)
+        check_noise(self.card, noise, batch)
+        check_sampling(sampling)
+        tokens = np.empty((batch, len(noise)), dtype=np.int64)
         for position, scaled in enumerate(noise):
             logits, state.tensors = self._model.step(torch.from_numpy(newest).to(self._device), state.tensors)
             newest = tokens[:, position] = choose(logits.cpu().numpy(), scaled, sampling)
@@ -77,6 +82,7 @@ class EagerEngine:
 
     def snapshot(self, state: TensorState) -> Snapshot:
         """See `Engine.snapshot`."""
+        batch_of(self.card, state)
         return state.snapshot()
 
     def restore(self, snapshot: Snapshot) -> TensorState:

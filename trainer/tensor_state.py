@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from ..spec.arguments import check_snapshot, check_state_shapes
 from ..spec.card import Card
 from ..spec.engine import Snapshot
-from ..spec.errors import ContractError
+from ..spec.errors import UsageError
 from .model import State
 
 
@@ -27,12 +28,18 @@ def restored(card: Card, snapshot: Snapshot, device: torch.device) -> TensorStat
     Raises:
         ContractError: the snapshot is not of a model of this shape.
     """
-    names = card.state_names
-    batch = len(next(iter(snapshot.values()), ()))
-    if {n: a.shape for n, a in snapshot.items()} != dict.fromkeys(names, (batch, card.hidden)):
-        raise ContractError(
-            f"the snapshot does not fit the model: it needs {', '.join(names)}, each [batch, {card.hidden}]"
-        )
+    check_snapshot(card, snapshot)
     return TensorState(
-        {name: torch.tensor(snapshot[name], dtype=torch.float32, device=device) for name in names}
+        {n: torch.tensor(snapshot[n], dtype=torch.float32, device=device) for n in card.state_names}
     )
+
+
+def batch_of(card: Card, state: object) -> int:
+    """The batch of a state.
+
+    Raises:
+        UsageError: it is not one of a model of this shape.
+    """
+    if not isinstance(state, TensorState):
+        raise UsageError(f"the state must be one that this engine made, not {type(state).__name__}")
+    return check_state_shapes(card, {name: tuple(tensor.shape) for name, tensor in state.tensors.items()})

@@ -1,16 +1,24 @@
-"""The compiled decoder, as Python sees it: the structures of decoder.h and two functions."""
+"""The compiled decoder, as Python sees it: the structures of decoder.h and its functions.
+
+Nothing else hands it a number or an address, and none that its field cannot hold: ctypes would keep the low
+bits without a word.
+"""
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import math
+import operator
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-from ...spec.errors import P2Error
+from ...spec.arguments import MAX_THREADS
+from ...spec.errors import P2Error, UsageError
 
 LAYOUT = 6  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
@@ -22,14 +30,50 @@ OWN, SHARED, MEMORY = range(3)
 # What the threads of a job divide: the panels of every matrix; the texts; the layers.
 PANELS, TEXTS, LAYERS = range(3)
 
+LANES, PANEL = 16, 64  # outputs of a vector; outputs side by side; widths are multiples of it
+
 PIECE = 256  # rows of a panel that every text of a batch meets before the next ones
 OUTLIER = np.dtype([("row", np.int32), ("column", np.int32), ("weight", np.float32)])
 
 _Address = ctypes.c_void_p
 
+_COUNTS = (ctypes.c_int32, ctypes.c_int64)  # nothing that is counted is negative
+_FLOAT_MAX = float(np.finfo(np.float32).max)
 
-class Product(ctypes.Structure):
+
+class _Checked(ctypes.Structure):
+    """A structure that refuses what its fields cannot hold.
+
+    Raises (on construction and on assignment):
+        UsageError: a number is out of its range.
+    """
+
+    _ranges: ClassVar[dict[str, tuple[int, int]]] = {}  # inclusive; else whatever is not negative
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        kind: Any = dict(self._fields_)[name]
+        if kind is ctypes.c_float:
+            value = float(value)
+            if not math.fabs(value) <= _FLOAT_MAX:
+                raise UsageError(f"{name} must be a float32 number, not {value}")
+        elif kind is _Address or kind is ctypes.c_uint64 or kind in _COUNTS:
+            value = None if value is None else operator.index(value)
+            bits = 8 * ctypes.sizeof(kind) - (kind in _COUNTS)
+            low, high = self._ranges.get(name, (0, (1 << bits) - 1))
+            if value is not None and not low <= value <= high:
+                raise UsageError(f"{name} must be {low} to {high}, not {value}")
+        super().__setattr__(name, value)
+
+
+class Product(_Checked):
     """A matrix in panels."""
+
+    _ranges: ClassVar = {
+        "kind": (FLOATS, COMPACT),
+        "vectors": (0, 4),  # 0: there is no such matrix
+        "place": (OWN, MEMORY),
+        "ahead": (0, 1),
+    }
 
     _fields_ = (
         ("kind", ctypes.c_int32),
@@ -48,7 +92,7 @@ class Product(ctypes.Structure):
     )
 
 
-class Layer(ctypes.Structure):
+class Layer(_Checked):
     """The products and biases of a layer."""
 
     _fields_ = (
@@ -61,8 +105,10 @@ class Layer(ctypes.Structure):
     )
 
 
-class Model(ctypes.Structure):
+class Model(_Checked):
     """A whole model."""
+
+    _ranges: ClassVar = {"cell": (0, 3), "layers": (1, 64), "width": (PANEL, 1 << 17), "vocab": (1, 1 << 21)}
 
     _fields_ = (
         ("cell", ctypes.c_int32),
@@ -76,8 +122,10 @@ class Model(ctypes.Structure):
     )
 
 
-class Filters(ctypes.Structure):
+class Filters(_Checked):
     """Settings of `spec.sampling`'s filters."""
+
+    _ranges: ClassVar = {"on": (0, 1)}
 
     _fields_ = (
         ("on", ctypes.c_int32),
@@ -88,8 +136,10 @@ class Filters(ctypes.Structure):
     )
 
 
-class Job(ctypes.Structure):
+class Job(_Checked):
     """A call."""
+
+    _ranges: ClassVar = {"batch": (1, 1 << 30), "threads": (1, MAX_THREADS), "division": (PANELS, LAYERS)}
 
     _fields_ = (
         ("batch", ctypes.c_int32),
@@ -119,10 +169,41 @@ def library() -> ctypes.CDLL | None:
         if path.exists():
             try:
                 found = ctypes.CDLL(str(path))
-                return found if found.p2_layout() == LAYOUT else None
+                return _declared(found) if found.p2_layout() == LAYOUT else None
             except (OSError, AttributeError):  # built for another machine, or from another version
                 return None
     return None
+
+
+def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
+    """The same with the types of every function's arguments and answer, as decoder.c has them."""
+    whole, job = ctypes.c_int, (ctypes.POINTER(Model), ctypes.POINTER(Job))
+
+    def array(kind: npt.DTypeLike) -> Any:
+        return np.ctypeslib.ndpointer(kind, flags="C_CONTIGUOUS")
+
+    types: dict[str, tuple[Any, tuple[Any, ...]]] = {
+        "p2_layout": (whole, ()),
+        "p2_supported": (whole, ()),
+        "p2_decode": (whole, job),
+        "p2_feed": (whole, job),
+        "p2_approximate_noise": (None, (array(np.uint32), whole, array(np.float32))),
+        "p2_compact": (
+            ctypes.c_int64,
+            (
+                array(np.float32),
+                *(whole, whole, whole),
+                *([array(np.uint8)] * 3),
+                array(OUTLIER),
+                array(np.int32),
+                ctypes.c_int64,
+            ),
+        ),
+    }
+    for name, (answer, arguments) in types.items():
+        function = getattr(found, name)
+        function.restype, function.argtypes = answer, arguments
+    return found
 
 
 def compact(
@@ -148,10 +229,12 @@ def compact(
     """
     found = library()
     assert found is not None
-    found.p2_compact.restype = ctypes.c_int64
-    addresses = [_Address(array.ctypes.data) for array in (made, places, exponents, outliers, ends)]
+    count, rows, vectors, _ = panels.shape
+    pieces = -(-rows // PIECE)
+    sizes = (3 * panels.size, panels.size // 2, count * LANES, count * pieces)
+    assert tuple(array.size for array in (made, places, exponents, ends)) == sizes
     fitting = found.p2_compact(
-        _Address(panels.ctypes.data), *panels.shape[:3], *addresses, ctypes.c_int64(len(outliers))
+        panels, count, rows, vectors, made, places, exponents, outliers, ends, len(outliers)
     )
     return None if fitting < 0 else int(fitting)
 
@@ -164,8 +247,9 @@ def approximate_noise(words: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]:
     """
     found = library()
     assert found is not None
+    assert len(words) % LANES == 0
     made = np.empty(len(words), np.float32)
-    found.p2_approximate_noise(_Address(words.ctypes.data), len(words), _Address(made.ctypes.data))
+    found.p2_approximate_noise(words, len(words), made)
     return made
 
 

@@ -9,9 +9,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...spec.arguments import (
+    check_address,
+    check_batch,
+    check_last,
+    check_noise,
+    check_sampling,
+    check_snapshot,
+    check_state,
+    check_threads,
+    check_tokens,
+)
 from ...spec.card import bytes_per_step
 from ...spec.engine import Snapshot
-from ...spec.errors import BackendMissing, UsageError
+from ...spec.errors import BackendMissing
 from ...spec.noise import Address
 from ...spec.sampling import Sampling
 from .. import tuning
@@ -25,8 +36,6 @@ from .pace import Pace
 Tokens = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 State = dict[str, Floats]
-
-_MASK = (1 << 64) - 1
 
 # One turn of a setting takes about this long, or one step where that is longer.
 MEASURED_SECONDS = 0.01
@@ -90,7 +99,7 @@ class NativeEngine:
         self.card = step.card
         self.name = f"native {step.card.precision} (CPU)"
         self.path = step.path
-        self._given = threads
+        self._given = check_threads(threads)
         # The number goes up where the decoder changes so much that plans found before no longer hold.
         where = f"{cpu_name()} x {processors()}, compiled, 5"
         self._memory = tuning.Memory(step.card, where, processors())
@@ -124,12 +133,13 @@ class NativeEngine:
 
     def zero_state(self, batch: int) -> State:
         """Zeros for `batch` streams."""
+        batch = check_batch(batch)
         return {name: np.zeros((batch, self.card.hidden), np.float32) for name in self.card.state_names}
 
     def feed(self, state: State, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
-        batch, length = tokens.shape
-        card = self.card
+        card, batch = self.card, check_state(self.card, state)
+        length = check_tokens(card, tokens, batch).shape[1]
         pieces = [np.zeros((batch, 0, card.vocab), np.float32)]
         piece = max(1, FEED_NUMBERS // (batch * card.gates * card.hidden))
         for start in range(0, length, piece):
@@ -143,8 +153,10 @@ class NativeEngine:
 
     def decode(self, state: State, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
-        noise = np.ascontiguousarray(noise, np.float32)
-        return self._decode(state, last, len(noise), sampling, noise=noise)
+        batch = check_state(self.card, state)
+        check_last(self.card, last, batch)
+        noise = np.ascontiguousarray(check_noise(self.card, noise, batch))
+        return self._decode(state, last, len(noise), check_sampling(sampling), noise=noise)
 
     def draw(self, state: State, last: Tokens, address: Address, count: int, sampling: Sampling) -> Tokens:
         """Write `count` characters per stream with noise that is made here; see `DrawingEngine.draw`.
@@ -152,14 +164,19 @@ class NativeEngine:
         Noise is computed exactly, as `spec.noise` says, for those characters only that an approximation of
         known error does not rule out.
         """
-        return self._decode(state, last, count, sampling, **_noise_of(address, sampling))
+        batch = check_state(self.card, state)
+        check_last(self.card, last, batch)
+        address, count = check_address(address, count, batch)
+        return self._decode(state, last, count, sampling, **_noise_of(address, check_sampling(sampling)))
 
     def snapshot(self, state: State) -> Snapshot:
         """A copy of the state."""
+        check_state(self.card, state)
         return {name: array.copy() for name, array in state.items()}
 
     def restore(self, snapshot: Snapshot) -> State:
         """A state equal to the snapshot."""
+        check_snapshot(self.card, snapshot)
         return {name: np.array(snapshot[name], np.float32) for name in self.card.state_names}
 
     def close(self) -> None:
@@ -250,7 +267,8 @@ class NativeEngine:
         newest = np.array(last, np.int64)  # the decoder leaves the newest tokens in it
         settings = Filters()
         if sampling.filters:
-            settings = Filters(1, sampling.top_k, 1.0 / sampling.temperature, sampling.top_p, sampling.min_p)
+            kept, tau = sampling.kept(self.card.vocab), 1.0 / sampling.temperature
+            settings = Filters(1, kept, tau, sampling.top_p, sampling.min_p)
         given |= {"settings": ctypes.pointer(settings), "written": written}
         started = time.perf_counter()
         self._run("p2_decode", state, threads, newest, count, **given)
@@ -262,8 +280,6 @@ class NativeEngine:
         """One call of the decoder, with arrays for addresses; the state is advanced in place."""
         assert self._packed is not None
         card, packed, batch = self.card, self._packed, len(tokens)
-        if tokens.min() < 0 or tokens.max() >= card.vocab:
-            raise UsageError(f"tokens must be 0 to {card.vocab - 1}")
         arrays: dict[str, npt.NDArray[Any]] = {"tokens": tokens}
         places: State = {}  # of every state among the padded ones
         for field, prefix in (("states", "h"), ("cells", "c")):
@@ -315,10 +331,9 @@ def _noise_of(address: Address, sampling: Sampling) -> dict[str, Any]:
     """The fields of a job that say which noise it draws; none where it needs none."""
     if sampling.greedy:
         return {}
-    streams = np.array([stream & _MASK for stream in address.streams], np.uint64)
     return {
-        "streams": streams,
-        "seed": address.seed & _MASK,
+        "streams": np.array(address.streams, np.uint64),
+        "seed": address.seed,
         "position": address.position,
         "temperature": sampling.temperature,
     }

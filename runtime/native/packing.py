@@ -23,12 +23,10 @@ from ..onnx_format import INT8 as ONNX_INT8
 from ..products import FLOATS, Weights
 from ..step_file import StepFile
 from . import binding
-from .binding import Layer, Model, Product
+from .binding import LANES, PANEL, Layer, Model, Product
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
-
-LANES, PANEL = 16, 64
 
 # Weights of at least so many bytes do not stay in the caches of single processors, and of so many in none, as
 # measured where those have 1 MiB and the last one 32 MiB (kernels.h).

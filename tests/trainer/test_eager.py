@@ -123,7 +123,7 @@ def test_a_foreign_snapshot_is_refused(engine_of: Callable, card: Card, change: 
     engine = engine_of(card)
     snapshot = engine.snapshot(engine.zero_state(1))
     change(snapshot)
-    with pytest.raises(ContractError, match=r"the snapshot does not fit the model: it needs h_00"):
+    with pytest.raises(ContractError, match=r"the snapshot does not fit the model: .* needs h_00"):
         engine.restore(snapshot)
 
 

@@ -1,0 +1,253 @@
+"""Whatever an engine is handed that does not fit is one sentence, from every engine, and changes no state."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p2.runtime import native
+from p2.runtime.onnx_engine import OnnxEngine
+from p2.runtime.onnx_gpu import OnnxGpuEngine
+from p2.runtime.onnx_providers import STAND_IN
+from p2.runtime.step_file import open_step
+from p2.spec import arguments
+from p2.spec.engine import DrawingEngine
+from p2.spec.errors import ContractError, P2Error, UsageError
+from p2.spec.noise import Address
+from p2.spec.sampling import Sampling
+
+VOCAB, HIDDEN, BATCH = 30, 32, 2
+
+
+def _native(card_of, write_step, **_):
+    if native.problem():
+        pytest.skip(native.problem())
+    from p2.runtime.native.engine import NativeEngine
+
+    return NativeEngine(open_step(write_step(card_of())))
+
+
+def _eager(card_of, parameters_of, **_):
+    import torch
+
+    from p2.trainer.eager import EagerEngine
+    from p2.trainer.model import CharModel
+
+    model = CharModel(card_of())
+    model.load_state_dict({n: torch.from_numpy(a) for n, a in parameters_of(card_of()).items()})
+    return EagerEngine(model)
+
+
+def _cuda_graph(card_of, parameters_of, **_):
+    import torch
+
+    from p2.export.cuda_graph import CudaGraphEngine
+    from p2.export.fold import fold
+    from p2.export.step import Step
+
+    card = card_of()
+    weights = fold(card, {n: torch.from_numpy(a) for n, a in parameters_of(card).items()})
+    return CudaGraphEngine(card, Step(card, weights).eval(), "test", lambda body: body)
+
+
+ENGINES = {
+    "native": _native,
+    "onnxruntime": lambda card_of, write_step, **_: OnnxEngine(open_step(write_step(card_of()))),
+    "onnxruntime on a device": lambda card_of, write_step, **_: OnnxGpuEngine(
+        open_step(write_step(card_of())), STAND_IN
+    ),
+    "plan": lambda bench, **_: bench().engine,
+    "plan, step by step": lambda bench, **_: bench(step_by_step=True).engine,
+    "eager": _eager,
+    "cuda-graph": _cuda_graph,
+}
+
+
+@pytest.fixture(params=ENGINES)
+def engine(request, card_of, write_step, parameters_of, bench):
+    given = {"card_of": card_of, "write_step": write_step, "parameters_of": parameters_of, "bench": bench}
+    return ENGINES[request.param](**given)
+
+
+def tokens(*shape, kind=np.int64):
+    return np.zeros(shape, kind)
+
+
+def noise(*shape, kind=np.float32):
+    return np.zeros(shape, kind)
+
+
+def with_nan():
+    array = noise(3, BATCH, VOCAB)
+    array[1, 1, 7] = np.nan
+    return array
+
+
+TEXTS = {
+    "a list": [[0, 1], [0, 1]],
+    "one dimension": tokens(2),
+    "three dimensions": tokens(BATCH, 2, 1),
+    "another batch": tokens(BATCH + 1, 4),
+    "one text for all": tokens(1, 4),
+    "32 bits": tokens(BATCH, 2, kind=np.int32),
+    "floats": tokens(BATCH, 2, kind=float),
+    "objects": tokens(BATCH, 2, kind=object),
+    "a number": 3,
+    "None": None,
+    "negative": tokens(BATCH, 2) - 1,
+    "beyond the vocabulary": tokens(BATCH, 2) + VOCAB,
+    "huge": tokens(BATCH, 2) + 2**62,
+}
+LAST = {
+    "a list": [0, 1],
+    "two dimensions": tokens(BATCH, 1),
+    "another batch": tokens(BATCH + 1),
+    "one for all": tokens(1),
+    "32 bits": tokens(BATCH, kind=np.int32),
+    "unsigned": tokens(BATCH, kind=np.uint64),
+    "negative": tokens(BATCH) - 1,
+    "beyond the vocabulary": tokens(BATCH) + VOCAB,
+}
+NOISE = {
+    "a list": [[[0.0] * VOCAB] * BATCH],
+    "one dimension": noise(VOCAB),
+    "another width": noise(3, BATCH, VOCAB - 1),
+    "one width for all": noise(3, BATCH, 1),
+    "another batch": noise(3, BATCH - 1, VOCAB),
+    "64 bits": noise(3, BATCH, VOCAB, kind=np.float64),
+    "objects": noise(3, BATCH, VOCAB, kind=object),
+    "NaN": with_nan(),
+    "None": None,
+}
+ADDRESSES = {
+    "no address": ((1, (0, 1), 0), 3),
+    "a stream too few": (Address(1, (0,), 0), 3),
+    "a negative stream": (Address(1, (0, -1), 0), 3),
+    "half a stream": (Address(1, (0, 0.5), 0), 3),
+    "streams that are a number": (Address(1, 2, 0), 3),
+    "half a seed": (Address(0.5, (0, 1), 0), 3),
+    "a negative position": (Address(1, (0, 1), -1), 3),
+    "a position beyond 64 bits": (Address(1, (0, 1), 2**64), 3),
+    "an end beyond 64 bits": (Address(1, (0, 1), 2**64 - 2), 3),
+    "a negative count": (Address(1, (0, 1), 0), -1),
+    "half a count": (Address(1, (0, 1), 0), 1.5),
+    "a count that fits nowhere": (Address(1, (0, 1), 0), 10**18),
+}
+
+
+def kept(engine, state):
+    return {name: values.copy() for name, values in engine.snapshot(state).items()}
+
+
+def refuses(engine, call, kind=UsageError):
+    """It says what is wrong in a sentence, and leaves the state as it was."""
+    state = engine.zero_state(BATCH)
+    engine.feed(state, tokens(BATCH, 1))
+    before = kept(engine, state)
+    with pytest.raises(kind) as caught:
+        call(state)
+    assert isinstance(caught.value, P2Error)
+    assert 10 < len(str(caught.value)) < 300
+    assert "\n" not in str(caught.value)
+    after = kept(engine, state)
+    assert all(np.array_equal(after[name], before[name]) for name in before)
+
+
+def test_known_text(engine):
+    for text in TEXTS.values():
+        for logits in (False, True):
+            refuses(engine, lambda state, text=text, logits=logits: engine.feed(state, text, logits=logits))
+
+
+def test_the_last_tokens_and_the_noise(engine):
+    good, random = tokens(BATCH), noise(3, BATCH, VOCAB)
+    for sampling in (Sampling(), Sampling(top_k=3), Sampling(0)):
+        for last in LAST.values():
+            refuses(engine, lambda s, last=last, how=sampling: engine.decode(s, last, random, how))
+        for given in NOISE.values():
+            refuses(engine, lambda s, given=given, how=sampling: engine.decode(s, good, given, how))
+    refuses(engine, lambda state: engine.decode(state, good, random, 1.0))
+
+
+def test_addresses(engine):
+    if not isinstance(engine, DrawingEngine):
+        pytest.skip("it does not draw")
+    for address, count in ADDRESSES.values():
+        for sampling in (Sampling(), Sampling(0)):
+            refuses(
+                engine,
+                lambda s, a=address, c=count, how=sampling: engine.draw(s, tokens(BATCH), a, c, how),
+            )
+    address = Address(1, (0, 1), 0)
+    for last in LAST.values():
+        refuses(engine, lambda s, last=last: engine.draw(s, last, address, 3, Sampling()))
+
+
+def test_batches(engine):
+    for batch in (0, -1, 1.5, True, "2", None, 2**31, 2**32 + 1, 10**18):
+        refuses(engine, lambda _, batch=batch: engine.zero_state(batch))
+
+
+def test_states_of_another_kind(engine):
+    states = [
+        None,
+        [],
+        {},
+        {"h_00": noise(BATCH, HIDDEN)},
+        dict.fromkeys(engine.card.state_names, noise(BATCH, HIDDEN - 1)),
+        dict.fromkeys(engine.card.state_names, noise(HIDDEN)),
+        dict.fromkeys(engine.card.state_names, noise(BATCH, HIDDEN, kind=np.float64)),
+        dict.fromkeys(engine.card.state_names, noise(BATCH, HIDDEN).tolist()),
+        dict.fromkeys(engine.card.state_names, noise(BATCH, HIDDEN)) | {"h_01": noise(1, HIDDEN)},
+    ]
+    for wrong in states:
+        refuses(engine, lambda _, wrong=wrong: engine.feed(wrong, tokens(BATCH, 2)))
+        refuses(
+            engine,
+            lambda _, wrong=wrong: engine.decode(wrong, tokens(BATCH), noise(3, BATCH, VOCAB), Sampling()),
+        )
+        refuses(engine, lambda _, wrong=wrong: engine.snapshot(wrong))
+
+
+def test_snapshots_of_another_model(engine):
+    good = engine.snapshot(engine.zero_state(BATCH))
+    snapshots = [
+        None,
+        [],
+        {},
+        good | {"x": good["h_00"]},
+        {name: values for name, values in good.items() if name != "c_01"},
+        good | {"h_00": good["h_00"][:, 1:]},
+        good | {"h_00": good["h_00"][:1]},
+        good | {"h_00": good["h_00"][0]},
+        good | {"h_00": good["h_00"].tolist()},
+        good | {"h_00": good["h_00"].astype(object)},
+        good | {"h_00": good["h_00"].astype(np.int64)},
+        {name: values[:0] for name, values in good.items()},
+    ]
+    for wrong in snapshots:
+        refuses(engine, lambda _, wrong=wrong: engine.restore(wrong), ContractError)
+
+
+def test_a_device_takes_back_its_own_states_only(bench, card_of, write_step):
+    for make in (lambda: bench().engine, lambda: OnnxGpuEngine(open_step(write_step(card_of())), STAND_IN)):
+        one, other = make(), make()
+        with pytest.raises(UsageError, match="one that this engine made"):
+            one.feed(other.zero_state(BATCH), tokens(BATCH, 2))
+
+
+@pytest.mark.parametrize("threads", [0, -1, 1.5, "2", 2**32, 2**32 + 1])
+def test_threads(threads, card_of, write_step):
+    step = open_step(write_step(card_of()))
+    with pytest.raises(UsageError, match="threads must be"):
+        OnnxEngine(step, threads)
+    if not native.problem():
+        from p2.runtime.native.engine import NativeEngine
+
+        with pytest.raises(UsageError, match="threads must be"):
+            NativeEngine(step, threads)
+
+
+@pytest.mark.parametrize("number", [np.int64(3), np.uint8(3), 3])
+def test_numbers_of_numpy_are_numbers(number):
+    assert arguments.check_batch(number) == 3
