@@ -38,18 +38,29 @@ def export(
     engine: Annotated[
         str, typer.Option(help="auto, none, tensorrt or tensorrt-rtx: which builder makes the .plan.")
     ] = "auto",
+    opset: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            show_default="21",
+            help="ONNX operator set, for an older runtime: from 13 up, float8 from 19 up, int4 in 21 alone.",
+        ),
+    ] = None,
     batch: Annotated[
-        str,
+        str | None,
         typer.Option(
-            help="Batch sizes the .plan serves: min,opt,max; 1 is for one text alone, on the fewest kernels."
+            show_default="1,8,64",
+            help="Batch sizes the .plan serves: min,opt,max; 1 is for one text alone, on the fewest kernels.",
         ),
-    ] = "1,8,64",
+    ] = None,
     target: Annotated[
-        str,
+        str | None,
         typer.Option(
-            metavar="smXX,...", help="Compute capabilities that a TensorRT-RTX .plan is for, e.g. sm89,sm120."
+            metavar="smXX,...",
+            show_default="portable",
+            help="Compute capabilities that a TensorRT-RTX .plan is for, e.g. sm89,sm120.",
         ),
-    ] = "portable",
+    ] = None,
     version_compatible: Annotated[
         bool,
         typer.Option("--version-compatible", help="TensorRT: later versions run the .plan as well."),
@@ -61,7 +72,11 @@ def export(
         ),
     ] = False,
     out: Annotated[
-        Path | None, typer.Option(help="The .onnx file to write; the .plan goes beside it.")
+        Path | None,
+        typer.Option(
+            help="The .onnx file to write; the .plan goes beside it. What is there of another precision or"
+            " checkpoint is kept, as NAME.PRECISION.onnx."
+        ),
     ] = None,
 ) -> None:
     """Turn a checkpoint into charlm.onnx, and charlm.plan where TensorRT is installed."""
@@ -70,6 +85,15 @@ def export(
     given += [precision] if precision else []
     if len(given) > 1:
         raise UsageError("give one of --fp16, --bf16, --fp8, --int8, --int4, --precision")
+    for_a_plan = {
+        "--batch": batch is not None,
+        "--target": target is not None,
+        "--version-compatible": version_compatible,
+        "--hardware-compatible": hardware_compatible,
+    }
+    useless = [name for name, on in for_a_plan.items() if on]
+    if engine == "none" and useless:
+        raise UsageError(f"{', '.join(useless)}: for a .plan, and --engine none builds none")
     with needing("train"):
         from .export.exporter import export_checkpoint, parse_batch
         from .export.targets import parse_targets
@@ -79,10 +103,11 @@ def export(
             made = export_checkpoint(
                 checkpoint,
                 precision=given[0] if given else "float32",
+                opset=opset,
                 out=out,
                 engine=engine,
-                batch=parse_batch(batch),
-                targets=parse_targets(target),
+                batch=parse_batch(batch) if batch is not None else (1, 8, 64),
+                targets=parse_targets(target) if target is not None else (),
                 version_compatible=version_compatible,
                 hardware_compatible=hardware_compatible,
                 say=say,

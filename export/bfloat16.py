@@ -2,8 +2,8 @@
 
 bfloat16 has 8 significant bits: enough for a weight, too few for a state that adds up over thousands of
 steps (a cell at 256 could no longer count by one). So states, biases and the cell's arithmetic are float32.
-The file widens its weights with a Cast in front of each product, for ONNX Runtime and others have no product of
-bfloat16 numbers; a plan multiplies in bfloat16, the inputs rounded as well: GPUs have fast units for that.
+The file widens its weights with a Cast in front of each product, for ONNX Runtime and others have no product
+of bfloat16 numbers; a plan multiplies in bfloat16, inputs rounded as well: GPUs have fast units for that.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def build_plan(
     Args:
         onnx_path: a step graph that keeps the step contract.
         card: its model.
-        out: where the plan appears, whole or not at all; then the sidecar beside it.
+        out: where the plan appears, whole or not at all, after its sidecar.
         engine: ``tensorrt`` or ``tensorrt-rtx``.
         batch: smallest, usual and largest batch. Batch 1 always runs as well, on kernels of its own.
         options: targets and compatibility.
@@ -121,7 +121,6 @@ def build_plan(
         typed = as_sums(model) if most == 1 else model
         float_type = compiler.parse(typed)
         memory = compiler.build(profiles, progress)
-    files.write_atomically(out, lambda file: file.write(memory))
     header = parse_header(bytes(memoryview(memory)[:64]), out)
     sidecar = Sidecar(
         card=card,
@@ -137,7 +136,9 @@ def build_plan(
         targets=compiler.targets,
         layers=layers_in(messages),
     )
+    # In this order: a plan without its sidecar is nobody's, a sidecar without its plan is plainly p2's.
     write_sidecar(out, sidecar)
+    files.write_atomically(out, lambda file: file.write(memory))
     return header
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from ..spec import nvidia
 from ..spec.agreement import LIMITS, Agreement
 from ..spec.card import canonical_precision
-from ..spec.errors import BuilderRefused, P2Error, UsageError
-from ..spec.files import write_bytes, writing
-from ..spec.plan import FLAVOURS, TENSORRT, TENSORRT_RTX, runs_on, sidecar_path
+from ..spec.errors import BuilderRefused, UsageError
+from ..spec.files import write_atomically
+from ..spec.plan import FLAVOURS, TENSORRT, TENSORRT_RTX, runs_on
 from ..spec.shell import install
 
 Say = Callable[[str], None]
@@ -56,6 +56,7 @@ def export_checkpoint(
     source: Path,
     *,
     precision: str = "float32",
+    opset: int | None = None,
     out: Path | None = None,
     engine: str = "auto",
     batch: tuple[int, int, int] = (1, 8, 64),
@@ -71,8 +72,10 @@ def export_checkpoint(
     Args:
         source: a checkpoint, or a training run's folder (its best checkpoint is taken).
         precision: one of `spec.card.PRECISIONS`.
+        opset: ONNX operator set, for runtimes that are older than p2's; None is `opset.OPSET`.
         out: the .onnx file; by default the run folder's name inside it
-            (``artifacts/charlm/charlm.onnx``). The plan lies beside it.
+            (``artifacts/charlm/charlm.onnx``). The plan lies beside it. What is there of another precision or
+            another checkpoint is kept under another name (`aside`).
         engine: ``auto`` takes the TensorRT that is installed, and keeps the .onnx if that refuses the
             graph; ``none`` builds no plan.
         batch: smallest, usual and largest batch the plan has to serve.
@@ -82,21 +85,25 @@ def export_checkpoint(
         progress: how far the plan's builder is: phase, steps done, steps in all.
 
     Raises:
-        P2Error: the checkpoint is missing or damaged, the graph is out of tolerance, the engine
-            asked for is not installed or refuses the graph, or a file cannot be written.
+        P2Error: the checkpoint is missing or damaged, the graph is out of tolerance or a reader does not
+            open it, the engine asked for is not installed or refuses the graph, a file at the target is not
+            p2's, or one cannot be written.
     """
     from ..trainer import checkpoint as checkpoints
     from ..trainer.eager import open_checkpoint
     from . import builder
+    from .aside import Place, make_room
     from .fold import fold
     from .graph import step_graph
+    from .opset import OPSET, check_opset
     from .targets import PORTABLE, Options
-    from .verify import BATCH, STEPS, verify
+    from .verify import BATCH, STEPS, read_back, verify
 
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
     precision = canonical_precision(precision)
-    path = _output(source, out)
+    opset = OPSET if opset is None else opset
+    check_opset(opset, precision)
     flavour, note = _choose_builder(engine)
     options = Options(targets, version_compatible, hardware_compatible)
     if flavour is not None:
@@ -104,25 +111,33 @@ def export_checkpoint(
     elif options != PORTABLE:
         raise UsageError(f"--target and --*-compatible are for a plan, and there will be none: {note}")
 
+    if out is not None and out.suffix != ".onnx":
+        raise UsageError(f"--out names the .onnx file to write, not {out}")
     loaded = checkpoints.load(source)
+    path = out or _output(source)
+    Place(path).held()  # refuse what is not p2's before any work is done
     card = loaded.card.with_(precision=precision)
     say(f"{card.cell}, {card.layers} x {card.hidden}, {card.vocab} characters, from {loaded.folder}")
     stage("tracing one step")
-    model = step_graph(card, fold(card, loaded.model_state)).SerializeToString()
+    model = step_graph(card, fold(card, loaded.model_state), opset).SerializeToString()
     stage("comparing with eager PyTorch")
-    measured = verify(model, open_checkpoint(loaded.folder), precision)
-    limits = LIMITS[precision]
+    verified = verify(model, open_checkpoint(loaded.folder), precision)
+    measured, limits = verified.agreement, LIMITS[precision]
     say(
         f"{precision} agrees with eager PyTorch over {BATCH} x {STEPS} recurrent steps: largest logit error"
         f" {measured.max_abs:.2g}, relative {measured.relative:.2g} (limit {limits.relative:g}),"
         f" KL {measured.kl:.2g} nats (limit {limits.kl:g})"
     )
-    write_bytes(path, model)
+
+    def ready(finished: Path) -> None:
+        stage("opening the file with every reader")
+        read_back(finished, verified, precision)
+        make_room(path, card, finished, say)
+
+    write_atomically(path, lambda file: file.write(model), ready)
     say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
     plan = path.with_suffix(".plan")
-    if _drop_stale(plan) and flavour is None:
-        say(f"removed {plan}, which was built from an earlier export")
     if flavour is None:
         return Exported(path, measured, None, note)
     stage(f"building {plan.name}")
@@ -174,13 +189,7 @@ def _which_builder() -> str:
     return f"{own} (TensorRT-RTX does not run on compute capability {major}.{minor})"
 
 
-def _output(source: Path, out: Path | None) -> Path:
-    if out is not None:
-        if out.suffix != ".onnx":
-            raise UsageError(f"--out names the .onnx file to write, not {out}")
-        return out
-    if not source.is_dir():
-        raise P2Error(f"there is no checkpoint {source}: `p2 train` makes one")
+def _output(source: Path) -> Path:
     # A checkpoint inside a run folder (artifacts/charlm/best) is exported beside the run's others.
     run = (
         source.parent
@@ -188,12 +197,3 @@ def _output(source: Path, out: Path | None) -> Path:
         else source
     )
     return run / f"{run.resolve().name}.onnx"
-
-
-def _drop_stale(plan: Path) -> bool:
-    """Remove a plan of an earlier export: beside the new .onnx it would be another model."""
-    stale = [path for path in (plan, sidecar_path(plan)) if path.exists()]
-    for path in stale:
-        with writing(path):
-            path.unlink()
-    return bool(stale)

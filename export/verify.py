@@ -1,27 +1,53 @@
-"""Compare a step graph with the eager model over hundreds of recurrent steps.
+"""Compare a step graph with the eager model over hundreds of recurrent steps, and open it with every reader.
 
 A step that is right once can still drift: state wired to the wrong input, a state in too few bits.
 So the graph runs on its own states, in plain ONNX Runtime with nothing of p2's runtime in
-between, for as long as the eager model does, on text that the model itself would write.
+between, for as long as the eager model does, on text that the model itself would write. Then the file
+is opened as `p2 generate` opens it, by each backend of this machine's processor.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 
+from ..runtime.backends import open_step_engine, usable_backends
 from ..spec.agreement import LIMITS, Agreement, agreement
 from ..spec.engine import Engine
-from ..spec.errors import BackendMissing, ToleranceExceeded
+from ..spec.errors import BackendMissing, P2Error, ToleranceExceeded
 from ..spec.noise import first_tokens, gumbel
 from ..spec.sampling import Sampling
 from ..spec.shell import install
 
 STEPS = 256
 BATCH = 2  # more than one row, so that mixed-up rows would show
+READ = 16  # of the steps, by every reader
+WRITTEN = 4  # characters, by every reader
+
+Floats = npt.NDArray[np.float32]
 
 
-def verify(model: bytes, reference: Engine, precision: str, steps: int = STEPS) -> Agreement:
+@dataclass(frozen=True)
+class Verified:
+    """A graph that says what the eager model says.
+
+    Attributes:
+        agreement: over all the steps.
+        tokens: what was read, int64 ``[BATCH, steps]``.
+        expected: eager PyTorch's logits, float32 ``[BATCH, steps, vocab]``.
+        logits: the graph's, of the same shape.
+    """
+
+    agreement: Agreement
+    tokens: npt.NDArray[np.int64]
+    expected: Floats
+    logits: Floats
+
+
+def verify(model: bytes, reference: Engine, precision: str, steps: int = STEPS) -> Verified:
     """Run the step graph and the reference side by side.
 
     Args:
@@ -30,21 +56,60 @@ def verify(model: bytes, reference: Engine, precision: str, steps: int = STEPS) 
         precision: whose limits to apply (`spec.agreement.LIMITS`).
         steps: recurrent steps, at least 256 to mean anything.
 
-    Returns:
-        the measured agreement over ``BATCH * steps`` characters.
-
     Raises:
         ToleranceExceeded: the graph does not say the same.
+        P2Error: the eager model's own logits are not finite.
         BackendMissing: ONNX Runtime is not installed.
     """
     tokens = sampled_tokens(reference, steps)
     expected = reference.feed(reference.zero_state(BATCH), tokens, logits=True)
     assert expected is not None
-    measured = agreement(expected, _run(model, reference, tokens))
+    if not np.isfinite(expected).all():
+        raise P2Error(
+            "eager PyTorch's own logits are not finite numbers, so nothing was written: the weights are too large"
+        )
+    logits = _run(model, reference, tokens)
+    measured = _compare(expected, logits, precision, f"the {precision} graph")
+    return Verified(measured, tokens, expected, logits)
+
+
+def read_back(path: Path, verified: Verified, precision: str) -> None:
+    """Open a finished file with every reader that can run here, read and write a little with each.
+
+    Args:
+        path: of the .onnx file.
+        verified: what it has to say.
+        precision: whose limits to apply.
+
+    Raises:
+        ToleranceExceeded: a reader does not say the same.
+        P2Error: a reader does not open it.
+    """
+    tokens, expected = verified.tokens[:, :READ], verified.expected[:, :READ]
+    for backend in usable_backends(path):
+        engine = open_step_engine(path, threads=1, backend=backend)
+        try:
+            logits = engine.feed(engine.zero_state(BATCH), tokens, logits=True)
+            assert logits is not None
+            _compare(expected, logits, precision, f"the {precision} file, read by {engine.name},")
+            noise = np.zeros((WRITTEN, BATCH, engine.card.vocab), np.float32)
+            engine.decode(engine.zero_state(BATCH), tokens[:, 0].copy(), noise, Sampling(0))
+        finally:
+            engine.close()
+
+
+def _compare(expected: Floats, logits: Floats, precision: str, what: str) -> Agreement:
+    steps = expected.shape[1]
+    if not np.isfinite(logits).all():
+        raise ToleranceExceeded(
+            f"{what} gives NaN or infinity within {steps} steps, where eager PyTorch gives numbers, so it"
+            " was not written" + (": choose --bf16, of float32's range" if precision == "float16" else "")
+        )
+    measured = agreement(expected, logits)
     limits = LIMITS[precision]
     if not measured.within(limits):
         raise ToleranceExceeded(
-            f"the {precision} graph is out of tolerance over {steps} steps, so it was not written:"
+            f"{what} is out of tolerance over {steps} steps, so it was not written:"
             f" relative error {measured.relative:.2g} (limit {limits.relative:g}),"
             f" KL {measured.kl:.2g} nats (limit {limits.kl:g})"
         )

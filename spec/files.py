@@ -75,12 +75,15 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_atomically(path: Path, fill: Callable[[BinaryIO], object]) -> None:
+def write_atomically(
+    path: Path, fill: Callable[[BinaryIO], object], ready: Callable[[Path], object] = lambda _: None
+) -> None:
     """Let `fill` write a file that appears at `path` whole or not at all.
 
     Args:
         path: where the finished file appears; an existing file is replaced in one step.
         fill: called with a binary file open for writing.
+        ready: called with the finished file's path just before it appears; if it raises, nothing does.
 
     Raises:
         P2Error: the file system refused; nothing is left behind.
@@ -97,6 +100,7 @@ def write_atomically(path: Path, fill: Callable[[BinaryIO], object]) -> None:
                 if not locks.available():
                     file.close()  # Windows renames no open file; elsewhere the lock holds until it is done
                 os.chmod(name, 0o666 & ~_umask())  # mkstemp makes it private; a result should not be
+                ready(Path(name))
                 os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):

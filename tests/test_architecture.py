@@ -17,7 +17,7 @@ ALLOWED = {
     "spec": set(),
     "runtime": set(),
     "trainer": set(),
-    "export": {"trainer"},
+    "export": {"trainer", "runtime"},
     "reports": {"trainer", "export", "runtime"},
 }
 # Room -> libraries it must not import at all.

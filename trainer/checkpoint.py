@@ -30,6 +30,7 @@ from ..spec.documents import check, read_sealed, write_sealed
 from ..spec.errors import ContractError, P2Error
 from ..spec.files import reading, remove_leftovers, write_bytes
 from ..spec.finite import first_not_finite
+from ..spec.kinds import kind_of
 from ..spec.shell import command
 from .model import parameter_shapes
 from .record import Record
@@ -176,7 +177,9 @@ def _checkpoint_folder(path: Path) -> Path:
         if holds_checkpoint(folder):
             return folder
     if path.is_file():
-        raise P2Error(f"{path} is a file, not a checkpoint folder")
+        its = path.parent if holds_checkpoint(path.parent) else None
+        instead = f"give its folder, {its}" if its else f"a checkpoint is a folder with a {MANIFEST} in it"
+        raise P2Error(f"{path} is {kind_of(path)}, not a checkpoint: {instead}")
     if not path.exists():
         making = command("p2", "train", "--out", str(path))
         raise P2Error(f"there is no checkpoint {path}: make one with `{making}`")

@@ -54,8 +54,10 @@ def test_the_plan_is_built_without_a_gpu(tiny_run, tmp_path):
     # Exporting again without a plan must not leave the old one beside a new graph.
     again = export_checkpoint(tiny_run, out=out, engine="none")
     assert again.plan is None
-    assert not made.plan.exists()
-    assert not (tmp_path / "charlm.plan.json").exists()
+    names = {path.name for path in tmp_path.iterdir() if not path.name.endswith("tuning.json")}
+    kept = {f"charlm.float16.{end}" for end in ("onnx", "plan", "plan.json")}
+    assert names == {"charlm.onnx"} | kept
+    assert read_sidecar(tmp_path / "charlm.float16.plan") == sidecar
 
 
 def test_a_graph_out_of_tolerance_is_not_written(tiny_run, tmp_path, monkeypatch):
