@@ -66,7 +66,7 @@ def verify(model: bytes, reference: Engine, precision: str, steps: int = STEPS) 
     assert expected is not None
     if not np.isfinite(expected).all():
         raise P2Error(
-            "eager PyTorch's own logits are not finite numbers, so nothing was written: the weights are too large"
+            "eager PyTorch's own logits are not finite, so nothing was written: its weights are too large"
         )
     logits = _run(model, reference, tokens)
     measured = _compare(expected, logits, precision, f"the {precision} graph")

@@ -42,6 +42,10 @@ LIMITS = {
 }
 
 
+# Logits that differ by less say that all characters are alike: their error is not compared with nothing.
+NEGLIGIBLE = 1e-6
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How well logits agree with a reference over many characters.
@@ -49,7 +53,7 @@ class Agreement:
     Attributes:
         steps: characters compared.
         max_abs: largest absolute logit error.
-        relative: see `Limits`.
+        relative: see `Limits`; where the reference logits hardly differ, the error itself.
         kl: mean KL(reference || candidate), nats per character.
         kl_max: the largest KL of one character, nats.
     """
@@ -95,7 +99,7 @@ def agreement(reference: Floats, candidate: Floats) -> Agreement:
     return Agreement(
         steps=len(a),
         max_abs=float(np.abs(b - a).max()),
-        relative=rms / scale if scale else rms,
+        relative=rms / scale if scale > NEGLIGIBLE else rms,
         kl=float(kl.mean()),
         kl_max=float(kl.max()),
     )

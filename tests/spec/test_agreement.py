@@ -29,6 +29,12 @@ def test_a_constant_added_to_all_logits_is_no_error():
     assert found.kl < 1e-12
 
 
+def test_an_error_is_not_compared_with_nothing():
+    logits = np.array([[[1e-30, 0.0, 2e-30]]], np.float32)
+    assert agreement(logits, np.zeros_like(logits)).relative < 1e-29
+    assert agreement(logits, np.array([[[0.0, 1.0, 2.0]]], np.float32)).relative == pytest.approx(math.sqrt(2 / 3))
+
+
 def test_nan_is_never_within_limits():
     logits = np.ones((1, 2), np.float32)
     assert not agreement(logits, logits * np.nan).within(Limits(relative=1e9, kl=1e9))
