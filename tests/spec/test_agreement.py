@@ -32,7 +32,8 @@ def test_a_constant_added_to_all_logits_is_no_error():
 def test_an_error_is_not_compared_with_nothing():
     logits = np.array([[[1e-30, 0.0, 2e-30]]], np.float32)
     assert agreement(logits, np.zeros_like(logits)).relative < 1e-29
-    assert agreement(logits, np.array([[[0.0, 1.0, 2.0]]], np.float32)).relative == pytest.approx(math.sqrt(2 / 3))
+    other = np.array([[[0.0, 1.0, 2.0]]], np.float32)
+    assert agreement(logits, other).relative == pytest.approx(math.sqrt(2 / 3))
 
 
 def test_nan_is_never_within_limits():
