@@ -128,6 +128,21 @@ def compare(
 
 
 @app.command()
+def render(
+    reports: Annotated[
+        list[Path], typer.Argument(metavar="REPORT", help="Finished reports, .json.", show_default=False)
+    ],
+) -> None:
+    """Write the page, tables and picture of finished reports again, with nothing measured."""
+    with needing("train"):
+        from .reports.bench import rendering
+        from .reports.bench.reading import load
+
+        for report in reports:
+            say(f"report: {', '.join(map(str, rendering.write(load(report), report)))}")
+
+
+@app.command()
 def profile(
     engine: Annotated[
         str, typer.Argument(metavar="ENGINE", help="A .onnx file, found as `p2 generate` finds it.")

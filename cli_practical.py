@@ -206,7 +206,13 @@ def text(
 def report(
     out: Out = FOLDER,
 ) -> None:
-    """One page of every experiment whose document is there: claims beside measurements, then the sections."""
-    from .reports.practical import page
+    """One page of every experiment whose document is there: claims beside measurements, then the sections.
 
-    say(f"report: {page.write(out)}")
+    Claims are judged and figures drawn again from the documents' results, also of the folders inside.
+    """
+    with needing("train"):
+        from .reports.practical import again, page
+
+        for path in page.documents_in(out):
+            again.renew(path)
+        say(f"report: {page.write(out)}")

@@ -83,8 +83,9 @@ def run(console: Console, steps: int = STEPS, folder: Path = RUN) -> bool:
     console.print(command("p2", "generate", *words) + "\n", markup=False)
     console.print(sample + "\n", markup=False, highlight=False, soft_wrap=True)
     console.print(f"{known:.0%} of its words are words of the text it learnt from")
-    write_json(folder / "demo.json", _report(contenders, sample, known, steps, not failures))
-    write_bytes(folder / "demo.svg", _picture(folder, contenders))
+    report = _report(contenders, sample, known, steps, not failures, _learning(folder))
+    write_json(folder / "demo.json", report)
+    write_bytes(folder / "demo.svg", _picture(report))
     console.rule("what next", align="left")
     for line in (
         f"everything is in {folder}: demo.json, demo.svg, curve.svg, the checkpoints and the engines",
@@ -191,8 +192,21 @@ def _words(text: str) -> list[str]:
     return [word.lower() for word in re.findall(r"[A-Za-z]{3,}", text)]
 
 
+def _learning(folder: Path) -> list[dict[str, float]]:
+    """What the log says of each update that it has a line for: bits per character."""
+    from ..trainer.runfolder import RunFolder, read_log
+
+    kept = ("step", "bits_per_character", "val_bits_per_character")
+    return [{key: e[key] for key in kept if key in e} for e in read_log(RunFolder(folder).log)]
+
+
 def _report(
-    contenders: list[Contender], sample: str, known: float, steps: int, passed: bool
+    contenders: list[Contender],
+    sample: str,
+    known: float,
+    steps: int,
+    passed: bool,
+    learning: list[dict[str, float]],
 ) -> dict[str, Any]:
     from ..version import __version__
     from .machine import machine
@@ -202,6 +216,7 @@ def _report(
         "machine": machine(),
         "steps": steps,
         "passed": passed,
+        "learning": learning,
         "engines": [
             {
                 "title": c.title,
@@ -217,32 +232,31 @@ def _report(
     }
 
 
-def _picture(folder: Path, contenders: list[Contender]) -> bytes:
+def _picture(report: dict[str, Any]) -> bytes:
     """Learning on the left, characters per second on the right, as SVG."""
-    import io
+    from ..trainer.drawing import COLOURS, GREY, alone, canvas, legend, plain_numbers, svg
 
-    from matplotlib.figure import Figure
-
-    from ..trainer.runfolder import RunFolder, read_log
-
-    log = read_log(RunFolder(folder).log)
-    figure = Figure(figsize=(9.5, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
-    left.plot([e["step"] for e in log], [e["bits_per_character"] for e in log], lw=1, label="training")
-    held_out = [e for e in log if "val_bits_per_character" in e]
-    left.plot(
-        [e["step"] for e in held_out], [e["val_bits_per_character"] for e in held_out], "o-", label="held out"
-    )
-    left.set(xlabel="updates", ylabel="bits per character", title="learning")
-    left.grid(alpha=0.3)
-    left.legend()
-    titles = [c.title for c in contenders][::-1]
-    speeds = [c.speed.characters_per_second for c in contenders][::-1]
-    bars = right.barh(titles, speeds, color=["tab:blue"] * (len(titles) - 1) + ["tab:gray"])
-    labels = [f"{s:,.0f}   ({c.bits:.3f} bits/char)" for s, c in zip(speeds, contenders[::-1], strict=True)]
-    right.bar_label(bars, labels, padding=4, fontsize=9)
-    right.set(title="characters per second, one text", xlim=(0, 1.75 * max(speeds)))
-    right.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    with canvas(9.5, 3.3) as figure:
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
+        for key, label, style, colour in (
+            ("bits_per_character", "training", "-", COLOURS[0]),
+            ("val_bits_per_character", "held out", "o-", COLOURS[1]),
+        ):
+            points = [(e["step"], e[key]) for e in report["learning"] if key in e]
+            left.plot(*zip(*points, strict=True), style, color=colour, label=label)
+        left.set(xlabel="updates", ylabel="bits per character", title="Learning")
+        engines = report["engines"][::-1]
+        titles = [e["title"] for e in engines]
+        speeds = [e["speed"]["characters_per_second"] for e in engines]
+        bars = right.barh(titles, speeds, color=[COLOURS[0]] * (len(titles) - 1) + [GREY])
+        labels = [
+            f"{s:,.0f}   ({e['bits_per_character']:.3f} bits/char)"
+            for s, e in zip(speeds, engines, strict=True)
+        ]
+        right.bar_label(bars, labels, padding=4, fontsize=9)
+        right.set(title="One text, sampling included", xlabel="characters per second")
+        right.set_xlim(0, 1.85 * max(speeds))
+        right.grid(visible=False, axis="y")
+        plain_numbers(right.xaxis, 4)
+        legend(figure)
+        return alone(svg(figure, "demo")).encode()

@@ -16,6 +16,7 @@ from ..spec.shell import command
 from ..version import __version__
 from .engines import kind_for, open_checkpoint, open_engine
 from .machine import machine
+from .numbers import printable
 from .parity import TAUS, Parity, Reference
 from .progress import Stages
 
@@ -189,27 +190,18 @@ def _report(
 
 def _picture(results: list[Parity]) -> bytes:
     """Logit error over the teacher-forced steps, on a logarithmic scale, as SVG."""
-    import io
-
     import numpy as np
-    from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    for result in results:
-        errors = np.maximum(result.errors, 1e-12)
-        axes.plot(
-            np.arange(1, len(errors) + 1),
-            errors,
-            label=f"{Path(result.path).name} ({result.engine})",
-            lw=1,
-        )
-    axes.set_yscale("log")
-    axes.set_xlabel("recurrent steps")
-    axes.set_ylabel("RMS logit error")
-    axes.set_title("Distance from eager PyTorch while reading the same text")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None})
-    return buffer.getvalue()
+    from ..trainer.drawing import alone, canvas, legend, plain_log, svg
+
+    with canvas(7, 3.4) as figure:
+        axes = figure.add_subplot()
+        for result in results:
+            errors = np.maximum(result.errors, 1e-12)
+            label = printable(f"{Path(result.path).name} ({result.engine})")
+            axes.plot(np.arange(1, len(errors) + 1), errors, label=label, lw=1)
+        axes.set(yscale="log", xlabel="recurrent steps", ylabel="RMS logit error")
+        axes.set_title("Distance from eager PyTorch while reading the same text")
+        plain_log(axes.yaxis)
+        legend(figure)
+        return alone(svg(figure, "parity")).encode()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from ..spec.errors import P2Error
-from ..spec.files import write_atomically
+from ..spec.files import write_bytes
+from . import drawing
 from .runfolder import RunFolder, read_log
 
-_TRAIN, _VALIDATION = "#4477aa", "#cc3311"  # apart for colour-blind readers too
+_TRAIN, _VALIDATION = drawing.COLOURS[:2]
 
 
 def update(run: RunFolder, note: Callable[[str], None]) -> None:
@@ -48,23 +49,17 @@ def draw(log: Path, target: Path) -> bool:
         P2Error: a file cannot be read or written.
     """
     try:
-        import matplotlib
-        from matplotlib.figure import Figure
+        import matplotlib  # noqa: F401
     except ImportError:
         return False
     entries = read_log(log)
-    # The same log always gives the same file: no date, no random ids.
-    with matplotlib.rc_context({"svg.hashsalt": "p2", "svg.fonttype": "none"}):
-        figure = Figure(figsize=(10, 4), layout="constrained")
+    with drawing.canvas(10, 4) as figure:
         bits, accuracy = figure.subplots(1, 2)
         _panel(bits, entries, "bits_per_character", "bits per character (loss / ln 2)")
         _panel(accuracy, entries, "accuracy", "accuracy of the next character")
         accuracy.set_ylim(0, 1)
-
-        def fill(file: BinaryIO) -> None:
-            figure.savefig(file, format="svg", metadata={"Date": None})
-
-        write_atomically(target, fill)
+        drawing.legend(figure)
+        write_bytes(target, drawing.alone(drawing.svg(figure, "curve")).encode())
     return True
 
 
@@ -78,6 +73,3 @@ def _panel(axes: Any, entries: list[dict[str, Any]], name: str, title: str) -> N
             axes.plot(*zip(*points, strict=True), style, color=colour, label=label, markersize=4)
     axes.set_title(title)
     axes.set_xlabel("updates")
-    axes.grid(alpha=0.3)
-    if axes.lines:
-        axes.legend()

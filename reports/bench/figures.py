@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from .document import BatchPoint, Document, Entry, Measured
 from .entries import paired
@@ -155,6 +155,23 @@ def family(measured: Measured) -> str:
 def shape(measured: Measured) -> str:
     """The model in a few words, e.g. ``LSTM, 2 layers, hidden 512``."""
     return f"{family(measured)}, hidden {measured['card']['hidden']:,}"
+
+
+def float32_bytes(measured: Measured) -> int:
+    """Bytes of the weights that each character passes through, in float32."""
+    return 4 * measured["weights"]
+
+
+def l3_cache(machine: Mapping[str, Any]) -> int | None:
+    """Bytes of the document's machine's last cache, or None where they are not known."""
+    found: int | None = (machine.get("caches") or {}).get("L3")
+    return found
+
+
+def from_memory(measured: Measured, machine: Mapping[str, Any]) -> bool:
+    """Whether float32 weights are known to come from memory: only then a share of its rate says something."""
+    cache = l3_cache(machine)
+    return cache is not None and float32_bytes(measured) > cache
 
 
 def leading(document: Document) -> Measured | None:

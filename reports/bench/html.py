@@ -9,7 +9,20 @@ from ..html.parts import listing, mark, table, text
 from ..numbers import number, percent, ratio
 from . import plots
 from .document import Document, Measured, Target
-from .figures import EAGER, best, closest, fastest, find, leading, ours, peers, rate, shape, times
+from .figures import (
+    EAGER,
+    best,
+    closest,
+    fastest,
+    find,
+    from_memory,
+    leading,
+    ours,
+    peers,
+    rate,
+    shape,
+    times,
+)
 from .html_parts import COST, SPEED, batch_table, entries_table, plots_with_words, target_table
 from .markdown import MARKS, all_targets, machine_line, ratios, summary
 
@@ -109,7 +122,8 @@ def _tiles(document: Document, head: Measured | None) -> list[tuple[str, str]]:
         if found:
             words = f"times the fastest other float32 at {hidden} ({found[1]['title']})"
             tiles.append((number(found[0]), words))
-    large = max(document["models"], key=lambda m: m["weights"], default=None)
+    streamed = (m for m in document["models"] if from_memory(m, document["machine"]))
+    large = max(streamed, key=lambda m: m["weights"], default=None)
     mine = fastest(ours(large, "float32")) if large else None
     if large and mine and mine["bandwidth_share"] is not None:
         share = percent(mine["bandwidth_share"])

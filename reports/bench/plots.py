@@ -7,7 +7,6 @@ font of the page. A plot that has no data is None.
 
 from __future__ import annotations
 
-import math
 import textwrap
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,7 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..drawing import RULES, svg
+from ...trainer.drawing import (
+    COLOURS,
+    INK,
+    MORE_COLOURS,
+    alone,
+    canvas,
+    legend,
+    plain_log,
+    plain_numbers,
+    svg,
+)
 from ..numbers import number, printable
 from .document import Document, Entry, Measured
 from .figures import family, leading, microseconds, ours, rate, shape
@@ -24,24 +33,11 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_OURS = {
-    "float32": ("#0072B2", "o"),
-    "float16": ("#56B4E9", "s"),
-    "int8": ("#009E73", "D"),
-    "int4": ("#D55E00", "^"),
-}
-_OTHERS = (
-    ("#4D4D4D", "v"),
-    ("#E69F00", "P"),
-    ("#CC79A7", "X"),
-    ("#999933", "<"),
-    ("#882255", ">"),
-    ("#332288", "h"),
-    ("#88CCEE", "*"),
-    ("#AA4499", "p"),
-)
+_BLUE, _RED, _GREEN, _PINK, _BLACK, _ORANGE, _LIGHT = COLOURS
+_OURS = {"float32": (_BLUE, "o"), "float16": (_LIGHT, "s"), "int8": (_GREEN, "D"), "int4": (_RED, "^")}
+_OTHERS = tuple(zip((_BLACK, _ORANGE, _PINK, *MORE_COLOURS), "vPX<>h*p", strict=True))
 
-_WIDTH, _HEIGHT, _LEGEND_ROW = 5.6, 3.6, 0.18  # inches; the page scales
+_WIDTH, _HEIGHT = 5.6, 3.6  # inches; the page scales
 _LABEL = 26  # characters in a line beside a bar
 
 
@@ -110,7 +106,7 @@ def latency_by_size(document: Document) -> Plot | None:
         _lines(axes, lines, styles(document))
         axes.set(xscale="log", yscale="log", xlabel="hidden size", ylabel="µs per character")
         _ticks(axes, xticks=widths)
-        _legend(figure, axes)
+        legend(figure)
         return Plot(
             f"Latency by size ({name})",
             "One text, random numbers and choice included; median of the rounds. Lower is better;"
@@ -139,17 +135,14 @@ def bars(measured: Measured, looks: Mapping[str, Style], place: str = "section")
         ]
         colours = [looks[e["key"]].colour for e in entries]
         rows = range(len(entries))
-        axes.barh(
-            rows, speeds, xerr=errors, color=colours, height=0.68, error_kw={"lw": 1, "ecolor": "#333840"}
-        )
+        axes.barh(rows, speeds, xerr=errors, color=colours, height=0.68, error_kw={"lw": 1, "ecolor": INK})
         top = max(s["p95"] if s else 0.0 for s in spans)
         for row, speed, span in zip(rows, speeds, spans, strict=True):
             end = max(speed, span["p95"] if span else 0.0)
-            axes.text(end + 0.015 * top, row, number(speed), va="center", fontsize=9, color="#333840")
+            axes.text(end + 0.015 * top, row, number(speed), va="center", fontsize=9, color=INK)
         axes.set_yticks(rows, ["\n".join(textwrap.wrap(printable(e["title"]), _LABEL)) for e in entries])
         axes.set(xlabel="characters per second", xlim=(0, 1.16 * max(top, *speeds)))
-        axes.xaxis.set_major_formatter(_formatter())
-        axes.xaxis.set_major_locator(_few())
+        plain_numbers(axes.xaxis)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         return Plot(
@@ -173,7 +166,7 @@ def batch_curve(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
         _lines(axes, lines, looks)
         axes.set(xscale="log", yscale="log", xlabel="texts side by side", ylabel="µs per character")
         _ticks(axes, xticks=sizes)
-        _legend(figure, axes)
+        legend(figure)
         return Plot(
             "Many texts side by side",
             "Time per character, the characters of all texts counted. Lower is better.",
@@ -203,17 +196,14 @@ def roofline(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
     low, high = min(intensities) / 2, max(*intensities, product / bandwidth) * 2
     ridge = product / bandwidth
     with _drawing("roofline", _HEIGHT) as (figure, axes):
-        roof: dict[str, Any] = {"color": "#333840", "lw": 1.6, "zorder": 1}
+        roof: dict[str, Any] = {"color": INK, "lw": 1.6, "zorder": 1}
         axes.plot([min(low, ridge), ridge, high], [bandwidth * min(low, ridge), product, product], **roof)
         _lines(axes, lines, looks)
         axes.set(xscale="log", yscale="log", xlabel="flops per byte of weights read", ylabel="Gflop/s")
         _ticks(axes)
-        axes.text(
-            high, product * 1.06, f"float32 matrix product, {number(product)} Gflop/s",
-            ha="right", va="bottom", fontsize=8.5, color="#333840",
-        )  # fmt: skip
-        axes.plot([], [], label=f"roof: {number(bandwidth)} GB/s, then the product", **roof)
-        _legend(figure, axes)
+        words = f"roof: {number(bandwidth)} GB/s, then the float32 product, {number(product)} Gflop/s"
+        axes.plot([], [], label=words, **roof)
+        legend(figure)
         return Plot(
             "Roofline",
             "Each line runs from one text to the largest batch. On the slope the memory's speed is the"
@@ -238,21 +228,17 @@ def quality(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
             axes.plot([speed], [bits], look.marker, color=look.colour, ms=9, label=printable(entry["title"]))
         bits_all = [bits for _, bits, _ in points]
         bounds = _bounds(points)
-        for title, bound in bounds:
-            axes.axhline(bound, color="#8a9099", lw=1, ls=(0, (4, 3)), zorder=0)
-            axes.annotate(
-                f"limit for {title}", (1, bound), xycoords=("axes fraction", "data"), xytext=(-2, 3),
-                textcoords="offset points", ha="right", fontsize=8.5, color="#555b63",
-            )  # fmt: skip
-        levels = bits_all + [bound for _, bound in bounds]
+        for title, bound, key in bounds:
+            colour, dashes = looks[key].colour, (0, (4, 3))
+            axes.axhline(bound, color=colour, lw=1.2, ls=dashes, zorder=0, label=f"limit for {title}")
+        levels = bits_all + [bound for _, bound, _ in bounds]
         margin = 0.12 * (max(levels) - min(levels)) or 0.01
         axes.set(xlabel="characters per second, one text", ylabel="bits per character, held-out text")
         axes.set_ylim(min(levels) - margin, max(levels) + 2 * margin)
         axes.set_xlim(0, 1.12 * max(speed for speed, _, _ in points))
-        axes.xaxis.set_major_formatter(_formatter())
-        axes.xaxis.set_major_locator(_few())
+        plain_numbers(axes.xaxis)
         axes.ticklabel_format(axis="y", useOffset=False)
-        _legend(figure, axes)
+        legend(figure)
         return Plot(
             "Quality against speed",
             "Lower and further right is better. A precision passes if it stays under its limit above"
@@ -283,24 +269,24 @@ def picture(document: Document) -> str | None:
     plots = of_run(document)
     if not plots:
         return None
-    head, end, rest = plots[-1].svg.partition(">")
-    paper = '<rect width="100%" height="100%" fill="#fff"/>'
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{end}{paper}{rest}\n'
+    return alone(plots[-1].svg)
 
 
 def _by_batch(entry: Entry) -> list[Any]:
     return sorted(entry["batches"], key=lambda point: point["batch"])
 
 
-def _bounds(points: Sequence[tuple[float, float, Entry]]) -> list[tuple[str, float]]:
-    """The most bits per character that each rounded precision may have."""
-    bounds: dict[float, list[str]] = {}
+def _bounds(points: Sequence[tuple[float, float, Entry]]) -> list[tuple[str, float, str]]:
+    """The most bits per character that each rounded precision may have; the key of the first that may."""
+    bounds: dict[float, list[Entry]] = {}
     for _, bits, entry in points:
         judged = entry["quality"]
         if judged and judged["limit"] is not None:
             bound = bits - judged["difference"] + judged["limit"]
-            bounds.setdefault(round(bound, 9), []).append(entry["precision"])
-    return [(", ".join(names), bound) for bound, names in bounds.items()]
+            bounds.setdefault(round(bound, 9), []).append(entry)
+    return [
+        (", ".join(e["precision"] for e in found), bound, found[0]["key"]) for bound, found in bounds.items()
+    ]
 
 
 def _lines(
@@ -318,44 +304,13 @@ def _lines(
 @contextmanager
 def _drawing(name: str, height: float) -> Iterator[tuple[Figure, Axes]]:
     """A figure of one plot in the report's style; nothing outside the block is changed."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context(RULES):
-        figure = Figure(figsize=(_WIDTH, height), layout="constrained")
+    with canvas(_WIDTH, height) as figure:
         yield figure, figure.add_subplot(label=name)
-
-
-def _legend(figure: Figure, axes: Axes) -> None:
-    """Under the plot, where it covers no data; the figure grows by what it needs."""
-    handles, labels = axes.get_legend_handles_labels()
-    longest = max(len(label) for label in labels)
-    columns = min(len(handles), 3 if longest <= 22 else 2 if longest <= 34 else 1)
-    figure.set_figheight(figure.get_figheight() + _LEGEND_ROW * math.ceil(len(handles) / columns))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns)
 
 
 def _ticks(axes: Axes, xticks: Sequence[float] | None = None) -> None:
     """Plain numbers on logarithmic axes."""
-    from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
-
     for axis in (axes.xaxis, axes.yaxis):
-        low, high = axis.get_view_interval()
-        axis.set_major_locator(LogLocator(subs=(1,) if high / low > 200 else (1, 2, 5)))
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
-        axis.set_major_formatter(_formatter())
+        plain_log(axis)
     if xticks is not None:
         axes.set_xticks(xticks)
-
-
-def _formatter() -> Any:
-    from matplotlib.ticker import FuncFormatter
-
-    return FuncFormatter(lambda value, _: f"{value:,.0f}" if abs(value) >= 1 else f"{value:g}")
-
-
-def _few() -> Any:
-    from matplotlib.ticker import MaxNLocator
-
-    return MaxNLocator(5)

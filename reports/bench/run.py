@@ -17,7 +17,7 @@ from ...spec.files import make_folder, read_text, write_bytes, write_json
 from ...trainer.options import TrainOptions
 from ...version import __version__
 from ..machine import machine, memory_available
-from . import entries, html, markdown, models, plots, race, racer, rates, startup, targets, training
+from . import entries, markdown, models, race, racer, rates, rendering, startup, targets, training
 from .document import SCHEMA, Document, Entry, Measured, Rates
 from .memory import fits, preparing_bytes, too_large
 from .models import Prepared
@@ -63,7 +63,7 @@ def run(options: BenchOptions, console: Console) -> list[Path]:
     entrants = choose(options.contenders, options.precisions)
     if options.text is not None:
         read_text(options.text)  # refused before anything is measured
-    files = [options.out, *(options.out.with_suffix(suffix) for suffix in (".html", ".md", ".svg"))]
+    files = [options.out, *(options.out.with_suffix(suffix) for suffix in rendering.SUFFIXES)]
     with Progress() as progress:
         sources = list_sources(options, entrants, progress)
         make_folder(options.out.parent)
@@ -244,10 +244,7 @@ def _note(settings: dict[str, Any], progress: Progress, text: str) -> None:
 
 
 def _write(document: Document, files: Sequence[Path]) -> None:
-    # All of it before any file is touched.
-    page, table, picture = html.page(document), markdown.table(document), plots.picture(document)
+    beside = rendering.rendered(document, files[0])  # before any file is touched
     write_json(files[0], document)
-    write_bytes(files[1], page.encode("utf-8", "surrogatepass"))
-    write_bytes(files[2], table.encode("utf-8", "surrogatepass"))
-    if picture:
-        write_bytes(files[3], picture.encode())
+    for path, data in beside.items():
+        write_bytes(path, data)

@@ -21,8 +21,10 @@ from .figures import (
     closest,
     fastest,
     find,
+    float32_bytes,
     growth,
     judged,
+    l3_cache,
     matmul_share,
     ours,
     peers,
@@ -153,8 +155,7 @@ def _bandwidth(measured: Measured, machine: Mapping[str, Any]) -> Target:
     mine = fastest(ours(measured, "float32"))
     share = mine["bandwidth_share"] if mine else None
     shown = NOT_MEASURED if share is None else percent(share)
-    cache = (machine.get("caches") or {}).get("L3")
-    weights = 4 * measured["weights"]
+    cache, weights = l3_cache(machine), float32_bytes(measured)
     if cache is None:
         return _target(what, goal, shown, None, "the size of the L3 cache is not known")
     if weights <= cache:

@@ -85,7 +85,7 @@ def table(head: str, lines: Iterable[str], kind: str = "") -> str:
 
 
 def figure(title: str, svg: str, caption: str, label: str = "", *, wide: bool = False) -> str:
-    """A picture with its words.
+    """A picture with its words; it scrolls sideways by itself where it does not fit.
 
     Args:
         title: above it, plain.
@@ -97,7 +97,8 @@ def figure(title: str, svg: str, caption: str, label: str = "", *, wide: bool = 
     named = svg.replace("<svg ", f'<svg aria-label="{text(label or title)}" ', 1)
     kind = ' class="wide"' if wide else ""
     words = f"<figcaption>{text(caption)}</figcaption>"
-    return f"<figure{kind}>\n<h3>{text(title)}</h3>\n{named}\n{words}\n</figure>\n"
+    box = f'<div class="scroll" tabindex="0">{named}</div>'
+    return f"<figure{kind}>\n<h3>{text(title)}</h3>\n{box}\n{words}\n</figure>\n"
 
 
 def figures(shown: Sequence[str]) -> str:

@@ -1,8 +1,11 @@
 """The style sheet of every HTML report: light, dark where the system is, readable on a phone and on paper."""
 
-CSS = """
+from ...trainer.drawing import dark_rules
+
+_SHEET = """
 :root {
   --paper: #fbfbfc; --card: #ffffff; --ink: #1d2329; --soft: #5a636e; --line: #e2e6ea; --band: #f4f6f8;
+  --shade: #0003;
   --accent: #0064a0; --good: #0b7a4b; --good-bg: #e5f5ec; --bad: #b3261e; --bad-bg: #fcebea;
   --none: #5f6772; --none-bg: #eef0f2;
   --mark-a: #ffe9a8; --mark-b: #cfe8ff;
@@ -10,6 +13,7 @@ CSS = """
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #14181c; --card: #1b2025; --ink: #e6e9ec; --soft: #a3acb6; --line: #313840; --band: #20262c;
+    --shade: #000a;
     --accent: #6cb8ee; --good: #6fd3a0; --good-bg: #17372a; --bad: #ff9c94; --bad-bg: #43211f;
     --none: #a9b1ba; --none-bg: #2a3037;
     --mark-a: #594711; --mark-b: #1f4463;
@@ -42,7 +46,13 @@ nav a:hover { text-decoration: underline; }
 .tile { background: var(--card); border: 1px solid var(--line); border-radius: .7rem; padding: 1rem 1.2rem; }
 .tile b { display: block; font-size: 1.9rem; line-height: 1.2; letter-spacing: -.02em; }
 .tile span { color: var(--soft); font-size: .9rem; line-height: 1.4; display: block; }
-.scroll { overflow-x: auto; background: var(--card); border: 1px solid var(--line); border-radius: .7rem; }
+/* Shadows at the sides that more lies behind: a cover that moves along lies on each. */
+.scroll { overflow-x: auto; border: 1px solid var(--line); border-radius: .7rem;
+  background:
+    linear-gradient(to right, var(--card) 40%, transparent) left / 2.5rem 100% no-repeat local,
+    linear-gradient(to left, var(--card) 40%, transparent) right / 2.5rem 100% no-repeat local,
+    linear-gradient(to right, var(--shade), transparent) left / 1rem 100% no-repeat scroll,
+    linear-gradient(to left, var(--shade), transparent) right / 1rem 100% no-repeat scroll, var(--card); }
 table { border-collapse: collapse; width: 100%; font-size: .88rem; line-height: 1.4; }
 th, td { padding: .5rem .6rem; text-align: right; white-space: nowrap;
   border-bottom: 1px solid var(--line); }
@@ -53,6 +63,7 @@ th:first-child, td:first-child, .words th, .words td { text-align: left; }
 tbody th { font-weight: 500; white-space: normal; min-width: 11rem;
   background: var(--card); position: sticky; left: 0; }
 .wrap th:first-child, .words td:last-child { white-space: normal; min-width: 13rem; }
+table .under { font-size: .9em; }
 tr.own th { font-weight: 700; }
 tr.skipped td { color: var(--soft); text-align: left; white-space: normal; }
 .mark { display: inline-block; border-radius: 1rem; padding: .05rem .6rem; font-size: .82rem;
@@ -67,11 +78,12 @@ tr.skipped td { color: var(--soft); text-align: left; white-space: normal; }
 .matrix thead th { overflow-wrap: break-word; min-width: 6rem; }
 .figures { display: grid; gap: 1rem; align-items: start; margin: 1rem 0;
   grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr)); }
-figure { margin: 0; background: #fff; color: #1d2329; border: 1px solid var(--line); border-radius: .7rem;
-  padding: 1rem 1rem .8rem; overflow-x: auto; }
+figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: .7rem;
+  padding: 1rem 1rem .8rem; min-width: 0; }
+figure .scroll { border: 0; border-radius: 0; }
 figure h3 { margin: 0 0 .4rem; font-size: 1rem; }
-figure figcaption { color: #5a636e; margin-top: .4rem; }
-figure svg { display: block; width: 100%; min-width: 22rem; height: auto; }
+figure figcaption { margin-top: .4rem; }
+figure svg { display: block; width: 100%; min-width: 20rem; height: auto; }
 figure.wide { grid-column: 1 / -1; }
 figure.wide svg { min-width: 36rem; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
@@ -104,10 +116,15 @@ dd { margin: 0; overflow-wrap: anywhere; }
 footer { color: var(--soft); font-size: .85rem; margin-top: 3rem; padding-bottom: 3rem; }
 @media (max-width: 36rem) {
   header { padding-top: 1.75rem; }
+  main, header, footer { padding-left: .75rem; padding-right: .75rem; }
+  figure { padding: .7rem .6rem; }
+  table { font-size: .8rem; }
+  tbody th { min-width: 7.5rem; }
   dl { grid-template-columns: 1fr; gap: .1rem; }
   dd { margin-bottom: .6rem; }
-  th, td { padding: .45rem .55rem; }
-  .matrix tbody th, .wrap tbody th { min-width: 9rem; }
+  th, td { padding: .45rem .5rem; }
+  .matrix thead th { min-width: 5rem; }
+  .wrap th:first-child { min-width: 7.5rem; }
   details > div { padding: 0 .7rem .8rem; }
   .claims, .claims tbody, .claims tr, .claims th, .claims td,
   .texts, .texts tbody, .texts tr, .texts th, .texts td { display: block; min-width: 0 !important; }
@@ -123,3 +140,5 @@ footer { color: var(--soft); font-size: .85rem; margin-top: 3rem; padding-bottom
   mark { border-bottom: 1px solid #888; }
 }
 """.strip()
+
+CSS = f"{_SHEET}\n@media (prefers-color-scheme: dark) {{ {dark_rules(inside='figure')} }}"

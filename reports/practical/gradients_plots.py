@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...trainer.drawing import BAND, COLOURS, legend, plain_log
 from .document import Figure
-from .figure_files import COLOURS, drawing, legend, plain_log
+from .figure_files import drawing
 
 NAMES = {"rnn": "vanilla RNN", "lstm": "LSTM", "gru": "GRU"}
 _LEAST = 1e-20
@@ -41,11 +42,12 @@ def _along(results: dict[str, Any], folder: Path) -> Figure:
                         share = [max(value, _LEAST) for value in found[what][which]["share"]]
                         axes.plot(range(1, len(share) + 1), share, style, color=colour, lw=1.8, label=name)
             padding = results["padding, long" if when.endswith("long") else "padding"]
-            axes.axvspan(0.5, padding + 0.5, color="#f1f3f5", zorder=0)
+            axes.axvspan(0.5, padding + 0.5, color=BAND, zorder=0)
             axes.set_title(title)
             axes.set_xlabel("step t")
             axes.set_xlim(left=0.5)
-            plain_log(axes)
+            axes.set_yscale("log")
+            plain_log(axes.yaxis)
         for axes in grid[::2]:
             axes.set_ylabel("|dL/dh_t| / |dL/dh_T|")
         legend(figure)
@@ -78,7 +80,8 @@ def _terms(results: dict[str, Any], folder: Path) -> Figure:
         right.set_ylabel("largest singular value of dh_T/dh_i")
         for axes in (left, right):
             axes.set_xlabel("step i")
-            plain_log(axes)
+            axes.set_yscale("log")
+            plain_log(axes.yaxis)
         legend(figure)
     return Figure(
         file=file,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -34,49 +35,81 @@ _MARKS: dict[Verdict, tuple[str, str]] = {
 """Class of the style sheet and sign of each verdict."""
 
 
+def documents_in(folder: Path) -> list[Path]:
+    """The documents in a folder, then those in the folders inside it: other runs of the same experiments."""
+    inside = sorted(path for path in folder.glob("*/") if path.is_dir())
+    return [
+        path
+        for place in (folder, *inside)
+        for name in EXPERIMENTS
+        if (path := place / f"{name}.json").is_file()
+    ]
+
+
 def write(folder: Path) -> Path:
-    """Make the page of the documents in `folder`; where it is.
+    """Make the page of the documents in `folder` and in those inside it; where it is.
 
     Raises:
         P2Error: there is no document, or one is damaged.
     """
-    found = [documents.read(path) for name in EXPERIMENTS if (path := folder / f"{name}.json").is_file()]
-    if not found:
+    runs = [Run(documents.read(path), path.parent, path.parent != folder) for path in documents_in(folder)]
+    if not runs:
         raise P2Error(f"there is no document of an experiment in {folder}: `p2 practical --help` names them")
     path = folder / NAME
-    write_bytes(path, page(found, folder).encode("utf-8", errors="replace"))
+    write_bytes(path, page(runs).encode("utf-8", errors="replace"))
     return path
 
 
-def page(found: list[Document], folder: Path) -> str:
-    """The page of some documents, whose pictures are in `folder`."""
-    sections = {"Claims": _claims(found)}
-    for document in found:
-        made = _sections(document, folder)
-        name = EXPERIMENTS[document["experiment"]]
+@dataclass(frozen=True)
+class Run:
+    """An experiment as it was run.
+
+    Attributes:
+        document: what it left.
+        folder: where its pictures are.
+        other: whether it stands beside the page's own runs, in a folder of its own.
+    """
+
+    document: Document
+    folder: Path
+    other: bool = False
+
+    @property
+    def title(self) -> str:
+        """What it is called in the page."""
+        name = EXPERIMENTS[self.document["experiment"]]
+        return f"{name}: {self.folder.name}" if self.other else name
+
+
+def page(runs: list[Run]) -> str:
+    """The page of some runs; claims are counted of the page's own."""
+    sections = {"Claims": _claims(runs)}
+    for run in runs:
+        made = _sections(run)
         inner = [
-            f'<h3 id="{parts.anchor(section["title"])}">{text(section["title"])}</h3>\n{section["html"]}'
+            f'<h3 id="{_anchor(run, section)}">{text(section["title"])}</h3>\n{section["html"]}'
             for section in made
         ]
-        sections[name] = "\n".join([_inside(made), *inner])
-    sections["How it was run"] = _runs(found)
-    return parts.page(TITLE, _top(found, list(sections)), sections, "Written by <code>p2 practical</code>.")
+        links = [f'<a href="#{_anchor(run, section)}">{text(section["title"])}</a>' for section in made]
+        sections[run.title] = "\n".join([f'<p class="note">{" · ".join(links)}</p>', *inner])
+    sections["How it was run"] = _runs(runs)
+    return parts.page(TITLE, _top(runs, list(sections)), sections, "Written by <code>p2 practical</code>.")
 
 
-def _sections(document: Document, folder: Path) -> list[documents.Section]:
-    module = importlib.import_module(f".{document['experiment'].replace('-', '_')}_section", __package__)
-    made: list[documents.Section] = module.sections(document, folder)
+def _anchor(run: Run, section: documents.Section) -> str:
+    return parts.anchor(f"{run.folder.name} {section['title']}" if run.other else section["title"])
+
+
+def _sections(run: Run) -> list[documents.Section]:
+    name = run.document["experiment"].replace("-", "_")
+    module = importlib.import_module(f".{name}_section", __package__)
+    made: list[documents.Section] = module.sections(run.document, run.folder)
     return made
 
 
-def _inside(made: list[documents.Section]) -> str:
-    """Links to the parts of one experiment."""
-    links = [f'<a href="#{parts.anchor(section["title"])}">{text(section["title"])}</a>' for section in made]
-    return f'<p class="note">{" · ".join(links)}</p>'
-
-
-def _top(found: list[Document], headings: list[str]) -> str:
-    claims = [claim for document in found for claim in document["claims"]]
+def _top(runs: list[Run], headings: list[str]) -> str:
+    own = [run for run in runs if not run.other] or runs
+    claims = [claim for run in own for claim in run.document["claims"]]
     counts = Counter(claim["verdict"] for claim in claims)
     tiles = [(str(counts[verdict]), f"claims {verdict}") for verdict in get_args(Verdict) if counts[verdict]]
     lead = (
@@ -90,17 +123,17 @@ def _top(found: list[Document], headings: list[str]) -> str:
     )
 
 
-def _claims(found: list[Document]) -> str:
+def _claims(runs: list[Run]) -> str:
     """Every claim with its measurement and its verdict, experiment by experiment."""
     pieces = [
         '<p class="prose">Confirmed: what was measured agrees, by a rule that the code states. Explained: the'
         " observation has another cause than the report gives, or one that it does not give. Not measured:"
         " it takes a reader, or another run.</p>"
     ]
-    for document in found:
-        if document["claims"]:
-            pieces.append(f"<h3>{text(EXPERIMENTS[document['experiment']])}</h3>")
-            pieces.append(_claim_table(document["claims"]))
+    for run in runs:
+        if run.document["claims"]:
+            pieces.append(f"<h3>{text(run.title)}</h3>")
+            pieces.append(_claim_table(run.document["claims"]))
     return "\n".join(pieces)
 
 
@@ -122,14 +155,15 @@ def verdict(found: Verdict) -> str:
     return f'<span class="mark {kind}">{sign}&nbsp;{text(found)}</span>'
 
 
-def _runs(found: list[Document]) -> str:
+def _runs(runs: list[Run]) -> str:
     """Machine, time and settings of each experiment."""
     pieces = []
-    for document in found:
+    for run in runs:
+        document = run.document
         seconds = document["seconds"]
         took = f"{duration(seconds['wall'])} in all, {duration(seconds['cpu'])} of processor time"
         pieces.append(
-            f"<details>\n<summary><b>{text(EXPERIMENTS[document['experiment']])}</b>"
+            f"<details>\n<summary><b>{text(run.title)}</b>"
             f"<span>{text(document['mode'])} run · {text(took)} ·"
             f" {text(document['machine'].get('processor'))}</span>"
             f"</summary>\n<div>\n<h3>Machine</h3>\n{listing(document['machine'])}\n<h3>Settings</h3>\n"

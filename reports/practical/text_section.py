@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...spec.errors import P2Error
-from ...spec.files import read_text
 from ...trainer.display import duration
 from ..html import parts
 from ..html.parts import text
 from ..numbers import NOTHING, percent
 from .document import Document, Figure, Section
+from .figure_files import inline
 from .text.copies import SPAN
 from .text.excerpts import Excerpt
 from .text.figures import label
@@ -53,10 +52,7 @@ def sections(document: Document, folder: Path) -> list[Section]:
 
 
 def _picture(figure: Figure, folder: Path) -> str:
-    path = folder / Path(figure["file"]).name
-    if not path.is_file():
-        raise P2Error(f"the picture {path} is missing: run the experiment again")
-    svg = read_text(path).strip()
+    svg = inline(folder / Path(figure["file"]).name)
     return parts.figure(figure["title"], svg, figure["caption"], wide=True)
 
 

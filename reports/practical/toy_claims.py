@@ -67,10 +67,10 @@ def _means(groups: dict[int, Group]) -> str:
     parts = []
     for magnitude, group in groups.items():
         if group["converged_mean"] is None:
-            parts.append(f"T = {magnitude} not in every run")
+            parts.append(f"T = {magnitude}: not in every run")
         else:
             spread = f" ± {group['converged_std']:.0f}" if len(group["seeds"]) > 1 else ""
-            parts.append(f"T = {magnitude} {group['converged_mean']:.0f}{spread}")
+            parts.append(f"T = {magnitude}: {group['converged_mean']:.0f}{spread}")
     return ", ".join(parts)
 
 
@@ -98,7 +98,7 @@ def _perfect(cell: str) -> _Rule:
         groups = _core(results, cell)
         if not groups:
             return None
-        shown = ", ".join(f"T = {m} {g['final_accuracy']['mean']:.3f}" for m, g in groups.items())
+        shown = ", ".join(f"T = {m}: {g['final_accuracy']['mean']:.3f}" for m, g in groups.items())
         holds = all(g["final_accuracy"]["mean"] >= PERFECT for g in groups.values())
         return _Judged(f"Mean accuracy of the last 21 updates: {shown}.", _yes(holds))
 
@@ -115,7 +115,7 @@ def _lstm_five(results: Results) -> _Judged | None:
     holds = gap > MINUTE and abs(others[0] - others[1]) <= MINUTE
     seeds = max(g["converged_std"] for g in groups.values())
     return _Judged(
-        f"{_means(groups)}: T = 5 is {gap:+.0f} updates from the slower of the others, seeds of one T spread"
+        f"{_means(groups)}. T = 5 is {gap:+.0f} updates from the slower of the others, seeds of one T spread"
         f" by up to {seeds:.0f} (one standard deviation).",
         _yes(holds),
     )
@@ -139,14 +139,14 @@ def _plateaus(results: Results, cell: str) -> _Judged | None:
         return None
     early = {m: g["early_loss"]["mean"] for m, g in groups.items()}
     entropies = {m: data_for(results, m, "rejection")["entropy"] for m in groups}
-    shown = ", ".join(f"T = {m} {early[m]:.3f} ({entropies[m]:.3f})" for m in groups)
+    shown = ", ".join(f"T = {m}: {early[m]:.3f} ({entropies[m]:.3f})" for m in groups)
     words = f"Loss of updates 21 to 100, with the entropy of the share of the classes: {shown}."
     holds = all(abs(early[m] - entropies[m]) <= PLATEAU for m in groups)
     controls = _controls(results, cell)
     if controls:
         balanced = {m: g["early_loss"]["mean"] for m, g in controls.items()}
         words += f" With balanced classes, where that entropy is {math.log(2):.3f}: " + ", ".join(
-            f"T = {m} {value:.3f}" for m, value in balanced.items()
+            f"T = {m}: {value:.3f}" for m, value in balanced.items()
         )
         words += "."
         holds &= _width(balanced) <= _width(early) / LEFT
@@ -196,7 +196,7 @@ def _better(results: Results) -> _Judged | None:
         return None
     at = results["rules"]["at"]
     shown = ", ".join(
-        f"T = {m} {gru[m]['accuracy_at']['mean']:.3f} against {lstm[m]['accuracy_at']['mean']:.3f}"
+        f"T = {m}: {gru[m]['accuracy_at']['mean']:.3f} against {lstm[m]['accuracy_at']['mean']:.3f}"
         for m in MAGNITUDES
     )
     ahead = [
@@ -269,11 +269,11 @@ def _sustained(results: Results) -> _Judged | None:
     if not beyond or max(MAGNITUDES) not in entropies:
         return None
     at_six = entropies[max(MAGNITUDES)]
-    shown = ", ".join(f"T = {m} {e:.2g}" for m, e in sorted(beyond.items()))
+    shown = ", ".join(f"T = {m}: {e:.2g}" for m, e in sorted(beyond.items()))
     words = f"The entropy of the share of the classes is {at_six:.3f} at T = 6, and beyond: {shown}"
     for group in trained:
         words += f"; early loss of the {NAMES[group['cell']]} at T = {group['magnitude']}"
-        words += f" {group['early_loss']['mean']:.3f}"
+        words += f": {group['early_loss']['mean']:.3f}"
     grows = all(e >= at_six for e in beyond.values())
     return _Judged(f"{words}.", _yes(grows))
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ...trainer.baum_sweet import BaumSweet
 from ...trainer.baum_sweet_counts import entropy, prior
+from ...trainer.drawing import BAND, COLOURS, GREY, legend
 from .document import Figure
-from .figure_files import COLOURS, GREY, drawing, legend
+from .figure_files import drawing
 from .toy_results import AT, Group, Results, data_for, is_core
 from .toy_settings import CELLS, MAGNITUDES, NAMES
 
@@ -68,7 +69,7 @@ def _curves(results: Results, core: Sequence[Group], cell: str, folder: Path) ->
             line = data_for(results, group["magnitude"], "rejection")["entropy"]
             loss.axhline(line, color=colour, ls=":", lw=1.5, label=f"entropy {line:.3f}")
         _dress(loss, accuracy)
-        legend(figure, 2 * len(groups))
+        legend(figure)
     number = {"lstm": "Figure 1, ", "gru": "Figure 2, "}.get(cell, "")
     return Figure(
         file=file,
@@ -105,7 +106,7 @@ def _convergence(results: Results, folder: Path) -> Figure | None:
     labels = [_kind(g, results) for g in groups]
     with drawing(folder / file, 9.5, 0.26 * len(groups) + 1.2) as figure:
         axes = figure.subplots()
-        axes.axvspan(*ANCHORS, color="#eef3f7", zorder=0, label=f"{ANCHORS[0]} to {ANCHORS[1]} updates")
+        axes.axvspan(*ANCHORS, color=BAND, zorder=0, label=f"{ANCHORS[0]} to {ANCHORS[1]} updates")
         for row, group in enumerate(groups):
             colour = COLOURS[MAGNITUDES.index(group["magnitude"])]
             done = [c for c in group["converged"] if c is not None]
@@ -160,7 +161,7 @@ def _entropy(results: Results, folder: Path) -> Figure:
         axes.set_xlabel("T")
         axes.set_ylabel("nats")
         axes.set_ylim(bottom=0)
-        legend(figure, 3)
+        legend(figure)
     return Figure(
         file=file,
         title="What the early plateau is",
@@ -190,7 +191,7 @@ def _long(results: Results, groups: Sequence[Group], folder: Path) -> Figure | N
             axes.set_ylim(0.45, 1.02)
             axes.set_xlabel("updates")
             axes.set_ylabel("accuracy")
-        legend(figure, 3)
+        legend(figure)
     return Figure(
         file=file,
         title="Much longer sequences, classes balanced",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ....spec.files import write_bytes
-from ...drawing import RULES, svg
+from ....trainer.drawing import COLOURS, PALE, legend
 from ..document import Figure
+from ..figure_files import drawing
 from . import seed
 
 if TYPE_CHECKING:
@@ -18,8 +17,8 @@ if TYPE_CHECKING:
 
 Results = dict[str, Any]
 
-_BATCH, _MEAN, _SEED, _LINE = "#9ecae1", "#0072B2", "#D55E00", "#4D4D4D"
-_CHECKPOINTS = ("#56B4E9", "#009E73", "#CC79A7", "#E69F00")  # of Okabe and Ito (2008)
+_MEAN, _SEED, *_CHECKPOINTS = (COLOURS[place] for place in (0, 1, 6, 2, 3, 5))
+_LINE = COLOURS[4]
 _WIDTH, _HEIGHT = 10.5, 3.7  # inches; the page scales
 
 
@@ -27,20 +26,11 @@ def draw(results: Results, folder: Path) -> list[Figure]:
     """Write every picture into `folder`."""
     made: list[Figure] = []
     for name, title, caption, paint in _FIGURES:
-        with _drawing() as figure:
+        with drawing(folder / name, _WIDTH, _HEIGHT) as figure:
             paint(figure, results)
-            write_bytes(folder / name, (svg(figure, name) + "\n").encode())
+            legend(figure)
         made.append({"file": name, "title": title, "caption": caption})
     return made
-
-
-@contextmanager
-def _drawing() -> Iterator[Drawing]:
-    import matplotlib
-    from matplotlib.figure import Figure as Drawing
-
-    with matplotlib.rc_context(RULES):
-        yield Drawing(figsize=(_WIDTH, _HEIGHT), layout="constrained")
 
 
 def label(checkpoint: dict[str, Any]) -> str:
@@ -53,7 +43,7 @@ def _training(figure: Drawing, results: Results) -> None:
     left, right = figure.subplots(1, 2)
     curve = results["curve"]
     for axes, name, theirs in ((left, "loss", seed.LOSS), (right, "accuracy", seed.ACCURACY)):
-        axes.plot(curve["step"], curve[name], color=_BATCH, lw=0.8, label="one batch")
+        axes.plot(curve["step"], curve[name], color=PALE, lw=0.8, label="one batch")
         axes.plot(curve["step"], curve[f"running_{name}"], color=_MEAN, lw=1.8, label="running mean")
         shown = {step: value for step, value in theirs.items() if step <= 1.05 * curve["step"][-1]}
         axes.plot(list(shown), list(shown.values()), "D", color=_SEED, ms=4.5, label="the report")
@@ -62,8 +52,6 @@ def _training(figure: Drawing, results: Results) -> None:
         right.plot(checkpoint["step"], checkpoint["running_accuracy"], "o", color=_LINE, ms=5, mfc="white")
     right.axhline(results["ceiling"]["mean"], color=_LINE, lw=1, ls=":", label="best possible")
     right.set_ylim(0, 1)
-    right.legend(loc="lower right")
-    left.legend(loc="upper right")
 
 
 def _positions(figure: Drawing, results: Results) -> None:
@@ -80,7 +68,6 @@ def _positions(figure: Drawing, results: Results) -> None:
     right.set(ylabel="short of the best possible by")
     for axes in (left, right):
         axes.set_xlabel("characters of the window that have been read")
-    left.legend(loc="lower right")
 
 
 _KINDS = (("0.5", "tau 0.5"), ("1", "tau 1"), ("2", "tau 2"), ("greedy", "greedy"))
@@ -95,7 +82,6 @@ def _words_and_copies(figure: Drawing, results: Results) -> None:
     _bars(left, results, lambda texts: texts["wording"]["real_words"] or 0.0, "words that the book has")
     _bars(right, results, lambda texts: texts["copied"], "characters copied from the book")
     right.axhline(results["book"]["repeats"], color=_LINE, lw=1, ls=":")
-    right.legend(loc="upper left")
 
 
 def _bars(axes: Axes, results: Results, value: Callable[[dict[str, Any]], float], title: str) -> None:
@@ -122,7 +108,6 @@ def _loops(figure: Drawing, results: Results) -> None:
     axes.set(
         xlabel="characters written", ylabel="% of greedy texts in a loop", ylim=(-2, 103), xlim=(0, length)
     )
-    axes.legend(loc="best")
 
 
 _FIGURES: tuple[tuple[str, str, str, Callable[[Drawing, Results], None]], ...] = (

@@ -72,7 +72,7 @@ def test_the_document(document, tmp_path):
     ]
     assert len(document["claims"]) == 12
     for figure in document["figures"]:
-        assert (tmp_path / figure["file"]).read_text().startswith("<svg")
+        assert (tmp_path / figure["file"]).read_text().startswith("<?xml")
 
 
 def test_the_section_holds_every_figure_and_nothing_unescaped(document, tmp_path):

@@ -5,14 +5,18 @@ from __future__ import annotations
 import re
 import sys
 import types
+from pathlib import Path
 
 import pytest
 
 from p2.cli import main
+from p2.reports.practical import again
 from p2.reports.practical import document as documents
 from p2.reports.practical import page as pages
+from p2.reports.practical.figure_files import drawing
 from p2.spec.errors import P2Error
 
+ROOT = Path(__file__).parent.parent.parent.parent
 NASTY = '<script>alert("x")</script>&amp;\'\x00\ud800'
 
 
@@ -102,6 +106,60 @@ def test_what_comes_from_a_document_is_escaped(tmp_path, checked):
 def test_every_verdict_has_a_sign_of_its_own(verdict, looks):
     assert f'class="mark {looks}"' in pages.verdict(verdict)
     assert verdict in pages.verdict(verdict)
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_another_run_stands_in_a_folder_inside(tmp_path, checked):
+    documents.write(tmp_path, made_up("text"))
+    (tmp_path / "large").mkdir()
+    documents.write(tmp_path / "large", made_up("text", machine={"processor": "Colossus"}))
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text/log.jsonl").write_text("{}")
+    read = checked(pages.write(tmp_path).read_text())
+    assert "Generated text: large" in read.text
+    assert "seen in large" in read.text
+    assert "Colossus" in read.text
+    assert "1 claims confirmed" in read.text  # of the page's own runs
+    assert len(read.ids) == len(set(read.ids))
+    assert {link[1:] for link in read.links} <= set(read.ids)
+
+
+COMMITTED = sorted((ROOT / "artifacts/practical").glob("**/*.json"))
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_the_committed_claims_are_made_from_their_results(path):
+    document = documents.read(path)
+    claims_of, _ = again._makers(document)
+    assert document["claims"] == claims_of(document["results"])
+    for claim in document["claims"]:
+        # A value and what it is of do not run into one number.
+        assert not re.search(r"\b(?:T|tau) = [\d.]+ [-+]?\d", claim["measured"]), claim["measured"]
+
+
+def test_the_report_judges_and_draws_finished_documents_again(tmp_path, monkeypatch):
+    finished = documents.read(ROOT / "artifacts/practical/gradients.json")
+
+    def draw(results, folder):
+        assert results == finished["results"]
+        for figure in finished["figures"]:
+            with drawing(folder / figure["file"], 2, 2) as canvas:
+                canvas.text(0, 0, "anew")
+        return finished["figures"]
+
+    monkeypatch.setattr("p2.reports.practical.gradients_plots.draw", draw)
+    documents.write(tmp_path, finished | {"claims": [], "figures": []})
+    assert main(["practical", "report", "--out", str(tmp_path)]) == 0
+    assert documents.read(tmp_path / "gradients.json") == finished
+    page = (tmp_path / "report.html").read_text()
+    assert page.count(">anew</text>") == len(finished["figures"])
+    assert "<rect" not in page  # the paper of a picture of its own
+
+
+def test_results_that_are_none_are_a_sentence(tmp_path, capsys):
+    documents.write(tmp_path, made_up("gradients"))
+    assert main(["practical", "report", "--out", str(tmp_path)]) == 1
+    assert "is damaged" in capsys.readouterr().err
 
 
 def test_no_document_is_a_sentence(tmp_path, capsys):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 
+from p2.cli import main
+from p2.reports.bench import html
 from p2.reports.bench.html import page
 
 NASTY = '<script>alert("x")</script>&amp;\'\x00\ud800'
@@ -47,6 +50,27 @@ def test_the_fastest_other_is_the_one_that_its_target_names(bench, judged, check
         bench.of(document["models"][0], key)["characters_per_second"]["values"] = values
     read = checked(page(document))
     assert "1.14 times the fastest other float32 at hidden 512 (torch.compile)" in read.text
+
+
+def test_a_share_of_the_bandwidth_is_shown_of_what_comes_from_memory_only(judged):
+    def shown(document):
+        words = " ".join(words for _, words in html._tiles(document, document["models"][0]))
+        return re.findall(r"of the memory bandwidth, float32 at hidden ([\d,]+)", words)
+
+    assert shown(judged(512, 2048)) == ["2,048"]
+    assert shown(judged(128, 512)) == []  # 12.6 MB lie in the cache of 32 MiB
+    assert shown(judged(512, 2048) | {"machine": {"caches": {}}}) == []
+
+
+def test_a_finished_report_is_rendered_again(bench, judged, tmp_path, capsys):
+    document = bench.emptied(judged(512))
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert main(["bench", "render", str(tmp_path / "a.json")]) == 0
+    said = capsys.readouterr().out
+    assert all(str(tmp_path / f"a{suffix}") in said for suffix in (".html", ".md"))
+    assert (tmp_path / "a.html").read_text() == page(document)
+    assert not (tmp_path / "a.svg").exists()  # there is nothing to draw
+    assert main(["bench", "render", str(tmp_path / "b.json")]) == 1
 
 
 def test_every_target_is_marked(judged, checked):

@@ -1,0 +1,44 @@
+"""Claims and figures made anew from the results of finished documents: no experiment is run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...spec.errors import P2Error
+from . import document as documents
+from .document import Claim, Document, Figure
+
+_Claims = Callable[[dict[str, Any]], list[Claim]]
+_Draw = Callable[[dict[str, Any], Path], list[Figure]]
+
+
+def renew(path: Path) -> None:
+    """Judge a document's results and draw them again, in the way of this version; the results stay.
+
+    Raises:
+        P2Error: the document is damaged, or a file cannot be written.
+    """
+    document = documents.read(path)
+    claims_of, draw = _makers(document)
+    try:
+        document["claims"] = claims_of(document["results"])
+        document["figures"] = draw(document["results"], path.parent)
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise P2Error(f"{path} is damaged: its results are not those of an experiment ({error!r})") from error
+    documents.write(path.parent, document)
+
+
+def _makers(document: Document) -> tuple[_Claims, _Draw]:
+    if document["experiment"] == "baum-sweet":
+        from . import toy_claims, toy_plots
+
+        return toy_claims.claims_of, toy_plots.draw
+    if document["experiment"] == "gradients":
+        from . import gradients_claims, gradients_plots
+
+        return gradients_claims.claims_of, gradients_plots.draw
+    from .text import claims, figures
+
+    return claims.claims, figures.draw
