@@ -13,6 +13,7 @@ import pytest
 
 from p2.cli import main
 from p2.reports.bench import rates, startup
+from p2.spec.card import PRECISIONS
 from p2.spec.nvidia import gpus, installed
 from p2.spec.plan import FLAVOURS
 
@@ -168,6 +169,26 @@ def test_its_table_of_a_gpu_is_the_committed_reports():
             many = f" ({together[64]:,.0f})" if 64 in together else ""
             cells.append(f"{microseconds(entry)}{many}" if entry else "not run")
         assert f"| {hidden} | {' | '.join(cells)} |" in README
+
+
+def test_what_it_says_of_a_gpu_is_what_the_checks_found():
+    rows = re.findall(
+        r"^\| (PyTorch CUDA graphs|ONNX Runtime|TensorRT 8\.6)[^|]*\| (\*\*H100.*)$", README, re.M
+    )
+    assert len(rows) == 3
+    for (title, row), name in zip(rows, ("pytorch", "onnxruntime-cuda", "tensorrt-8.6"), strict=True):
+        cells = dict(zip(PRECISIONS, row.split(" | "), strict=False))
+        document = json.loads((ROOT / f"artifacts/gpu/h100-check-{name}.json").read_text())
+        for check in document["checks"]:
+            precision, found = check["check"]["precision"], check["details"]
+            if check["check"]["kind"] != "parity" or check["check"]["backend"] == "torch-cuda":
+                continue
+            if check["outcome"] != "passed":
+                assert cells[precision].startswith("refused"), title
+                continue
+            assert "H100" in cells[precision], (title, precision)
+            if precision == "float32" or "the same 2,000 characters" in cells[precision]:
+                assert set(found["first_difference"].values()) == {None}
 
 
 @pytest.mark.parametrize(("place", "machine"), [("", "two cores"), ("seed-scale/", "an NVIDIA H100")])

@@ -73,3 +73,4 @@ def _panel(axes: Any, entries: list[dict[str, Any]], name: str, title: str) -> N
             axes.plot(*zip(*points, strict=True), style, color=colour, label=label, markersize=4)
     axes.set_title(title)
     axes.set_xlabel("updates")
+    drawing.plain_numbers(axes.xaxis)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from p2.reports.bench.html import page
 from p2.reports.bench.markdown import summary, table, terminal
+from p2.reports.bench.reading import load
+
+COMMITTED = sorted((Path(__file__).parents[4] / "artifacts/bench").glob("*.json"))
 
 
 def shown(document, width=200):
@@ -99,3 +104,8 @@ def test_it_says_when_ratios_are_not_those_of_the_medians(bench, judged):
     assert not any(told in form(document) for form in forms)
     bench.of(document["models"][0], "openvino")["beside"] = bench.beside([9000.0] * 5, [])
     assert [told in form(document) for form in forms] == [True] * 3
+
+
+@pytest.mark.parametrize("report", COMMITTED, ids=lambda path: path.stem)
+def test_the_committed_reports_are_read_and_their_tables_are_theirs(report):
+    assert table(load(report)) == report.with_suffix(".md").read_text()
