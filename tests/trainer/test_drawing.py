@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from p2.trainer import drawing
 from p2.trainer.drawing import BAND, DARK, EDGE, INK, PAPER, SOFT, alone, canvas, element, legend, svg
+
+
+def test_there_is_one_writer_of_pictures_and_one_place_for_their_colours():
+    root = Path(drawing.__file__).parent.parent
+    sources = [
+        path for room in ("trainer", "reports", "runtime", "export") for path in root.glob(f"{room}/**/*.py")
+    ]
+    assert len(sources) > 100
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        if path.name != "drawing.py":
+            assert "savefig" not in text, path
+            assert path.name == "style.py" or not re.search(r"#[0-9a-fA-F]{6}\b", text), path
 
 
 def luminance(colour: str) -> float:
