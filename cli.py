@@ -14,12 +14,14 @@ import typer
 
 from . import cli_bench, cli_export, cli_gpu, cli_practical
 from .cli_export import DEFAULT_RUN
+from .cli_practical import EncodingErrors
 from .reports.terminal import (
     OutputLost,
     console,
     flush_stdout,
     needing,
     prepare_streams,
+    refuse_empty,
     say,
     stdout_is_the_result,
 )
@@ -122,6 +124,7 @@ def train(
         bool, typer.Option("--stateful", help="Carry the state across consecutive windows.")
     ] = False,
     encoding: Annotated[str | None, typer.Option(help="Encoding of the texts. [default: UTF-8]")] = None,
+    encoding_errors: EncodingErrors = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads. [default: PyTorch's choice]")] = None,
     out: Annotated[
         Path | None,
@@ -132,6 +135,19 @@ def train(
     ] = None,
     init_from: Annotated[
         Path | None, typer.Option(help="Start from the weights and the vocabulary of this checkpoint.")
+    ] = None,
+    vocab_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Let the model know the characters of this text or checkpoint too, to be tuned on it later."
+        ),
+    ] = None,
+    on_unknown: Annotated[
+        str | None,
+        typer.Option(
+            help="Characters that the checkpoint of --init-from does not know: error, or skip leaves them"
+            " out. [default: error]"
+        ),
     ] = None,
     resume: Annotated[
         bool,
@@ -165,9 +181,12 @@ def train(
         "keep_at_accuracy": None if keep_at_accuracy is None else parse_accuracies(keep_at_accuracy),
         "stateful": stateful or None,
         "encoding": encoding,
+        "encoding_errors": encoding_errors,
         "threads": threads,
         "out": out,
         "init_from": init_from,
+        "vocab_from": vocab_from,
+        "on_unknown": on_unknown,
     }
     given = {name: value for name, value in named.items() if value is not None}
     with needing("train"):
@@ -438,6 +457,8 @@ def _answer(argv: list[str] | None) -> int:
     except P2Error as error:
         print(
             f"p2: {'usage: ' if isinstance(error, UsageError) else ''}{printable(str(error))}",
+            *(f"  {printable(note)}" for note in getattr(error, "__notes__", ())),
+            sep="\n",
             file=sys.stderr,
         )
         return error.exit_code
@@ -456,6 +477,7 @@ def _answer(argv: list[str] | None) -> int:
 
 def _call(argv: list[str] | None) -> int:
     """Run the command and return what it asked to exit with."""
+    refuse_empty(sys.argv[1:] if argv is None else argv)
     try:
         app(args=argv, standalone_mode=True)
     except SystemExit as stop:

@@ -12,6 +12,13 @@ from .reports.terminal import console, needing, say
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
+EncodingErrors = Annotated[
+    str | None,
+    typer.Option(
+        help="Bytes that cannot be read: strict refuses the file, replace puts U+FFFD in their place, skip"
+        " leaves them out. [default: strict]"
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Folder of the JSON, its figures and report.html.")]
 
 
@@ -146,6 +153,7 @@ def text(
     ] = None,
     threads: Annotated[int | None, typer.Option(help="CPU threads of the training.")] = None,
     encoding: Annotated[str | None, typer.Option(help="Encoding of the book. [default: UTF-8]")] = None,
+    encoding_errors: EncodingErrors = None,
     prompt: Annotated[
         str | None,
         typer.Option(help="What the greedy completions begin with. [default: the book's first words]"),
@@ -176,6 +184,7 @@ def text(
         "precision": precision,
         "threads": threads,
         "encoding": encoding,
+        "encoding_errors": encoding_errors,
     }
     with needing("train"):
         from .reports.practical.text import options, run

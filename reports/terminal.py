@@ -11,11 +11,14 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..spec.errors import BackendMissing, P2Error
+from ..spec.errors import BackendMissing, P2Error, UsageError
 from ..spec.shell import install, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+MAY_BE_EMPTY = ("--prompt", "--stop")
+"""Options whose value is a text, and no name."""
 
 
 class OutputLost(Exception):
@@ -148,3 +151,18 @@ def needing(extra: str) -> Iterator[None]:
         if isinstance(error, MemoryError) or "memory" in str(error):
             raise P2Error("there is not enough memory for this: choose a smaller model or batch") from error
         raise
+
+
+def refuse_empty(argv: list[str]) -> None:
+    """An empty path would be the working folder: what an unset shell variable leaves is refused instead.
+
+    Raises:
+        UsageError: an argument is empty, and not of `MAY_BE_EMPTY`.
+    """
+    for before, argument in zip(["", *argv], argv, strict=False):
+        name, equals, value = argument.partition("=")
+        if not argument and before not in MAY_BE_EMPTY:
+            of = f"the argument after {before}" if before.startswith("--") else "an argument"
+            raise UsageError(f"{of} is empty (an unset variable?)")
+        if equals and not value and name.startswith("--") and name not in MAY_BE_EMPTY:
+            raise UsageError(f"{name} is empty (an unset variable?)")

@@ -275,7 +275,11 @@ def read_text(path: Path) -> str:
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
-        raise P2Error(f"{path} is not UTF-8: byte {error.start} cannot be read") from error
+        line = data[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n") + 1
+        raise P2Error(
+            f"{path} is not UTF-8: the byte 0x{data[error.start]:02X} at byte offset {error.start:,},"
+            f" line {line:,}, cannot be read"
+        ) from error
 
 
 def sha256_of(path: Path) -> str:

@@ -243,6 +243,56 @@ def test_bad_calls_are_answered(argv, code, words, engine, here, capsys):
     assert words in fails(capsys, *argv, code=code)
 
 
+@pytest.mark.parametrize(
+    "argv",
+    [
+        *(
+            ["train", ""],
+            ["train", "--out", ""],
+            ["train", "text.txt", "--init-from", ""],
+            ["train", "--vocab-from="],
+        ),
+        *(
+            ["export", ""],
+            ["export", "--out", ""],
+            ["generate", "--engine", ""],
+            ["generate", "--prompt-file", ""],
+        ),
+        *(
+            ["generate", "--prompts", ""],
+            ["parity", ""],
+            ["parity", "--checkpoint", ""],
+            ["parity", "--text="],
+        ),
+        *(
+            ["parity", "--json", ""],
+            ["inspect", ""],
+            ["bench", ""],
+            ["bench", "--text", ""],
+            ["bench", "--out", ""],
+        ),
+        *(["bench", "compare", "a.json", ""], ["bench", "profile", ""], ["practical", "text", ""]),
+        *(
+            ["practical", "text", "book.txt", "--out", ""],
+            ["practical", "report", "--out="],
+            ["gpu-check", "--out", ""],
+        ),
+    ],
+    ids=" ".join,
+)
+def test_an_empty_path_is_not_the_working_folder(argv, here, capsys):
+    (here / "text.txt").write_text("x")
+    assert "is empty (an unset variable?)" in fails(capsys, *argv, code=2)
+    assert [path.name for path in here.iterdir()] == ["text.txt"]
+
+
+def test_an_empty_prompt_is_a_prompt(engine, capsys):
+    assert main(["generate", "--prompt", "", "--length", "5", "--seed", "1"]) == 0
+    assert main(["generate", "--prompt=", "--length", "5", "--seed", "1"]) == 0
+    one, two = capsys.readouterr().out.split("\n")[:2]
+    assert len(one) == len(two) or one
+
+
 def test_damaged_files_are_answered(engine, capsys):
     whole = engine.read_bytes()
     engine.write_bytes(whole[: len(whole) // 2])

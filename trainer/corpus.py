@@ -2,44 +2,40 @@
 
 Files are read as UTF-8 unless another encoding is named. A byte-order mark is dropped and the line
 ends CRLF and CR become LF; nothing else is changed. Several files are joined in the order given
-(inside a folder or a pattern: sorted by path), with a line break after a file that does not end
-with one, and a file that is named twice counts once.
+(inside a folder or a pattern: sorted by path, see `sources`), with a line break after a file that does not
+end with one, and a file that is named twice counts once.
+
+A text is kept as tokens, in as few bytes each as its vocabulary allows: one up to 256 distinct characters,
+two up to 65,536. Reading a file takes about two bytes of memory for each of its own.
 """
 
 from __future__ import annotations
 
-import codecs
-import glob
+import dataclasses
 import hashlib
-import os
+import io
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, BinaryIO
 
+import numpy as np
+import numpy.typing as npt
+
+from ..spec.codec import Codec, UnknownCharacter, describe
 from ..spec.errors import P2Error, UsageError
 from ..spec.files import reading
-from ..spec.shell import command
-
-if TYPE_CHECKING:
-    from charset_normalizer import CharsetMatch
+from .encodings import UTF8, Faults, check_encoding, unreadable
+from .sources import STDIN, files_of
 
 BUILT_IN = "python:pydoc_data.topics"
 """Source name of the text that every CPython carries."""
 
-STDIN = "-"
-SUFFIXES = (".adoc", ".markdown", ".md", ".org", ".rst", ".tex", ".text", ".txt")
-"""What counts as a text inside a folder."""
+Tokens = npt.NDArray[np.unsignedinteger[Any]]
 
-_GUESS_BYTES = 1 << 18  # enough for a guess, and quick
-_COMMON = "cp1252"  # Western European Windows, nearly the same as latin-1
-_BYTE_ORDER_MARKS = {
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
-}
+_BLOCK = 1 << 16  # bytes of a file, or characters of a text, that are worked on at once
+_NAMED = 10  # files that cannot be read, in one answer
 
 
 @dataclass(frozen=True)
@@ -47,18 +43,78 @@ class Corpus:
     """A text and where it came from.
 
     Attributes:
-        text: all of it.
+        tokens: all of it, uint8, uint16 or uint32 ``[characters]``: places in `vocabulary`.
+        vocabulary: its distinct characters, in ascending order.
         sources: the files it was joined from, ``-`` for standard input, or `BUILT_IN`.
         sha256: SHA-256 of the text in UTF-8.
+        notes: what was left out or replaced on the way in, a line each.
     """
 
-    text: str
+    tokens: Tokens = field(compare=False, repr=False)
+    vocabulary: str
     sources: tuple[str, ...]
     sha256: str
+    notes: tuple[str, ...] = field(default=(), compare=False)
+
+    def __len__(self) -> int:
+        """Characters."""
+        return len(self.tokens)
+
+    @property
+    def text(self) -> str:
+        """All of it, decoded each time: one to four bytes a character, twice that while it is made."""
+        return "".join(self._pieces())
+
+    def _pieces(self) -> Iterator[str]:
+        codec = Codec(self.vocabulary)
+        for start in range(0, len(self), _BLOCK):
+            yield codec.decode(self.tokens[start : start + _BLOCK])
+
+    def encode(self, vocabulary: str) -> Tokens:
+        """Its tokens in another vocabulary, in the smallest type that holds all of that one.
+
+        Raises:
+            UnknownCharacter: the text has a character that the vocabulary has not.
+        """
+        if vocabulary == self.vocabulary:
+            return self.tokens
+        unknown = set(self.vocabulary) - set(vocabulary)
+        if unknown:
+            position = self.first_of(unknown)
+            character = self.vocabulary[self.tokens[position]]
+            raise UnknownCharacter(
+                f"the text holds {describe(character)} at position {position:,}, not in the vocabulary"
+            )
+        return _mapped(self.tokens, Codec(vocabulary).encode(self.vocabulary), len(vocabulary))
 
     def head(self, characters: int) -> Corpus:
         """The same with the first `characters` (>= 1) of the text only."""
-        return _corpus(self.text[:characters], self.sources)
+        builder = _Builder()
+        codec = Codec(self.vocabulary)
+        for start in range(0, min(characters, len(self)), _BLOCK):
+            builder.add(codec.decode(self.tokens[start : min(start + _BLOCK, characters)]))
+        return builder.corpus(self.sources, self.notes)
+
+    def only(self, vocabulary: str) -> Corpus:
+        """The same without the characters that are not in `vocabulary`; a note says how many those were."""
+        unknown = "".join(character for character in self.vocabulary if character not in vocabulary)
+        if not unknown:
+            return self
+        builder = _Builder()
+        leaving_out = str.maketrans("", "", unknown)
+        for piece in self._pieces():
+            builder.add(piece.translate(leaving_out))
+        kinds = _some([repr(character) for character in unknown])
+        kept = builder.corpus(self.sources)
+        note = f"{len(self) - len(kept):,} characters that the model does not know were left out: {kinds}"
+        return dataclasses.replace(kept, notes=(*self.notes, note))
+
+    def first_of(self, characters: set[str]) -> int:
+        """Position of the first character of the text that is one of these, of which it has one."""
+        wanted = np.array([character in characters for character in self.vocabulary])
+        starts = range(0, len(self), _BLOCK)
+        hits = ((start, wanted[self.tokens[start : start + _BLOCK]]) for start in starts)
+        return next(start + int(hit.argmax()) for start, hit in hits if hit.any())
 
     def describe(self) -> str:
         """Where the text came from, in a few words."""
@@ -69,37 +125,113 @@ class Corpus:
         return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more files"
 
 
-def load(texts: list[str], encoding: str | None = None) -> Corpus:
+def load(texts: list[str], encoding: str | None = None, errors: str = "strict") -> Corpus:
     """Read and join texts.
 
     Args:
         texts: files, folders, glob patterns or ``-``; none means the text inside Python.
         encoding: encoding of all files; None is UTF-8.
+        errors: what becomes of bytes that cannot be read, a key of `encodings.ENCODING_ERRORS`.
 
     Raises:
-        P2Error: a file is missing, unreadable, binary, in another encoding, or there is no text.
-        UsageError: the encoding is unknown, or named without a text.
+        P2Error: a file is missing, unreadable, binary, in another encoding (all such files are named), or
+            there is no text.
+        UsageError: the encoding is unknown, or one of the two is named without a text.
     """
     if encoding is not None:
-        _check_encoding(encoding)
+        check_encoding(encoding)
+    builder = _Builder()
     if not texts:
-        if encoding is not None:
-            raise UsageError("--encoding says how to read a TEXT, and none was given")
-        return _corpus(_built_in_text(), (BUILT_IN,))
-    sources = list(_expand(texts))
-    parts = []
-    for source in sources:
-        part = _decode(_read(source), "standard input" if source == STDIN else source, encoding or "UTF-8")
-        parts.append(part if part.endswith("\n") or source == sources[-1] else part + "\n")
-    corpus = _corpus("".join(parts), tuple(sources))
-    if not corpus.text.strip():
+        if encoding is not None or errors != "strict":
+            option = "--encoding" if encoding is not None else "--encoding-errors"
+            raise UsageError(f"{option} says how to read a TEXT, and none was given")
+        builder.add(_built_in_text())
+        return builder.corpus((BUILT_IN,))
+    sources, notes = files_of(texts)
+    changed: list[str] = []
+    problems: list[str] = []
+    for index, source in enumerate(sources):
+        try:
+            faulty = _read(source, encoding or UTF8, errors, builder, explain=len(problems) < _NAMED)
+        except P2Error as error:
+            problems.append(str(error))
+            continue
+        if faulty:
+            changed.append(f"{faulty:,} in {_name(source)}")
+        if index < len(sources) - 1:
+            builder.end_line()
+    if problems:
+        raise _all_of(problems, len(sources))
+    if changed:
+        done = "replaced by U+FFFD" if errors == "replace" else "left out"
+        notes.append(f"bytes that are not {encoding or UTF8} were {done}: {_some(changed)}")
+    corpus = builder.corpus(tuple(sources), tuple(notes))
+    if not corpus.vocabulary.strip():
         raise P2Error(f"there is no text in {corpus.describe()}: it is empty or blank")
     return corpus
 
 
-def _corpus(text: str, sources: tuple[str, ...]) -> Corpus:
-    digest = hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest()
-    return Corpus(text, sources, digest)
+class _Builder:
+    """Collects a text as tokens, numbered in the order in which its characters first come."""
+
+    def __init__(self) -> None:
+        self._sha256 = hashlib.sha256()
+        self._numbers = np.zeros(256, np.uint32)  # by code point: 1 + number, 0 for one that has not come yet
+        self._characters: list[str] = []
+        self._pieces: list[Tokens] = []
+        self._last = ""
+
+    def begin_file(self) -> None:
+        self._last = ""
+
+    def add(self, text: str) -> None:
+        for start in range(0, len(text), _BLOCK):
+            self._add(text[start : start + _BLOCK])
+
+    def end_line(self) -> None:
+        if self._last != "\n":
+            self._add("\n")
+
+    def _add(self, text: str) -> None:
+        data = text.encode("utf-32-le", "surrogatepass")
+        self._sha256.update(text.encode("utf-8", "surrogatepass"))
+        self._last = text[-1]
+        points = np.frombuffer(data, "<u4")
+        most = int(points.max())
+        if most >= len(self._numbers):
+            self._numbers = np.pad(self._numbers, (0, most + 1 - len(self._numbers)))
+        numbers = self._numbers[points]
+        if not numbers.all():
+            for point in np.unique(points[numbers == 0]).tolist():
+                self._characters.append(chr(point))
+                self._numbers[point] = len(self._characters)
+            numbers = self._numbers[points]
+        self._pieces.append((numbers - 1).astype(_smallest(len(self._characters))))
+
+    def corpus(self, sources: tuple[str, ...], notes: tuple[str, ...] = ()) -> Corpus:
+        """What was added; the builder is empty afterwards."""
+        vocabulary = "".join(sorted(self._characters))
+        places = Codec(vocabulary).encode("".join(self._characters)) if vocabulary else np.zeros(0, np.int64)
+        tokens = np.empty(sum(map(len, self._pieces)), _smallest(len(vocabulary)))
+        end = len(tokens)
+        while self._pieces:  # from the end, so that each is freed when it is done
+            piece = self._pieces.pop()
+            tokens[end - len(piece) : end] = places[piece]
+            end -= len(piece)
+        return Corpus(tokens, vocabulary, sources, self._sha256.hexdigest(), notes)
+
+
+def _smallest(vocabulary: int) -> np.dtype[np.unsignedinteger[Any]]:
+    """The type that holds all tokens of so many characters."""
+    return np.min_scalar_type(max(vocabulary - 1, 0))
+
+
+def _mapped(tokens: Tokens, places: npt.NDArray[np.int64], vocabulary: int) -> Tokens:
+    """``places[tokens]``, without numpy's eight bytes for each index on the way."""
+    mapped = np.empty(len(tokens), _smallest(vocabulary))
+    for start in range(0, len(tokens), _BLOCK):
+        mapped[start : start + _BLOCK] = places[tokens[start : start + _BLOCK]]
+    return mapped
 
 
 def _built_in_text() -> str:
@@ -115,121 +247,57 @@ def _built_in_text() -> str:
     return "\n".join(topics[name] for name in sorted(topics))
 
 
-def _expand(texts: list[str]) -> Iterator[str]:
-    """The files that `texts` name, each once, in a stable order."""
-    seen = set()
-    for text in texts:
-        for source in _files_of(text):
-            identity = source if source == STDIN else os.path.realpath(source)
-            if identity not in seen:
-                seen.add(identity)
-                yield source
+def _name(source: str) -> str:
+    return "standard input" if source == STDIN else source
 
 
-def _files_of(text: str) -> list[str]:
-    if text == STDIN:
-        return [text]
-    path = Path(text)
-    with reading(path):
-        if path.is_dir():
-            return _files_in(path)
-        if path.exists():
-            return [text]
-    if not glob.has_magic(text):
-        raise P2Error(f"cannot read {text}: no such file or folder")
-    found = sorted(name for name in glob.glob(text, recursive=True) if os.path.isfile(name))
-    if not found:
-        raise P2Error(f"no file matches {text!r}")
-    return found
+def _read(source: str, encoding: str, errors: str, builder: _Builder, *, explain: bool) -> int:
+    """Add the text of one file; the number of its bytes that could not be read, strict refuses them.
+
+    Args:
+        explain: whether a refusal says what is wrong and what to do, which takes a while to find out.
+    """
+    builder.begin_file()
+    with reading(Path(source)), _open(source) as file:
+        faults = Faults(encoding, errors)
+        # Joins what a block cuts apart, characters and CRLF alike.
+        decoder = io.IncrementalNewlineDecoder(faults, translate=True)
+        begun = False
+        while True:
+            block = file.read(_BLOCK)
+            text = decoder.decode(block, final=not block)
+            if text and not begun:
+                text, begun = text.removeprefix("\ufeff"), True
+            if "\0" in text or (faults.bytes and errors == "strict" and not explain):
+                break
+            builder.add(text)
+            if not block:
+                break
+        if "\0" in text or (faults.bytes and errors == "strict"):
+            file.seek(0)
+            raise P2Error(unreadable(file.read(), _name(source), faults) if explain else _name(source))
+    return faults.bytes
 
 
-def _files_in(folder: Path) -> list[str]:
-    found = []
-    for place, subfolders, names in os.walk(folder):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        found += [
-            os.path.join(place, name)
-            for name in names
-            if not name.startswith(".") and name.lower().endswith(SUFFIXES)
-        ]
-    if not found:
-        raise P2Error(
-            f"the folder {folder} holds no text ({', '.join(SUFFIXES)}): for files of another kind give a"
-            f" pattern such as {command(folder / '**/*.c')}"
-        )
-    return sorted(found)
+def _open(source: str) -> BinaryIO:
+    """The file, so that it can be read twice."""
+    if source == STDIN:
+        return io.BytesIO(sys.stdin.buffer.read())
+    path = Path(source)
+    return path.open("rb") if path.is_file() else io.BytesIO(path.read_bytes())  # a pipe
 
 
-def _read(source: str) -> bytes:
-    with reading(Path(source)):
-        return sys.stdin.buffer.read() if source == STDIN else Path(source).read_bytes()
+def _all_of(problems: list[str], files: int) -> P2Error:
+    if len(problems) == 1:
+        return P2Error(problems[0])
+    error = P2Error(f"{len(problems):,} of {files:,} files cannot be read (--encoding is for all):")
+    for problem in problems[:_NAMED]:
+        error.add_note(problem)
+    if len(problems) > _NAMED:
+        error.add_note(f"and {len(problems) - _NAMED:,} more")
+    return error
 
 
-def _check_encoding(encoding: str) -> None:
-    try:
-        b"a".decode(encoding)
-    except LookupError:
-        raise UsageError(
-            f"unknown --encoding {encoding!r}: use a name that Python knows, such as latin-1 or cp1252"
-        ) from None
-    except UnicodeError:
-        pass  # a wide encoding, which one byte cannot satisfy
-
-
-def _decode(data: bytes, where: str, encoding: str) -> str:
-    """The text of one file."""
-    try:
-        text = data.decode(encoding)
-    except UnicodeError as error:
-        raise P2Error(_undecodable(data, where, encoding, getattr(error, "start", 0))) from None
-    if "\0" in text:
-        raise P2Error(_binary(where))
-    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _binary(where: str) -> str:
-    return f"{where} is a binary file, not a text (it holds zero bytes)"
-
-
-def _undecodable(data: bytes, where: str, encoding: str, offset: int) -> str:
-    guess = _guess(data, encoding, offset)
-    if b"\0" in data and guess not in _BYTE_ORDER_MARKS.values():
-        return _binary(where)
-    problem = f"{where} is not {encoding} (at byte offset {offset:,})"
-    if guess is None:
-        return f"{problem}, and its encoding cannot be guessed: name it with --encoding NAME"
-    return f"{problem}: it is probably {guess}, which --encoding {guess} reads"
-
-
-def _guess(data: bytes, failed: str, offset: int) -> str | None:
-    """The encoding that `data` probably has, or None; `failed` is one that failed at `offset`."""
-    from charset_normalizer import from_bytes
-
-    for mark, name in _BYTE_ORDER_MARKS.items():
-        if data.startswith(mark):
-            return name
-    # Guess from whole lines around the offence: far away the text may well be plain ASCII.
-    start = data.rfind(b"\n", 0, max(0, offset - _GUESS_BYTES // 2)) + 1
-    matches = list(from_bytes(data[start : start + _GUESS_BYTES]))
-    # A tie, which short texts often give, goes to the most common encoding of its kind.
-    tied = [match for match in matches if _score(match) == _score(matches[0])]
-    likely = [_COMMON] if any(_COMMON in match.could_be_from_charset for match in tied) else []
-    for name in likely + [match.encoding for match in matches]:
-        # Without their mark, UTF-16 and UTF-32 fit any few bytes of an even number.
-        wide = name.startswith(("utf_16", "utf_32"))
-        same = codecs.lookup(name).name == codecs.lookup(failed).name
-        if not wide and not same and _reads(name, data):
-            return name.replace("_", "-")
-    return None
-
-
-def _score(match: CharsetMatch) -> tuple[float, float]:
-    return match.chaos, match.coherence
-
-
-def _reads(encoding: str, data: bytes) -> bool:
-    try:
-        data.decode(encoding)
-    except UnicodeError:
-        return False
-    return True
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMED])
+    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED:,} more"

@@ -5,20 +5,22 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from ..spec.card import Card
-from ..spec.codec import Codec
 from ..spec.errors import ContractError, P2Error
 from ..spec.noise import words
 from .allocator import keep_freed_memory
 from .metrics import Metrics
 from .model import CharModel, State
 from .options import TrainOptions
-from .windows import Batches, Lanes, RandomWindows, split
+from .windows import Batches, Lanes, RandomWindows, split, widened
 
 VALIDATION_CHARACTERS = 1 << 16
 """At most so many characters of the held-out text are read in one validation."""
@@ -44,7 +46,8 @@ class Learner:
     Args:
         card: what to build.
         options: with `precision` settled (not ``auto``).
-        text: all of the text; its tail is held out.
+        tokens: all of the text in the card's vocabulary, any integers ``[characters]``; its tail is held out.
+            They stay where they are, in the memory of the host: what an update needs is widened and moved.
         device: where to compute.
         weights: the parameters to start from; None draws them from the seed.
 
@@ -56,7 +59,7 @@ class Learner:
         self,
         card: Card,
         options: TrainOptions,
-        text: str,
+        tokens: npt.NDArray[np.integer[Any]],
         device: torch.device,
         weights: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -64,11 +67,11 @@ class Learner:
             keep_freed_memory()
         self.options = options
         self.device = device
-        tokens = torch.from_numpy(Codec(card.vocabulary).encode(text)).to(device)
-        train, self.validation = split(tokens, options.val_fraction, options.seq_len)
+        train, validation = split(tokens, options.val_fraction, options.seq_len)
         self.train_characters = len(train)
+        self._validation = widened(validation[: VALIDATION_CHARACTERS + 1], device)
         kind = Lanes if options.stateful else RandomWindows
-        self._batches: Batches = kind(train, options.seq_len, options.batch_size, options.seed)
+        self._batches: Batches = kind(train, options.seq_len, options.batch_size, options.seed, device)
         self._carried: State | None = None
         self.model = CharModel(card, options.dropout)
         if weights is None:
@@ -127,7 +130,7 @@ class Learner:
             P2Error: the loss is not a finite number.
         """
         self.model.eval()
-        tokens = self.validation[: VALIDATION_CHARACTERS + 1]
+        tokens = self._validation
         lanes = max(1, min(_VALIDATION_LANES, (len(tokens) - 1) // _VALIDATION_WINDOW))
         length = (len(tokens) - 1) // lanes
         inputs = tokens[: lanes * length].view(lanes, length)

@@ -21,7 +21,7 @@ from ..spec.errors import P2Error, UsageError
 from ..spec.shell import command
 from . import checkpoint, curve
 from .checkpoint import Checkpoint, holds_checkpoint
-from .corpus import BUILT_IN, STDIN, Corpus, load
+from .corpus import BUILT_IN, Corpus, load
 from .device import choose_device, choose_precision
 from .display import Display
 from .learner import Learner, scoped
@@ -29,7 +29,10 @@ from .options import ARCHITECTURE, TrainOptions, resumed, started_from
 from .record import Record, describe_corpus
 from .run import Result, Run, resume_command
 from .runfolder import RunFolder
+from .sources import STDIN
 from .takeover import Replaces, begun, occupied
+
+_NAMED = 5  # unknown characters in a sentence
 
 
 def begin(given: Mapping[str, Any], texts: list[str], display: Display) -> Result:
@@ -50,7 +53,19 @@ def begin(given: Mapping[str, Any], texts: list[str], display: Display) -> Resul
         init = checkpoint.load(options.init_from) if options.init_from else None
         if init:
             options = started_from(given, init.card)
-        return _begin(options, load(texts, options.encoding), display, init)
+        return _begin(options, read(texts, options), display, init)
+
+
+def read(texts: list[str], options: TrainOptions, vocabulary: str = "") -> Corpus:
+    """The text of a run.
+
+    Args:
+        texts: see `corpus.load`.
+        options: how to read it.
+        vocabulary: of the model of a run that has begun, which may have left other characters out.
+    """
+    corpus = load(texts, options.encoding, options.encoding_errors)
+    return corpus.only(vocabulary) if vocabulary and options.on_unknown == "skip" else corpus
 
 
 def train(
@@ -116,11 +131,13 @@ def _resume(
         )
         curve.catch_up(run, display.note)
         return Result(run.path, record, options.steps)
-    corpus = _same_text(corpus or _text_again(texts, run.path, record, recorded), run.path, record)
+    corpus = _same_text(corpus or _text_again(texts, run.path, found, recorded), run.path, record)
     training_state = checkpoint.load_training_state(found)
     device = choose_device(options.device)
     with scoped(device, options.threads):
-        learner = Learner(found.card, options, corpus.text, device, found.model_state)
+        learner = Learner(
+            found.card, options, corpus.encode(found.card.vocabulary), device, found.model_state
+        )
         learner.restore(training_state, record.step)
         record.options, record.software = options.to_dict(), _software(device)
         display.note(f"going on after update {record.step}")
@@ -135,20 +152,32 @@ def _begin(
     replaces: Replaces | None = None,
 ) -> Result:
     if init:
+        if options.on_unknown == "skip":
+            corpus = corpus.only(init.card.vocabulary)
         _check_fits(init, options, corpus)
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device, options.cell)
     options = dataclasses.replace(options, precision=precision)
-    vocabulary = init.card.vocabulary if init else vocabulary_of(corpus.text)
+    vocabulary = init.card.vocabulary if init else corpus.vocabulary
+    if options.vocab_from:
+        vocabulary = vocabulary_of(vocabulary + _vocabulary_in(options.vocab_from, options))
     card = options.card(vocabulary, corpus.sha256)
     with scoped(device, options.threads):
-        learner = Learner(card, options, corpus.text, device, init.model_state if init else None)
+        weights = init.model_state if init else None
+        learner = Learner(card, options, corpus.encode(vocabulary), device, weights)
         record = Record(options.to_dict(), describe_corpus(corpus), _software(device))
         with begun(options.out, replaces) as run:
+            for note in corpus.notes:
+                display.note(note)
             display.note(
-                f"text: {corpus.describe()}: {len(corpus.text):,} characters, {card.vocab} distinct,"
-                f" {len(corpus.text) - learner.train_characters:,} held out"
+                f"text: {corpus.describe()}: {len(corpus):,} characters, {len(corpus.vocabulary)} distinct,"
+                f" {len(corpus) - learner.train_characters:,} held out"
             )
+            if options.vocab_from:
+                more = card.vocab - len(corpus.vocabulary)
+                display.note(
+                    f"vocabulary: {card.vocab} characters, {more} of them only in {options.vocab_from}"
+                )
             return Run(card, learner, record, run, display).go()
 
 
@@ -159,27 +188,38 @@ def _check_fits(init: Checkpoint, options: TrainOptions, corpus: Corpus) -> None
                 f"the options' {name} {getattr(options, name)} contradicts the checkpoint {init.folder},"
                 f" which has {getattr(init.card, name)}"
             )
-    unknown = set(corpus.text) - set(init.card.vocabulary)
+    unknown = set(corpus.vocabulary) - set(init.card.vocabulary)
     if unknown:
-        position = next(index for index, character in enumerate(corpus.text) if character in unknown)
+        position = corpus.first_of(unknown)
+        first = corpus.vocabulary[corpus.tokens[position]]
+        others = [repr(character) for character in sorted(unknown - {first})]
+        more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
+        also = f" (nor {', '.join(others[:_NAMED])}{more})" if others else ""
         raise UsageError(
-            f"the text holds {describe(corpus.text[position])} at position {position:,}, which the checkpoint"
-            f" {init.folder} does not know ({len(unknown)} such characters): a run with --init-from keeps its"
-            " vocabulary"
+            f"the text holds {describe(first)} at position {position:,}, which the checkpoint {init.folder}"
+            f" does not know{also}, and a run with --init-from keeps its vocabulary: --on-unknown skip leaves"
+            " such characters out; one that is trained with --vocab-from and this text knows them"
         )
 
 
-def _text_again(texts: list[str], path: Path, record: Record, options: TrainOptions) -> Corpus:
+def _vocabulary_in(path: Path, options: TrainOptions) -> str:
+    """The characters of a checkpoint, or of a text that is read like the run's own."""
+    if any(holds_checkpoint(folder) for folder in (path, path / "best", path / "last")):
+        return checkpoint.load(path).card.vocabulary
+    return load([str(path)], options.encoding, options.encoding_errors).vocabulary
+
+
+def _text_again(texts: list[str], path: Path, found: Checkpoint, options: TrainOptions) -> Corpus:
     """The text that is named, or else that of the recorded sources."""
-    sources = record.sources
+    record, vocabulary = found.record, found.card.vocabulary
     if texts:
-        return load(texts, options.encoding)
-    if STDIN in sources:
+        return read(texts, options, vocabulary)
+    if STDIN in record.sources:
         raise UsageError(
             f"the run's text came from standard input: give it again, `{resume_command(path, record)} < TEXT`"
         )
     try:
-        return load([] if sources == [BUILT_IN] else sources, options.encoding)
+        return read([] if record.sources == [BUILT_IN] else record.sources, options, vocabulary)
     except P2Error as error:
         raise P2Error(f"{error}; {_named_again(path, record)}") from error
 

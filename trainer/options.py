@@ -16,13 +16,24 @@ from ..spec.card import Card
 from ..spec.errors import ContractError, UsageError
 from ..spec.schema import problem
 from ..version import __version__
+from .encodings import ENCODING_ERRORS
 
 DEVICES = ("auto", "cpu", "cuda")
 TRAIN_PRECISIONS = ("auto", "float32", "bfloat16")
 ARCHITECTURE = ("cell", "gru_reset", "layers", "embedding", "hidden")
+CHOICES = {
+    "device": DEVICES,
+    "precision": TRAIN_PRECISIONS,
+    "encoding_errors": tuple(ENCODING_ERRORS),
+    "on_unknown": ("error", "skip"),
+}
 CHANGEABLE = ("steps", "device", "threads")
 """What ``--resume`` may change: how far to go and where to compute, never what is computed."""
 
+LATER = ("encoding_errors", "vocab_from", "on_unknown")
+"""Options that runs of earlier versions have not recorded: those ran with the defaults."""
+
+_PATHS = ("init_from", "vocab_from")
 
 # Beyond these a run could only fail, and with something worse than a sentence.
 LARGEST = {"seq_len": 1 << 16, "batch_size": 1 << 16, "threads": 256}
@@ -53,9 +64,15 @@ class TrainOptions:
         keep_at_accuracy: running training accuracies at which a checkpoint is kept.
         stateful: carry the state across consecutive windows instead of drawing windows at random.
         encoding: encoding of the text files; None is UTF-8.
+        encoding_errors: what becomes of bytes that cannot be read: ``strict`` refuses the file, ``replace``
+            puts U+FFFD in their place, ``skip`` leaves them out.
         threads: CPU threads; None leaves it to PyTorch.
         out: the run folder.
         init_from: checkpoint whose weights the run starts from.
+        vocab_from: a text (file, folder or pattern, read like the run's own) or a checkpoint: its characters
+            join those of the run's text in the model's vocabulary, so that it can be tuned on it later.
+        on_unknown: characters of the text that the checkpoint of `init_from` does not know: ``error``
+            refuses them, ``skip`` leaves them out.
 
     Raises:
         UsageError: a value is out of its range.
@@ -81,9 +98,12 @@ class TrainOptions:
     keep_at_accuracy: tuple[float, ...] = ()
     stateful: bool = False
     encoding: str | None = None
+    encoding_errors: str = "strict"
     threads: int | None = None
     out: Path = Path("artifacts/charlm")
     init_from: Path | None = None
+    vocab_from: Path | None = None
+    on_unknown: str = "error"
 
     def __post_init__(self) -> None:
         self.card("\n")  # the card checks the architecture
@@ -110,7 +130,11 @@ class TrainOptions:
         for accuracy in self.keep_at_accuracy:
             if not 0 < accuracy <= 1:
                 raise UsageError(f"--keep-at-accuracy takes shares above 0 and at most 1, not {accuracy}")
-        for name, allowed in (("device", DEVICES), ("precision", TRAIN_PRECISIONS)):
+        if self.init_from and self.vocab_from:
+            raise UsageError("give --init-from or --vocab-from, not both: a checkpoint keeps its vocabulary")
+        if self.on_unknown != "error" and not self.init_from:
+            raise UsageError("--on-unknown is for --init-from: without, the model knows all of its text")
+        for name, allowed in CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise UsageError(
                     f"unknown {flag(name)} {getattr(self, name)!r}: choose one of {', '.join(allowed)}"
@@ -134,7 +158,8 @@ class TrainOptions:
         values = dataclasses.asdict(self)
         del values["out"]
         values["keep_at_accuracy"] = list(self.keep_at_accuracy)
-        values["init_from"] = None if self.init_from is None else str(self.init_from)
+        for name in _PATHS:
+            values[name] = None if values[name] is None else str(values[name])
         return values
 
     @classmethod
@@ -144,18 +169,20 @@ class TrainOptions:
         Raises:
             ContractError: an option is missing, unknown or out of its range.
         """
-        known = {field.name for field in dataclasses.fields(cls)} - {"out"}
-        if set(data) != known:
-            names = ", ".join(sorted(set(data) ^ known))
+        defaults = {field.name: field.default for field in dataclasses.fields(cls) if field.name != "out"}
+        known = set(defaults)
+        values: dict[str, Any] = {name: defaults[name] for name in LATER} | dict(data)
+        if set(values) != known:
+            names = ", ".join(sorted(set(values) ^ known))
             raise ContractError(f"{where}: the recorded options do not match this p2's: {names}")
-        values = dict(data)
         hints = get_type_hints(cls)
         found = next(filter(None, (problem(values[name], hints[name], name) for name in sorted(known))), "")
         if found:
             raise ContractError(f"{where}: the recorded options are damaged: {found}")
         try:
             values["keep_at_accuracy"] = tuple(values["keep_at_accuracy"])
-            values["init_from"] = None if values["init_from"] is None else Path(values["init_from"])
+            for name in _PATHS:
+                values[name] = None if values[name] is None else Path(values[name])
             return cls(**values, out=out)
         except UsageError as error:
             raise ContractError(f"{where}: the recorded options are damaged: {error}") from error

@@ -71,7 +71,7 @@ class Record:
 
 def describe_corpus(corpus: Corpus) -> dict[str, Any]:
     """A corpus for the record: everything but the text."""
-    return {"sources": list(corpus.sources), "sha256": corpus.sha256, "characters": len(corpus.text)}
+    return {"sources": list(corpus.sources), "sha256": corpus.sha256, "characters": len(corpus)}
 
 
 class _Metrics(TypedDict):

@@ -12,7 +12,6 @@ from ..spec.card import Card, stored_parameters
 from ..spec.shell import command
 from . import checkpoint, curve
 from .checkpoint import holds_checkpoint
-from .corpus import STDIN
 from .display import Display, duration
 from .learner import Learner
 from .metrics import Report, running_average
@@ -20,6 +19,7 @@ from .options import TrainOptions
 from .record import Record
 from .runfolder import Log, RunFolder
 from .signals import StopRequest
+from .sources import STDIN
 from .takeover import NewRun, moved
 
 LOG_EVERY = 10

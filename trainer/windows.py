@@ -1,21 +1,27 @@
 """Batches of windows: at random offsets, or along lanes that carry the state.
 
 Both kinds compute the batch of any step directly from (seed, step), so a resumed run sees exactly
-the batches that an uninterrupted one would have seen.
+the batches that an uninterrupted one would have seen. The text stays in the memory of the host, in whatever
+integers it came in; only a batch is widened to int64 and moved to where it is computed on.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from ..spec.errors import P2Error
 from ..spec.noise import words
 
+Tokens = npt.NDArray[np.integer[Any]]
+
 _WINDOW_STREAM = 1
 _LANE_STREAM = 2
+CPU = torch.device("cpu")
 
 
 class Batches(Protocol):
@@ -30,16 +36,16 @@ class Batches(Protocol):
         ...
 
 
-def split(tokens: Tensor, val_fraction: float, seq_len: int) -> tuple[Tensor, Tensor]:
+def split(tokens: Tokens, val_fraction: float, seq_len: int) -> tuple[Tokens, Tokens]:
     """Cut the held-out tail off.
 
     Args:
-        tokens: int64 ``[characters]``.
+        tokens: any integers ``[characters]``.
         val_fraction: share of the tail; 0 holds nothing out.
         seq_len: window length; each part must hold a window and the character after it.
 
     Returns:
-        The training part and the held-out part.
+        The training part and the held-out part, views of `tokens`.
 
     Raises:
         P2Error: a part is shorter than a window.
@@ -63,18 +69,20 @@ def split(tokens: Tensor, val_fraction: float, seq_len: int) -> tuple[Tensor, Te
 class RandomWindows:
     """Windows at uniformly random offsets, each starting from a zero state."""
 
-    def __init__(self, tokens: Tensor, seq_len: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, tokens: Tokens, seq_len: int, batch_size: int, seed: int, device: torch.device = CPU
+    ) -> None:
         self._tokens = tokens
         self._batch_size = batch_size
         self._seed = seed
-        self._positions = torch.arange(seq_len + 1, device=tokens.device)
+        self._device = device
+        self._positions = np.arange(seq_len + 1)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """See `Batches.batch`."""
         choices = len(self._tokens) - len(self._positions) + 1
         offsets = uniform_integers(self._seed, _WINDOW_STREAM, step, self._batch_size, choices)
-        starts = torch.tensor(offsets, device=self._tokens.device)
-        window = self._tokens[starts[:, None] + self._positions]
+        window = widened(self._tokens[np.array(offsets)[:, None] + self._positions], self._device)
         return window[:, :-1], window[:, 1:]
 
     def starts_fresh(self, step: int) -> bool:  # noqa: ARG002 - the protocol's signature
@@ -93,10 +101,13 @@ class Lanes:
         P2Error: the text is too short for one window in every lane.
     """
 
-    def __init__(self, tokens: Tensor, seq_len: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, tokens: Tokens, seq_len: int, batch_size: int, seed: int, device: torch.device = CPU
+    ) -> None:
         self._tokens = tokens
         self._seq_len = seq_len
         self._seed = seed
+        self._device = device
         self.windows = (len(tokens) - 1) // (batch_size * seq_len)
         """Windows per lane."""
         if self.windows < 1:
@@ -107,19 +118,23 @@ class Lanes:
             )
         lane = self.windows * seq_len
         self._slack = len(tokens) - 1 - batch_size * lane
-        starts = torch.arange(batch_size, device=tokens.device) * lane
-        self._positions = starts[:, None] + torch.arange(seq_len + 1, device=tokens.device)
+        self._positions = np.arange(batch_size)[:, None] * lane + np.arange(seq_len + 1)
 
     def batch(self, step: int) -> tuple[Tensor, Tensor]:
         """See `Batches.batch`."""
         lap, window = divmod(step, self.windows)
         (shift,) = uniform_integers(self._seed, _LANE_STREAM, lap, 1, self._slack + 1)
-        rows = self._tokens[self._positions + (shift + window * self._seq_len)]
+        rows = widened(self._tokens[self._positions + (shift + window * self._seq_len)], self._device)
         return rows[:, :-1], rows[:, 1:]
 
     def starts_fresh(self, step: int) -> bool:
         """See `Batches.starts_fresh`."""
         return step % self.windows == 0
+
+
+def widened(tokens: Tokens, device: torch.device) -> Tensor:
+    """Tokens as PyTorch takes them: int64 of the same shape, on a device."""
+    return torch.from_numpy(tokens.astype(np.int64)).to(device)
 
 
 def uniform_integers(seed: int, stream: int, position: int, count: int, high: int) -> list[int]:

@@ -6,6 +6,7 @@ Files are made in a scratch folder; a person's own checkpoints and exports are o
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -168,10 +169,10 @@ def prepare_peers(model: Model) -> None:
 
 def held_out_text(found: Checkpoint) -> tuple[Tokens | None, str]:
     """The tail that the training held out, int64 ``[length]``, or None and why it cannot be had."""
-    import torch
-
-    from ...trainer.corpus import BUILT_IN, STDIN, load
+    from ...trainer.corpus import BUILT_IN
+    from ...trainer.loop import read
     from ...trainer.options import TrainOptions
+    from ...trainer.sources import STDIN
     from ...trainer.windows import split
 
     sources = found.record.sources
@@ -181,14 +182,14 @@ def held_out_text(found: Checkpoint) -> tuple[Tokens | None, str]:
         options = TrainOptions.from_dict(found.record.options, found.folder, str(found.folder))
         if not options.val_fraction:
             return None, "the training held no text out: give some with --text"
-        corpus = load([] if sources == [BUILT_IN] else sources, options.encoding)
+        corpus = read([] if sources == [BUILT_IN] else sources, options, found.card.vocabulary)
         if corpus.sha256 != found.card.corpus_sha256:
             return (
                 None,
                 f"the training text ({corpus.describe()}) has changed: give held-out text with --text",
             )
-        tokens = torch.from_numpy(Codec(found.card.vocabulary).encode(corpus.text))
-        return split(tokens, options.val_fraction, options.seq_len)[1].numpy(), ""
+        tokens = corpus.encode(found.card.vocabulary)
+        return split(tokens, options.val_fraction, options.seq_len)[1].astype(np.int64), ""
     except P2Error as error:
         return None, f"{error}: give held-out text with --text"
 
@@ -235,12 +236,13 @@ class _Forwarded(Silent):
 
 def _trained_before(folder: Path, options: TrainOptions, corpus_sha256: str) -> bool:
     from ...trainer import checkpoint
+    from ...trainer.options import TrainOptions
     from ...trainer.runfolder import RunFolder
 
     try:
         found = checkpoint.load(RunFolder(folder).last)
+        before = TrainOptions.from_dict(found.record.options, folder, str(folder))
     except P2Error:
         return False
-    wanted = options.to_dict() | {"precision": found.record.options.get("precision")}
-    same = (found.record.options, found.card.corpus_sha256) == (wanted, corpus_sha256)
-    return same and found.record.step == options.steps
+    same = dataclasses.replace(before, precision=options.precision) == options
+    return same and found.card.corpus_sha256 == corpus_sha256 and found.record.step == options.steps

@@ -58,7 +58,7 @@ def measure(rounds: int, threads: int | None, updates: int = UPDATES) -> dict[st
     options = TrainOptions(device="cpu", val_fraction=0.0)
     precision = choose_precision(options.precision, torch.device("cpu"), options.cell)
     options = dataclasses.replace(options, precision=precision)
-    card = options.card(vocabulary_of(corpus.load([]).text))
+    card = options.card(corpus.load([]).vocabulary)
     with contextlib.ExitStack() as stack:
         turns = [stack.enter_context(own_process(which, options, threads)) for which in LOOPS]
         speeds = alternate(turns, rounds, updates, options.batch_size * options.seq_len)
@@ -150,7 +150,7 @@ def p2_update(card: Card, options: TrainOptions, text: str) -> Update:
 
     from ...trainer.learner import Learner
 
-    return Learner(card, options, text, torch.device("cpu")).update
+    return Learner(card, options, Codec(card.vocabulary).encode(text), torch.device("cpu")).update
 
 
 def hand_written(card: Card, options: TrainOptions, text: str) -> Update:

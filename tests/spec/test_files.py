@@ -192,3 +192,12 @@ def test_a_document_that_is_replaced_is_kept(tmp_path):
         "a.json.old-2",
         "a.svg",
     ]
+
+
+def test_a_text_that_is_not_utf8_is_told_where(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("é\r\nb\rc\n".encode() + b"caf\xe9\n")
+    with pytest.raises(
+        P2Error, match=r"a\.txt is not UTF-8: the byte 0xE9 at byte offset 11, line 4, cannot be"
+    ):
+        files.read_text(path)

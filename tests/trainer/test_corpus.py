@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2.spec.errors import P2Error, UsageError
 from p2.trainer.corpus import BUILT_IN, load
+from p2.trainer.windows import Lanes, RandomWindows, split
 
 GERMAN = "Über die Brücke läuft ein schöner Mann, er grüßt.\n" * 40
 RUSSIAN = "Привет мир, как дела у вас сегодня? Хорошо, спасибо.\n" * 20
@@ -110,13 +113,13 @@ def test_another_encoding_is_named_and_then_read(tmp_path: Path, text: str, enco
 
 def test_the_wrong_encoding_is_told_the_right_one(tmp_path: Path) -> None:
     name = write(tmp_path / "a.txt", "x" * 10 + GERMAN)
-    with pytest.raises(P2Error, match=r"is not ascii \(at byte offset 10\): it is probably utf-8"):
+    with pytest.raises(P2Error, match=r"is not ascii \(at byte offset 10, line 1\): it is probably utf-8"):
         load([name], "ascii")
 
 
 def test_bytes_that_are_no_text_in_any_encoding(tmp_path: Path) -> None:
     name = write(tmp_path / "a.txt", bytes(range(1, 256)) * 9)
-    with pytest.raises(P2Error, match=r"is not UTF-8 \(at byte offset 127\)"):
+    with pytest.raises(P2Error, match=r"is not UTF-8 \(at byte offset 127, line 3\)"):
         load([name])
 
 
@@ -157,6 +160,60 @@ def test_an_unknown_encoding(tmp_path: Path, encoding: str) -> None:
 def test_an_encoding_without_a_text() -> None:
     with pytest.raises(UsageError, match="--encoding says how to read a TEXT"):
         load([], "latin-1")
+
+
+@pytest.mark.parametrize(
+    ("characters", "dtype"),
+    [(1, np.uint8), (256, np.uint8), (257, np.uint16), (1 << 16, np.uint16), (65_537, np.uint32)],
+)
+def test_tokens_take_as_few_bytes_as_the_vocabulary_allows(
+    tmp_path: Path, characters: int, dtype: type
+) -> None:
+    # Downwards, so that the order in which they come is not that of the vocabulary.
+    text = "".join(chr(0x20000 - index) for index in range(characters)) + "\U00020000"
+    corpus = load([write(tmp_path / "a.txt", text)])
+    assert corpus.tokens.dtype == dtype
+    assert corpus.vocabulary == "".join(sorted(set(text)))
+    assert corpus.tokens.tolist() == [*range(characters - 1, -1, -1), characters - 1]
+    assert corpus.text == text
+    assert len(corpus) == characters + 1
+
+
+def test_the_same_text_in_another_vocabulary(tmp_path: Path) -> None:
+    corpus = load([write(tmp_path / "a.txt", "b" * 70_000 + "adb")])
+    vocabulary = "".join(map(chr, range(97, 97 + 300)))
+    assert corpus.encode("abd") is corpus.tokens
+    assert corpus.encode(vocabulary).dtype == np.uint16
+    assert corpus.encode(vocabulary)[-4:].tolist() == [1, 0, 3, 1]
+    with pytest.raises(UsageError, match=r"the text holds 'a' .* at position 70,000, not in the vocabulary"):
+        corpus.encode("bd")
+    kept = corpus.only("bc")
+    assert kept.text == "b" * 70_001
+    assert kept.sha256 == hashlib.sha256(b"b" * 70_001).hexdigest()
+    assert kept.notes == ("2 characters that the model does not know were left out: 'a', 'd'",)
+    assert corpus.only("abcd") is corpus
+
+
+@pytest.mark.parametrize(
+    ("line", "most"), [("plain words and \n", 3), ("Привет, мир!\n", 2), ("words \U0001f600\n", 3)]
+)
+def test_memory_is_a_few_bytes_for_each_byte_of_the_text(tmp_path: Path, line: str, most: float) -> None:
+    """From the file to what the updates draw from: it was 20 bytes in ASCII."""
+    data = (line * (3_000_000 // len(line.encode()))).encode()
+    name = write(tmp_path / "a.txt", data)
+    load([write(tmp_path / "b.txt", line)])  # what is loaded once does not count
+    tracemalloc.start()
+    try:
+        corpus = load([name])
+        tokens = corpus.encode(corpus.vocabulary + "\U0001f601")
+        train, _ = split(tokens, 0.1, 8)
+        RandomWindows(train, 8, 4, 0).batch(0)
+        Lanes(train, 8, 4, 0).batch(0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(data) < 3_000_001
+    assert peak < most * len(data) + (2 << 20)
 
 
 def test_the_head_of_a_text_keeps_its_source() -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from p2.spec.card import Card
+from p2.spec.codec import Codec
 from p2.spec.errors import ContractError, P2Error
 from p2.trainer.learner import Learner
 from p2.trainer.options import TrainOptions
@@ -27,7 +28,7 @@ def nats(logits: np.ndarray, targets: np.ndarray) -> float:
 
 def make(options: TrainOptions, text: str, parameters: dict[str, np.ndarray] | None = None) -> Learner:
     weights = None if parameters is None else {k: torch.tensor(v) for k, v in parameters.items()}
-    return Learner(options.card(VOCABULARY), options, text, CPU, weights)
+    return Learner(options.card(VOCABULARY), options, Codec(VOCABULARY).encode(text), CPU, weights)
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_the_loss_of_an_update_is_the_equations_over_its_windows(
     stateful, the state that the first one ended with."""
     options = like(card, lr=1e-12, stateful=stateful)
     learner = make(options, text, parameters_of(card))
-    train = torch.tensor([VOCABULARY.index(character) for character in text[: len(text) - len(text) // 10]])
+    train = np.array([VOCABULARY.index(character) for character in text[: len(text) - len(text) // 10]])
     kind = Lanes if stateful else RandomWindows
     windows = [kind(train, 8, 4, 0).batch(step) for step in (0, 1)]
     inputs, targets = (torch.cat(parts, dim=1).numpy() for parts in zip(*windows, strict=True))

@@ -24,7 +24,7 @@ from p2.trainer.metrics import Report
 from p2.trainer.model import CharModel
 from p2.trainer.options import TrainOptions
 from p2.trainer.runfolder import read_log
-from p2.trainer.windows import RandomWindows
+from p2.trainer.windows import RandomWindows, uniform_integers
 
 Options = Callable[..., TrainOptions]
 
@@ -302,7 +302,7 @@ def test_init_from_starts_with_the_weights_alone(
     start = checkpoint.load(trained)
     model = CharModel(start.card)
     model.load_state_dict(start.model_state)
-    tokens = torch.from_numpy(Codec(start.card.vocabulary).encode(text[: len(text) // 2]))
+    tokens = Codec(start.card.vocabulary).encode(text[: len(text) // 2])
     inputs, targets = RandomWindows(tokens[: len(tokens) - len(tokens) // 10], 8, 4, 4).batch(0)
     expected = F.cross_entropy(model(inputs)[0].flatten(0, 1), targets.flatten()).item()
     first = read_log(tmp_path / "second" / "log.jsonl")[0]
@@ -325,7 +325,9 @@ def test_init_from_refuses_what_does_not_fit(
     assert f"'é' (U+00E9 LATIN SMALL LETTER E WITH ACUTE) at position {len(corpus.text) + 1:,}" in str(
         caught.value
     )
-    assert "2 such characters" in str(caught.value)
+    assert "does not know (nor 'ß')" in str(caught.value)
+    assert "--on-unknown skip leaves" in str(caught.value)
+    assert "--vocab-from" in str(caught.value)
     with pytest.raises(UsageError, match="--hidden 9 contradicts the checkpoint of --init-from, which has 8"):
         loop.begin({"init_from": trained, "hidden": 9}, [str(other)], Silent())
     with pytest.raises(UsageError, match="the options' cell lstm contradicts the checkpoint"):
@@ -371,3 +373,103 @@ def test_a_run_that_diverges_in_its_last_update_keeps_what_was_saved(
     with pytest.raises(P2Error, match="diverged"):
         loop.train(wanted, corpus, Silent())
     assert not list(wanted.out.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize("stateful", [False, True])
+@pytest.mark.parametrize("characters", [0, 300])
+def test_weights_are_those_of_whole_tokens_of_64_bits(
+    options: Options, text: str, tmp_path: Path, stateful: bool, characters: int
+) -> None:
+    """Bit for bit what plain code makes of the text as it was kept before: int64, in one piece."""
+    text += "".join(chr(0x4E00 + index) for index in range(characters))  # beyond 256: two bytes a token
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
+    wanted = options(stateful=stateful, steps=3, val_fraction=0.2)
+    loop.train(wanted, load([str(tmp_path / "a.txt")]), Silent())
+    found = checkpoint.load(wanted.out / "last")
+
+    vocabulary = sorted(set(text))
+    tokens = torch.tensor([vocabulary.index(character) for character in text])
+    tokens = tokens[: len(tokens) - int(len(tokens) * 0.2)]
+    model = CharModel(wanted.card("".join(vocabulary)))
+    model.initialise(0)
+    optimiser = torch.optim.Adam(model.parameters(), lr=wanted.lr, fused=True)
+    windows = (len(tokens) - 1) // 32
+    (shift,) = uniform_integers(0, 2, 0, 1, len(tokens) - 32 * windows)
+    state = None
+    for step in range(3):
+        if stateful:
+            starts = torch.arange(4) * windows * 8 + shift + step * 8
+        else:
+            starts = torch.tensor(uniform_integers(0, 1, step, 4, len(tokens) - 8))
+        window = tokens[starts[:, None] + torch.arange(9)]
+        for group in optimiser.param_groups:
+            group["lr"] = wanted.lr * math.pow(wanted.lr_decay, step / 1000)
+        logits, state = model(window[:, :-1], state)
+        state = {name: tensor.detach() for name, tensor in state.items()} if stateful else None
+        optimiser.zero_grad()
+        F.cross_entropy(logits.flatten(0, 1), window[:, 1:].flatten()).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+    assert found.card.vocabulary == "".join(vocabulary)
+    assert all(torch.equal(found.model_state[name], tensor) for name, tensor in model.state_dict().items())
+
+
+def test_a_text_with_a_stray_byte_is_read_the_same_when_a_run_goes_on(
+    options: Options, text: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(("“Quiet”. " * 9 + text).encode() + b"\x93odd")
+    given = {
+        name: getattr(options(), name) for name in ("hidden", "seq_len", "batch_size", "precision", "device")
+    }
+    given |= {"steps": 2, "encoding_errors": "replace", "out": tmp_path / "run"}
+    said = Notes()
+    loop.begin(given, [str(path)], said)
+    assert f"bytes that are not UTF-8 were replaced by U+FFFD: 1 in {path}" in said.notes
+    assert "\ufffd" in last(tmp_path / "run")[0].card.vocabulary
+    assert loop.resume({"out": tmp_path / "run", "steps": 3}, [], Silent()).record.step == 3
+    with pytest.raises(UsageError, match="--encoding-errors skip contradicts the run"):
+        loop.resume({"out": tmp_path / "run", "encoding_errors": "skip"}, [], Silent())
+
+
+def test_a_base_model_with_room_is_tuned_on_a_text_with_other_characters(
+    options: Options, corpus: Corpus, tmp_path: Path
+) -> None:
+    """`vocab_from` takes a text or a checkpoint; without, the other characters are refused, or left out."""
+    (tmp_path / "tune").mkdir()
+    later = tmp_path / "tune" / "later.txt"
+    later.write_text("déjà vu. " * 40, encoding="utf-8")
+    wanted = options(vocab_from=tmp_path / "tune")
+    said = Notes()
+    loop.train(wanted, corpus, said)
+    vocabulary = "".join(sorted(set(corpus.text) | set("déjà vu. ")))
+    assert last(wanted.out)[0].card.vocabulary == vocabulary
+    count = len(vocabulary) - len(corpus.vocabulary)
+    assert (
+        f"vocabulary: {len(vocabulary)} characters, {count} of them only in {tmp_path / 'tune'}" in said.notes
+    )
+    later.unlink()  # a run that goes on needs it no more
+    loop.resume({"out": wanted.out, "steps": 6}, [], Silent())
+    later.write_text("déjà vu. " * 40, encoding="utf-8")
+    given = {"seq_len": 8, "batch_size": 4, "steps": 2, "precision": "float32", "device": "cpu"}
+    loop.begin(given | {"init_from": wanted.out, "out": tmp_path / "tuned"}, [str(later)], Silent())
+    assert last(tmp_path / "tuned")[0].card.vocabulary == vocabulary
+    loop.train(options(vocab_from=wanted.out, out=tmp_path / "again"), corpus, Silent())
+    assert last(tmp_path / "again")[0].card.vocabulary == vocabulary
+
+
+def test_unknown_characters_can_be_left_out_and_stay_out(
+    trained: Path, options: Options, corpus: Corpus, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.txt"
+    other.write_text("ß" + corpus.text.replace("r", "ré"), encoding="utf-8")
+    given = {"seq_len": 8, "batch_size": 4, "steps": 2, "precision": "float32", "device": "cpu"}
+    given |= {"init_from": trained, "on_unknown": "skip", "out": tmp_path / "second"}
+    said = Notes()
+    loop.begin(given, [str(other)], said)
+    found = last(tmp_path / "second")[0]
+    assert found.record.corpus["sha256"] == corpus.sha256
+    assert found.record.corpus["characters"] == len(corpus)
+    count = corpus.text.count("r") + 1
+    assert f"{count} characters that the model does not know were left out: 'ß', 'é'" in said.notes
+    assert loop.resume({"out": tmp_path / "second", "steps": 4}, [], Silent()).record.step == 4

@@ -72,6 +72,7 @@ def test_accuracies_are_sorted_and_counted_once() -> None:
             "keep_at_accuracy": st.lists(st.floats(0.01, 1)).map(tuple),
             "stateful": st.booleans(),
             "encoding": st.none() | st.text(),
+            "encoding_errors": st.sampled_from(["strict", "replace", "skip"]),
             "init_from": st.none() | st.just(Path("a/b")),
             "threads": st.none() | st.integers(1, 64),
         },
@@ -112,6 +113,19 @@ def test_damaged_options(change: Callable[[dict[str, Any]], object], message: st
     change(data)
     with pytest.raises(ContractError, match=rf"model\.json: {message}"):
         TrainOptions.from_dict(data, Path("x"), "model.json")
+
+
+def test_a_checkpoint_keeps_its_vocabulary() -> None:
+    with pytest.raises(UsageError, match="give --init-from or --vocab-from, not both"):
+        TrainOptions(init_from=Path("a"), vocab_from=Path("b"))
+
+
+def test_what_earlier_versions_did_not_record_has_its_default() -> None:
+    options = TrainOptions(hidden=8)
+    data = options.to_dict()
+    for name in ("encoding_errors", "vocab_from", "on_unknown"):
+        del data[name]
+    assert TrainOptions.from_dict(data, options.out, "model.json") == options
 
 
 def test_resuming_keeps_the_runs_options_but_for_where_and_how_far() -> None:

@@ -58,13 +58,20 @@ def test_every_option_reaches_the_run(p2: Callable, text_file: Path) -> None:
         "cell": "gru", "gru_reset": "before", "layers": 3, "embedding": 5, "hidden": 7, "dropout": 0.25,
         "seq_len": 6, "batch_size": 3, "lr": 0.002, "lr_decay": 0.5, "steps": 2, "clip": 0.75, "seed": -9,
         "device": "cpu", "precision": "bfloat16", "val_fraction": 0.2, "val_every": 1,
-        "encoding": "latin-1", "threads": 1, "keep_at_accuracy": "0.9,0.8",
+        "encoding": "latin-1", "encoding_errors": "skip", "threads": 1, "vocab_from": "vocab.txt",
+        "keep_at_accuracy": "0.9,0.8",
     }  # fmt: skip
     arguments = [part for name, value in values.items() for part in (flag(name), str(value))]
+    Path("vocab.txt").write_text("abc", encoding="utf-8")
     code, _, err = p2("train", text_file, *arguments, "--stateful", "--out", "here")
     assert (code, err) == (0, "")
     recorded = checkpoint.load(Path("here")).record.options
-    expected = values | {"keep_at_accuracy": [0.8, 0.9], "stateful": True, "init_from": None}
+    expected = values | {
+        "keep_at_accuracy": [0.8, 0.9],
+        "stateful": True,
+        "init_from": None,
+        "on_unknown": "error",
+    }
     assert recorded == expected
     untouched = [field.name for field in dataclasses.fields(TrainOptions) if field.name not in recorded]
     assert untouched == ["out"]
@@ -118,7 +125,7 @@ def test_stopped_and_resumed(p2: Callable, text_file: Path, monkeypatch: pytest.
         (
             ["latin.txt"],
             1,
-            "latin.txt is not UTF-8 (at byte offset 3): it is probably cp1252, which --encoding",
+            "latin.txt is not UTF-8 (at byte offset 3, line 1): it is probably cp1252, which --encoding",
         ),
         (
             ["text.txt", "--out", "short.txt/run"],
@@ -139,6 +146,11 @@ def test_stopped_and_resumed(p2: Callable, text_file: Path, monkeypatch: pytest.
         (["text.txt", "--steps", "-1"], 2, "--steps must be at least 1, not -1"),
         (["text.txt", "--keep-at-accuracy", "high"], 2, "--keep-at-accuracy takes numbers"),
         (["text.txt", "--encoding", "klingon"], 2, "unknown --encoding 'klingon'"),
+        (["text.txt", "--encoding", "utf-8\0"], 2, "unknown --encoding 'utf-8\\x00'"),
+        (["text.txt", "--encoding", "base64"], 2, "unknown --encoding 'base64'"),
+        (["text.txt", "--encoding-errors", "ignore"], 2, "unknown --encoding-errors 'ignore': choose one of"),
+        (["text.txt", "--on-unknown", "skip"], 2, "--on-unknown is for --init-from"),
+        (["text.txt", "--vocab-from", "missing.txt"], 1, "cannot read missing.txt: no such file"),
         (["text.txt", "--stateful", "--batch-size", "999"], 1, "the text is too short for --stateful"),
         (["text.txt", "--init-from", "nowhere"], 1, "there is no checkpoint nowhere"),
         (["--resume"], 1, "there is no run to go on with in artifacts/charlm: start one with `p2 train"),

@@ -11,6 +11,7 @@ from ....export.exporter import export_checkpoint
 from ....spec.card import stored_parameters
 from ....trainer import display as displays
 from ....trainer.display import duration
+from ....trainer.options import LATER
 from ....trainer.runfolder import RunFolder, read_log
 from ...engines import open_engine
 from ...machine import machine
@@ -157,9 +158,9 @@ def _checkpoint(
 
 def _settings(asked: TextOptions, trained: Trained, prompt: str) -> dict[str, Any]:
     values = trained.options.to_dict()
-    unused = ("gru_reset", "stateful", "val_fraction", "val_every", "init_from", "encoding")
+    unused = {"gru_reset", "stateful", "val_fraction", "val_every", "init_from", "encoding", *LATER}
     kept = {name: value for name, value in values.items() if name not in unused}
-    return {**kept, "characters": len(trained.book.text), **asked.writing(), "prompt": prompt}
+    return {**kept, "characters": len(trained.book), **asked.writing(), "prompt": prompt}
 
 
 def _summary(document: Document, console: Console) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ....spec.codec import Codec, vocabulary_of
+from ....spec.codec import Codec
 from ....spec.errors import P2Error, UsageError
 from ....spec.shell import command
 from ....trainer import checkpoint, loop
 from ....trainer.checkpoint import holds_checkpoint
-from ....trainer.corpus import STDIN, Corpus, load
+from ....trainer.corpus import Corpus
 from ....trainer.display import Display
 from ....trainer.options import TrainOptions, resumed
 from ....trainer.record import Record
 from ....trainer.run import Result
 from ....trainer.runfolder import RunFolder
+from ....trainer.sources import STDIN
 from .clock import Clock, Timed
 from .options import TextOptions
 
@@ -74,21 +75,21 @@ def train(asked: TextOptions, texts: list[str], display: Display, clock: Clock) 
     if not asked.resume:
         if not texts:
             raise UsageError("name the BOOK to train on (or --resume to go on with a run)")
-        whole = load(texts, asked.training.encoding)
+        whole = loop.read(texts, asked.training)
         book = whole.head(asked.characters) if asked.characters else whole
         _check_prompt(asked, book)
         result = loop.train(asked.training, book, display)
     else:
         last = _last(asked.run)
         record = last.record
-        whole = load(texts or _sources(record), record.options["encoding"])
+        recorded = TrainOptions.from_dict(record.options, asked.run, str(last.folder))
+        whole = loop.read(texts or _sources(record), recorded)
         book = whole.head(record.corpus["characters"])
         if book.sha256 != record.corpus["sha256"]:
             raise P2Error(
                 f"the book ({book.describe()}) is not the one that the run began with: its text differs"
             )
         _check_prompt(asked, book)
-        recorded = TrainOptions.from_dict(record.options, asked.run, str(last.folder))
         wanted = resumed(recorded, asked.given)
         if record.step < wanted.steps:
             result = loop.resume({**asked.given, "out": asked.run}, texts, display, book)
@@ -99,7 +100,7 @@ def train(asked: TextOptions, texts: list[str], display: Display, clock: Clock) 
         raise KeyboardInterrupt
     found = _last(asked.run)
     options = TrainOptions.from_dict(found.record.options, asked.run, str(found.folder))
-    return Trained(book, len(whole.text), options, found.record, kept(asked.run, options))
+    return Trained(book, len(whole), options, found.record, kept(asked.run, options))
 
 
 def kept(run: Path, options: TrainOptions) -> list[Kept]:
@@ -125,7 +126,7 @@ def _check_prompt(asked: TextOptions, book: Corpus) -> None:
     """Say at once, and not after the training, that the model will not know the prompt."""
     if asked.prompt == "":
         raise UsageError("--prompt must not be empty: a completion begins with something")
-    Codec(vocabulary_of(book.text)).encode(asked.prompt or "")
+    Codec(book.vocabulary).encode(asked.prompt or "")
 
 
 def _last(run: Path) -> checkpoint.Checkpoint:

@@ -15,6 +15,7 @@ from p2.reports.bench.options import VOCABULARY, parse_batches, parse_shape, sha
 from p2.runtime.onnx_engine import open_onnx
 from p2.spec.card import Card
 from p2.spec.codec import Codec
+from p2.spec.documents import write_sealed
 from p2.spec.errors import UsageError
 from p2.trainer import checkpoint
 
