@@ -111,15 +111,17 @@ def svg(figure: Figure, salt: str) -> str:
 def alone(element: str) -> str:
     """An ``<svg>`` element as a file of its own, on paper that is dark where the reader's system is."""
     head, end, rest = element.partition(">")
+    size = re.sub(r'.* viewBox="\S+ \S+ (\S+) (\S+)".*', r' width="\1pt" height="\2pt"', head, flags=re.S)
     used = [colour for colour in DARK if colour in element or colour == PAPER]
     sheet = f"<style>@media (prefers-color-scheme: dark) {{ {dark_rules(used)} }}</style>"
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{end}{sheet}{_PAPER}{rest}\n'
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}{size}{end}{sheet}{_PAPER}{rest}\n'
 
 
 def element(file: str) -> str:
     """The ``<svg>`` element that `alone` made a file of, for a page."""
     found = file[file.find("<svg") :].strip()
     head, end, rest = found.partition(">")
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
     rest = re.sub(r"^<style>.*?</style>", "", rest, flags=re.S).removeprefix(_PAPER)
     return f"{head}{end}{rest}"
 

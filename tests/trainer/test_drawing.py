@@ -74,6 +74,7 @@ def test_a_picture_of_its_own_can_be_taken_into_a_page():
     assert whole != bare
     assert "prefers-color-scheme: dark" in whole
     assert f"fill: {PAPER}" in whole
+    assert 'width="216pt"' in whole.partition(">")[2].partition(">")[0]  # 3 inches
     assert element(whole) == bare
     assert element(bare + "\n") == bare  # as former versions wrote it
 
