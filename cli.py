@@ -215,7 +215,10 @@ def generate(
         str, typer.Option(help="Text to continue; with none, the first character is random.")
     ] = "",
     prompt_file: Annotated[
-        Path | None, typer.Option(help="Read the prompt from a file (its last line break is dropped).")
+        Path | None,
+        typer.Option(
+            help="Read the prompt from a file (- is standard input; its last line break is dropped)."
+        ),
     ] = None,
     prompts: Annotated[
         str | None,
@@ -297,10 +300,10 @@ def generate(
         raise UsageError("give --json or --jsonl, not both")
     from .runtime import generate as generator
     from .runtime import printing
-    from .spec.files import read_text
+    from .runtime.prompts import read_prompt
 
     request = generator.Request(
-        prompt=read_text(prompt_file).removesuffix("\n") if prompt_file else prompt,
+        prompt=read_prompt(prompt_file) if prompt_file else prompt,
         length=length,
         seed=_random_seed() if seed is None else seed,
         num_samples=num_samples,
@@ -313,6 +316,8 @@ def generate(
 
     opened = open_engine(engine, threads, backend)
     lines = jsonl or prompts is not None
+    if on_unknown == "skip" and prompts is None:
+        printing.say_skipped(opened, request.prompt)
     if seed is None and not (as_json or lines or request.sampling.greedy):
         print(f"seed {request.seed}", file=sys.stderr)
     if lines:

@@ -6,6 +6,7 @@ Every way takes constant memory: texts are written out in order, as soon as they
 from __future__ import annotations
 
 import json
+import sys
 import textwrap
 from typing import Any, TextIO
 
@@ -15,6 +16,42 @@ from .generate import Request, generate
 from .progress import Progress
 from .prompts import Prompts
 from .streams import write_texts
+
+
+class Skipped:
+    """Counts what ``--on-unknown skip`` leaves out of prompts, and says so on stderr."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._prompts = self._characters = self._touched = self._emptied = 0
+
+    def add(self, prompt: str) -> None:
+        """A prompt as it was given."""
+        left = len(self._codec.encode(prompt, "skip"))
+        self._prompts += 1
+        self._characters += len(prompt) - left
+        self._touched += left < len(prompt)
+        self._emptied += bool(prompt) and not left
+
+    def say(self) -> None:
+        """One line, if anything was left out."""
+        if not self._touched:
+            return
+        plural = "s" if self._characters > 1 else ""
+        what = f"skipped {self._characters:,} character{plural} that the model does not know"
+        if self._prompts > 1:
+            what += f", in {self._touched:,} of {self._prompts:,} prompts"
+        if self._emptied:
+            which = f"{self._emptied:,} of them" if self._prompts > 1 else "the prompt"
+            what += f"; nothing is left of {which}: a random character begins the text"
+        print(f"p2: {what}", file=sys.stderr, flush=True)
+
+
+def say_skipped(engine: Engine, prompt: str) -> None:
+    """Say on stderr what the model does not know of a prompt."""
+    skipped = Skipped(Codec(engine.card.vocabulary))
+    skipped.add(prompt)
+    skipped.say()
 
 
 def print_stream(engine: Engine, request: Request, out: TextIO) -> None:
@@ -93,13 +130,18 @@ def print_lines(engine: Engine, request: Request, out: TextIO, source: str | Non
         UnknownCharacter: a prompt holds a character that the model does not know.
         P2Error: the prompts cannot be read.
     """
+    codec = Codec(engine.card.vocabulary)
     count: int | None = 1
     prompts = None if source is None else Prompts(source)
     if prompts is not None:
-        count = prompts.check(Codec(engine.card.vocabulary), request.on_unknown)
+        count = prompts.check(codec, request.on_unknown)
     total = None if count is None else count * request.num_samples * request.length
+    waits = prompts.waits if prompts else lambda: False
+    skipped = Skipped(codec)
     with Progress(total, out) as progress:
-        for text in write_texts(engine, request, prompts, progress.advance):
+        for text in write_texts(engine, request, prompts, progress.advance, waits):
+            if not text.sample:
+                skipped.add(text.prompt)
             line = {
                 "prompt_index": text.prompt_index,
                 "sample": text.sample,
@@ -111,3 +153,5 @@ def print_lines(engine: Engine, request: Request, out: TextIO, source: str | Non
             }
             out.write(json.dumps(line) + "\n")
             out.flush()
+    if prompts is not None:
+        skipped.say()

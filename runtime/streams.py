@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 
 from ..spec.codec import Codec, Tokens, UnknownCharacter
 from ..spec.engine import Engine
+from ..spec.errors import P2Error
 from .decoder import Decoder
 from .generate import Cutter, Pace, Request
 
@@ -69,6 +69,7 @@ def write_texts(
     request: Request,
     prompts: Iterable[str] | None = None,
     advance: Callable[[int], None] = lambda _: None,
+    waits: Callable[[], bool] = lambda: False,
 ) -> Iterator[Text]:
     """Write ``num_samples`` texts for every prompt.
 
@@ -79,6 +80,7 @@ def write_texts(
             request's own prompt is the only one.
         advance: told, piece by piece, how many more characters of the job are done; a text that
             ends early counts in full.
+        waits: whether the next prompt has not come yet; those before it are then answered first.
 
     Yields:
         the texts in order, as soon as the group that they belong to is done.
@@ -87,14 +89,31 @@ def write_texts(
         UnknownCharacter: a prompt holds a character that the model does not know.
     """
     codec = Codec(engine.card.vocabulary)
-    rows = _rows(codec, request, prompts)
-    while group := list(islice(rows, GROUP)):
+    for group in _groups(_rows(codec, request, prompts, waits)):
         # The first character of a text without a prompt is drawn, not decoded.
         for batch in ([r for r in group if len(r.tokens)], [r for r in group if not len(r.tokens)]):
             if batch:
                 _write(engine, codec, request, batch, advance)
         for row in group:
             yield row.text()
+
+
+def _groups(rows: Iterator[_Row | None]) -> Iterator[list[_Row]]:
+    """Rows by the `GROUP`, or fewer where a None says that the next one has not come yet."""
+    group: list[_Row] = []
+    try:
+        for row in rows:
+            if row is not None:
+                group.append(row)
+            if group and (row is None or len(group) == GROUP):
+                yield group
+                group = []
+    except P2Error:
+        if group:  # what came before a prompt that is refused
+            yield group
+        raise
+    if group:
+        yield group
 
 
 def encode_prompt(codec: Codec, prompt: str, index: int, on_unknown: str) -> Tokens:
@@ -109,7 +128,9 @@ def encode_prompt(codec: Codec, prompt: str, index: int, on_unknown: str) -> Tok
         raise UnknownCharacter(f"line {index + 1} of the prompts: {error}") from error
 
 
-def _rows(codec: Codec, request: Request, prompts: Iterable[str] | None) -> Iterator[_Row]:
+def _rows(
+    codec: Codec, request: Request, prompts: Iterable[str] | None, waits: Callable[[], bool]
+) -> Iterator[_Row | None]:
     stream = request.first_stream
     for index, prompt in enumerate([request.prompt] if prompts is None else prompts):
         if prompts is None:
@@ -119,6 +140,8 @@ def _rows(codec: Codec, request: Request, prompts: Iterable[str] | None) -> Iter
         for sample in range(request.num_samples):
             yield _Row(index, sample, stream, prompt, tokens, Cutter(request.stop))
             stream += 1
+        if waits():
+            yield None
 
 
 def _write(

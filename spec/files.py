@@ -272,12 +272,17 @@ def read_text(path: Path) -> str:
     """
     with reading(path):
         data = path.read_bytes()
+    return decode_text(data, str(path))
+
+
+def decode_text(data: bytes, name: str) -> str:
+    """The text of a UTF-8 file, as `read_text` gives it; `name` is for the error."""
     try:
         return data.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         line = data[: error.start].replace(b"\r\n", b"\n").replace(b"\r", b"\n").count(b"\n") + 1
         raise P2Error(
-            f"{path} is not UTF-8: the byte 0x{data[error.start]:02X} at byte offset {error.start:,},"
+            f"{name} is not UTF-8: the byte 0x{data[error.start]:02X} at byte offset {error.start:,},"
             f" line {line:,}, cannot be read"
         ) from error
 

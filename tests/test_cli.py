@@ -102,10 +102,15 @@ def test_greedy_is_temperature_zero_and_tau_is_its_inverse(engine, capsys):
     assert text("--threads", "1") == text("--threads", "2")
 
 
-def test_a_prompt_from_a_file(engine, here, capsys):
+def test_a_prompt_from_a_file(engine, here, capsys, monkeypatch):
     (here / "prompt.txt").write_bytes(b"the fox\r\njumps\n")
     main(["generate", "--prompt-file", "prompt.txt", "--length", "20", "--seed", "1"])
-    assert capsys.readouterr().out.startswith("the fox\njumps")
+    text = capsys.readouterr().out
+    assert text.startswith("the fox\njumps")
+    stdin = SimpleNamespace(buffer=io.BytesIO(b"the fox\r\njumps\n"))
+    monkeypatch.setattr("sys.stdin", stdin)
+    main(["generate", "--prompt-file", "-", "--length", "20", "--seed", "1"])
+    assert capsys.readouterr().out == text
 
 
 def json_lines(capsys, *options: str) -> list[dict[str, object]]:
@@ -166,7 +171,33 @@ def test_a_bad_prompt_in_a_file_is_refused_before_any_work(engine, here, capsys)
     assert "line 201 of the prompts: the model does not know the character 'Q'" in said
     argv = ["generate", "--prompts", "prompts.txt", "--on-unknown", "skip", "--length", "3"]
     assert main(argv) == 0
-    assert json.loads(capsys.readouterr().out.splitlines()[200])["prompt"] == "Q"
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[200])["prompt"] == "Q"
+    assert said.err == (
+        "p2: skipped 1 character that the model does not know, in 1 of 201 prompts; nothing is left of 1 of"
+        " them: a random character begins the text\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("aQbQ", "p2: skipped 2 characters that the model does not know\n"),
+        ("Q", "skipped 1 character that the model does not know; nothing is left of the prompt"),
+    ],
+)
+def test_what_is_skipped_of_a_prompt_is_said(prompt, words, engine, capsys):
+    argv = ["generate", "--prompt", prompt, "--on-unknown", "skip", "--length", "3", "--seed", "1"]
+    assert main(argv) == 0
+    assert words in capsys.readouterr().err
+    assert main(["generate", "--prompt", "ab", "--on-unknown", "skip", "--length", "3", "--seed", "1"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("seed", ["0", "-1", "1" + "0" * 400])
+def test_any_whole_number_is_a_seed(seed, engine, capsys):
+    assert main(["generate", "--length", "3", "--seed", seed]) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_an_interrupted_job_has_written_what_was_done(engine, here, capsys, monkeypatch):
@@ -199,6 +230,18 @@ BAD_CALLS = [
     (["generate", "--min-p", "1"], 2, "min-p must be at least 0"),
     (["generate", "--num-samples", "0"], 2, "num-samples must be 1 to 1,000,000"),
     (["generate", "--first-stream", "-1"], 2, "first-stream must be 0 to"),
+    (["generate", "--length", "-1"], 2, "length must be 0 or more"),
+    (["generate", "--num-samples", str(10**30)], 2, "num-samples must be 1 to 1,000,000"),
+    (["generate", "--first-stream", str(10**30)], 2, "first-stream must be 0 to"),
+    (["generate", "--tau", "nan"], 2, "tau must be between 1e-6 and 1e6"),
+    (["generate", "--temperature", "inf"], 2, "temperature must be 0 (greedy) or between"),
+    (["generate", "--top-p", "nan"], 2, "top-p must be above 0"),
+    (["generate", "--min-p", "nan"], 2, "min-p must be at least 0"),
+    (["generate", "--stop", ""], 2, "a stop string must not be empty"),
+    (["generate", "--seed", "1e3"], 2, "Invalid value for '--seed'"),
+    (["practical", "gradients", "--hidden", str(10**30)], 2, "--hidden must be at most 65,536"),
+    (["practical", "gradients", "--sequences", str(10**30)], 2, "--sequences must be 2 to 65,536"),
+    (["practical", "baum-sweet", "--embedding", str(10**30)], 2, "--embedding must be at most 65,536"),
     (["generate", "--threads", "0"], 2, "threads must be 1 to 256"),
     (["generate", "--backend", "tpu"], 2, "unknown backend 'tpu': choose one of eager, cuda-graph"),
     (

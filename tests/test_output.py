@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import shutil
@@ -97,6 +98,22 @@ def test_a_reader_that_leaves_is_no_failure(argv, here, monkeypatch):
     with nobody_reads() as out:
         monkeypatch.setattr(sys, "stdout", out)
         assert main(argv) == 0
+
+
+def test_a_co_process_is_answered_line_by_line(here):
+    """A program that sends the next prompt only when it has the answer to the last."""
+    argv = [sys.executable, "-m", "p2.cli", *shlex.split("generate --engine old.onnx --length 5 --prompts -")]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        answers = []
+        for lines in (b"the\n", b"\n", b"fox\nsea\nsh", b"ells\n"):
+            process.stdin.write(lines)
+            answers += [json.loads(process.stdout.readline())["prompt"] for _ in range(lines.count(b"\n"))]
+        process.stdin.close()
+        assert process.stdout.read() == b""
+    assert answers == ["the", "", "fox", "sea", "shells"]
+    assert process.returncode == 0
 
 
 def test_in_a_shell_too(here):

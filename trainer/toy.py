@@ -47,6 +47,9 @@ _TEST_INDEX = 1 << 40  # of a batch that no training gets to
 _TEST_BATCH = 512
 _ADVICE = "smaller initial weights help"
 
+LARGEST = 1 << 16
+"""Of a width, or of sequences side by side."""
+
 
 @dataclasses.dataclass(frozen=True)
 class ToyOptions:
@@ -89,6 +92,8 @@ class ToyOptions:
         for name in ("embedding", "hidden", "batch", "updates"):
             if getattr(self, name) < 1:
                 raise UsageError(f"--{name} must be at least 1, not {getattr(self, name)}")
+            if name != "updates" and getattr(self, name) > LARGEST:
+                raise UsageError(f"--{name} must be at most {LARGEST:,}, not {getattr(self, name):,}")
         for name in ("gain", "lr", "clip"):
             if not 0 < getattr(self, name) < math.inf:
                 raise UsageError(f"--{name} must be a positive number, not {getattr(self, name)}")

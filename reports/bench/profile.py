@@ -23,6 +23,7 @@ from ...runtime.session import open_session
 from ...runtime.step_file import open_step
 from ...spec.errors import UsageError
 from ...spec.noise import gumbel
+from .options import MAX_BATCH
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -85,8 +86,8 @@ def profile(name: str, batch: int, threads: int | None) -> Profile:
     path, kind = locate(name)
     if kind != "onnx":
         raise UsageError(f"only .onnx engines have a profile by operator, and {path} is none")
-    if batch < 1:
-        raise UsageError(f"--batch must be 1 or more, not {batch}")
+    if not 1 <= batch <= MAX_BATCH:
+        raise UsageError(f"--batch must be 1 to {MAX_BATCH:,}, not {batch:,}")
     step = open_step(path)
     threads = threads or OnnxEngine(step).plan(batch).threads
     graph = decode_graph(decode_body(step, filters=False), filters=False)

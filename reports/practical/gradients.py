@@ -24,7 +24,7 @@ from ...trainer.bptt import along, by_hand, gates
 from ...trainer.classifier import SequenceClassifier, apart
 from ...trainer.learner import scoped
 from ...trainer.model import CharModel
-from ...trainer.toy import Fan, ToyOptions, train
+from ...trainer.toy import LARGEST, Fan, ToyOptions, train
 from ..bench.progress import Progress
 from ..machine import machine
 from . import gradients_claims, gradients_plots
@@ -72,8 +72,8 @@ class GradientSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.sequences < 2:
-            raise UsageError(f"--sequences must be at least 2, not {self.sequences}")
+        if not 2 <= self.sequences <= LARGEST:
+            raise UsageError(f"--sequences must be 2 to {LARGEST:,}, not {self.sequences:,}")
         if LONGER * self.magnitude > MOST_MAGNITUDE:
             raise UsageError(f"--magnitude must be at most {MOST_MAGNITUDE // LONGER}, not {self.magnitude}")
         BaumSweet(self.magnitude)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .document import Claim, Verdict
@@ -79,7 +80,10 @@ def _dependence(results: Results) -> tuple[str, Verdict]:
     initial, trained = _both(results)
     counts = [sum(term > 0 for term in one["terms"][1:]) for one in (initial, trained)]
     asked = results["steps"] - 1  # the first step's state before it is zero
-    shares = [max(one["terms"][:-1]) / one["terms"][-1] for one in (initial, trained)]
+    shares = [  # a state that a wild training saturated passes nothing on
+        max(one["terms"][:-1]) / one["terms"][-1] if one["terms"][-1] else math.inf
+        for one in (initial, trained)
+    ]
     words = (
         f"Of the {asked} steps with a state before them, {counts[0]} add to dL/dW_hh at initialisation and"
         f" {counts[1]} after training; the largest earlier term is {shares[0]:.2f} and {shares[1]:.2f} times"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import os
 from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from p2.runtime.prompts import Prompts
 from p2.spec.codec import Codec, UnknownCharacter
@@ -63,6 +66,37 @@ def test_a_stream_is_not_read_before_its_time(tmp_path, monkeypatch):
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
         assert Prompts(str(tmp_path / "pipe")).check(CODEC, "error") is None
+
+
+def test_a_line_can_be_had_as_soon_as_it_has_come():
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as file, open(writing, "wb", buffering=0) as sender:
+        prompts = Prompts("a pipe")
+        lines = prompts._lines(file)
+        sender.write(b"a\nb\nc")
+        assert next(lines) == "a"
+        assert not prompts.waits()
+        assert next(lines) == "b"
+        assert prompts.waits()  # for the rest of the line
+        sender.write(b"c\n")
+        assert not prompts.waits()
+        assert next(lines) == "cc"
+        assert prompts.waits()
+        sender.close()
+        assert not prompts.waits()
+        assert list(lines) == []
+
+
+@given(st.binary(max_size=60).map(lambda d: d.replace(b"\xff", b"\n")), st.lists(st.integers(1, 7)))
+def test_however_a_stream_comes_its_lines_are_the_same(data, sizes):
+    class Slow(io.BytesIO):
+        def read(self, size=-1):
+            return super().read(sizes.pop() if sizes else size)
+
+    text = data.decode("latin-1").encode()
+    lines = text.removeprefix(codecs.BOM_UTF8).split(b"\n")
+    expected = [line.removesuffix(b"\r").decode() for line in (lines if lines[-1] else lines[:-1])]
+    assert list(Prompts("")._lines(Slow(text))) == expected
 
 
 def test_what_cannot_be_read_is_named(tmp_path, monkeypatch):

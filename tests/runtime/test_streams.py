@@ -131,7 +131,7 @@ def test_progress_adds_up_to_the_whole_job(engine, stop):
 
 def test_a_prompt_that_cannot_be_read_is_named_by_its_line(engine):
     texts = write_texts(engine, Request(length=2), ["a"] * 70 + ["xQ"])
-    assert len(list(itertools.islice(texts, GROUP))) == GROUP
+    assert len(list(itertools.islice(texts, 70))) == 70  # those before it, whole groups or not
     with pytest.raises(UnknownCharacter, match=r"line 71 of the prompts: .* 'Q' .* at position 1"):
         next(texts)
     with pytest.raises(UnknownCharacter, match=r"^the model does not know the character 'Q'"):

@@ -53,7 +53,8 @@ def test_the_command(card_of, write_step, capsys, monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--batch", "0"], "--batch must be 1 or more, not 0"),
+        (["--batch", "0"], "--batch must be 1 to 65,536, not 0"),
+        (["--batch", str(10**30)], "--batch must be 1 to 65,536, not 1,000"),
         (["--threads", "0"], "--threads must be 1 to 256, not 0"),
     ],
 )
