@@ -72,7 +72,8 @@ def test_nothing_lies_on_anything_else(name, tmp_path, monkeypatch):
 
     def look(figure, target, **_):
         seen.append(figure)
-        faults = [*collisions(figure), *covered(figure)]
+        renderer = laid_out(figure)
+        faults = [*collisions(figure, renderer), *covered(figure, renderer)]
         assert not faults, faults
         target.write("<svg></svg>")
 
@@ -104,9 +105,8 @@ def laid_out(figure: Figure):
     return canvas.get_renderer()
 
 
-def collisions(figure: Figure) -> list[str]:
+def collisions(figure: Figure, renderer) -> list[str]:
     """Words that run into others, or out of the picture."""
-    renderer = laid_out(figure)
     boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in words_of(figure)]
     whole = figure.bbox.padded(1)
     cut = [words for words, box in boxes if not (whole.contains(*box.min) and whole.contains(*box.max))]
@@ -118,9 +118,8 @@ def collisions(figure: Figure) -> list[str]:
     return [f"{words!r} is cut" for words in cut] + [f"{a!r} lies on {b!r}" for a, b in pairs]
 
 
-def covered(figure: Figure) -> list[str]:
+def covered(figure: Figure, renderer) -> list[str]:
     """Legends on data: anywhere within axes, whatever lies there this time."""
-    renderer = laid_out(figure)
     legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
     boxes = [legend.get_window_extent(renderer) for legend in legends]
     return [
@@ -137,10 +136,11 @@ def test_what_is_looked_for_is_found():
     axes.legend()
     axes.set_xticks([0, 0.01, 1], ["nought", "a hundredth", "one"])
     axes.set_ylabel("words")
-    found = collisions(figure)
+    renderer = laid_out(figure)
+    found = collisions(figure, renderer)
     assert "'nought' lies on 'a hundredth'" in found
     assert any("cut" in fault for fault in found)
-    assert covered(figure)
+    assert covered(figure, renderer)
 
 
 PICTURES = sorted(ARTIFACTS.glob("**/*.svg"))
