@@ -22,7 +22,10 @@ from ..spec.plan import read_sidecar, sidecar_path
 
 @dataclass(frozen=True)
 class Held:
-    """Which model a file holds: the weights, and how they were rounded."""
+    """Which model a file holds: the weights, and how they were rounded.
+
+    A graph that a tool rewrote since its export is nobody's but its own.
+    """
 
     checkpoint: str
     precision: str
@@ -63,7 +66,12 @@ class Place:
         graph = compiled = None
         if onnx.exists():
             with _ours(onnx):
-                graph = Held.of(open_step(onnx).card)
+                step = open_step(onnx)
+                graph = (
+                    Held.of(step.card)
+                    if step.probe is None
+                    else Held(f"changed {sha256_of(onnx)}", step.card.precision)
+                )
         if plan.exists() or sidecar.exists():
             with _ours(plan if plan.exists() else sidecar):
                 compiled = Held.of(read_sidecar(plan).card)
@@ -94,7 +102,11 @@ def make_room(path: Path, card: Card, new: Path, say: Callable[[str], None]) -> 
         mine_too = [place.onnx] if graph == other else []
         mine_too += [file for file in place.files[1:] if compiled == other and file.exists()]
         kept = _keep(place, other, mine_too)
-        what = other.precision if other.checkpoint == mine.checkpoint else "of another checkpoint"
+        what = "of another checkpoint"
+        if other.checkpoint == mine.checkpoint:
+            what = other.precision
+        elif other.checkpoint.startswith("changed"):
+            what = "changed after its export"
         say(f"{mine_too[0].name} was {what}: kept as {kept}")
     sidecar, plan = place.files[1:]
     if compiled == mine and plan.exists() and read_sidecar(plan).onnx_sha256 == sha256_of(new):

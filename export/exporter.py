@@ -13,6 +13,7 @@ from ..spec.errors import BuilderRefused, UsageError
 from ..spec.files import write_atomically
 from ..spec.plan import FLAVOURS, TENSORRT, TENSORRT_RTX, runs_on
 from ..spec.shell import install
+from ..spec.stamp import PROBE_TOKENS
 
 Say = Callable[[str], None]
 
@@ -94,7 +95,7 @@ def export_checkpoint(
     from . import builder
     from .aside import Place, make_room
     from .fold import fold
-    from .graph import step_graph
+    from .graph import add_probe, step_graph
     from .opset import OPSET, check_opset
     from .targets import PORTABLE, Options
     from .verify import BATCH, STEPS, read_back, verify
@@ -119,9 +120,11 @@ def export_checkpoint(
     card = loaded.card.with_(precision=precision)
     say(f"{card.cell}, {card.layers} x {card.hidden}, {card.vocab} characters, from {loaded.folder}")
     stage("tracing one step")
-    model = step_graph(card, fold(card, loaded.model_state), opset).SerializeToString()
+    model = step_graph(card, fold(card, loaded.model_state), opset)
     stage("comparing with eager PyTorch")
-    verified = verify(model, open_checkpoint(loaded.folder), precision)
+    verified = verify(model.SerializeToString(), open_checkpoint(loaded.folder), precision)
+    add_probe(model, verified.tokens[0, :PROBE_TOKENS], verified.logits[0, PROBE_TOKENS - 1])
+    data = model.SerializeToString()
     measured, limits = verified.agreement, LIMITS[precision]
     say(
         f"{precision} agrees with eager PyTorch over {BATCH} x {STEPS} recurrent steps: largest logit error"
@@ -134,7 +137,7 @@ def export_checkpoint(
         read_back(finished, verified, precision)
         make_room(path, card, finished, say)
 
-    write_atomically(path, lambda file: file.write(model), ready)
+    write_atomically(path, lambda file: file.write(data), ready)
     say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
     plan = path.with_suffix(".plan")

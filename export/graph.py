@@ -9,12 +9,15 @@ import logging
 import warnings
 from collections.abc import Iterator
 
+import numpy as np
+import numpy.typing as npt
 import onnx
 import torch
 
-from ..spec.card import CHECKSUM, Card, step_shapes
+from ..spec.card import Card, step_shapes
 from ..spec.errors import P2Error
 from ..spec.finite import first_not_finite
+from ..spec.stamp import PROBE, PROBE_LOGITS, stamped
 from ..version import __version__
 from . import bfloat16
 from .fold import Weights
@@ -68,13 +71,25 @@ def step_graph(card: Card, weights: Weights, opset: int = OPSET) -> onnx.ModelPr
 def stamp(model: onnx.ModelProto) -> None:
     """Write the checksum of graph and card into the file: the ONNX format itself has none.
 
-    SHA-256 over the encoded graph and then the metadata, as JSON with sorted keys; a runtime compares it
-    on loading, so that no damage goes unnoticed. Whoever edits a graph on purpose stamps it again.
+    A runtime compares it on loading (`spec.stamp`). Whoever edits a graph on purpose stamps it again.
     """
-    metadata = {entry.key: entry.value for entry in model.metadata_props if entry.key != CHECKSUM}
-    digest = hashlib.sha256(model.graph.SerializeToString(deterministic=True))
-    digest.update(json.dumps(metadata, sort_keys=True).encode())
-    onnx.helper.set_model_props(model, metadata | {CHECKSUM: json.dumps(digest.hexdigest())})
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    graph = model.graph.SerializeToString(deterministic=True)
+    onnx.helper.set_model_props(model, stamped(metadata, graph))
+
+
+def add_probe(model: onnx.ModelProto, tokens: npt.NDArray[np.int64], logits: npt.NDArray[np.float32]) -> None:
+    """Write down what a step says, and stamp it: so it can be told from what a tool may make of it.
+
+    Args:
+        model: the step.
+        tokens: what it read from a zero state, int64 ``[length]``, at most `spec.stamp.PROBE_TOKENS`.
+        logits: what followed, float32 ``[vocab]``.
+    """
+    rounded = [float(f"{logit:.6g}") for logit in logits[:PROBE_LOGITS]]
+    probe = {PROBE: json.dumps({"tokens": tokens.tolist(), "logits": rounded})}
+    onnx.helper.set_model_props(model, {e.key: e.value for e in model.metadata_props} | probe)
+    stamp(model)
 
 
 def nodes_sha256(graph: onnx.GraphProto) -> str:

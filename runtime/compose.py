@@ -27,6 +27,7 @@ from .onnx_format import (
     FLOAT16,
     INT4,
     INT8,
+    INT32,
     INT64,
     UINT8,
     Graph,
@@ -35,7 +36,11 @@ from .onnx_format import (
     Value,
 )
 from .products import COLUMN_BLOCK, COLUMNS, FLOATS, Scope, Weights, block_product, pack_blocks
-from .step_file import StepFile
+from .step_file import OPSET, StepFile
+
+Floats = npt.NDArray[np.float32]
+
+_WIDE = (INT32, INT64)  # integers that float32 does not hold exactly
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class Body:
             as ``<state>_start_q8``, which `before` makes.
         noise: what the loop slices as ``noise_now``.
         noisy: whether the step adds the noise itself and has ``noisy_logits`` for a result.
+        opset: operator set of the nodes.
     """
 
     nodes: list[Node]
@@ -64,6 +70,7 @@ class Body:
     rounded: tuple[str, ...] = ()
     noise: str = "noise"
     noisy: bool = False
+    opset: int = OPSET
 
 
 def decode_body(step: StepFile, filters: bool) -> Body:
@@ -121,11 +128,11 @@ def fit_to_cpu(step: StepFile) -> Body:
     _widen(nodes, tensors)
     sources = {name for node in nodes if _scaled_matrix(node, tensors) for name in node.inputs}
     nodes = _widen_float8(nodes, tensors)
-    nodes = _fuse_integer_products(nodes, tensors)
+    nodes = _fold_constants(_fuse_integer_products(nodes, tensors), tensors)
     read = {name for node in nodes for name in node.inputs}
     tensors = {name: tensor for name, tensor in tensors.items() if name in read or name not in sources}
     card = step.card
-    return Body(nodes, tensors, card.state_names, card.hidden, card.vocab)
+    return Body(nodes, tensors, card.state_names, card.hidden, card.vocab, opset=step.opset)
 
 
 def _widen(nodes: list[Node], tensors: dict[str, Tensor]) -> None:
@@ -150,6 +157,31 @@ def _widen_float8(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]:
         widened = np.asarray(q.array(), np.float32) * np.asarray(scales.array(), np.float32)
         tensors[name] = Tensor.of(name, widened)
     return kept
+
+
+def _fold_constants(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]:
+    """What is left of DequantizeLinear over constants, computed now: ONNX Runtime fails on it in a loop."""
+    kept: list[Node] = []
+    for node in nodes:
+        given = [tensors.get(name) for name in node.inputs if name]
+        if node.op != "DequantizeLinear" or not all(given) or any(t.type in _WIDE for t in given if t):
+            kept.append(node)
+            continue
+        q, scales, *zero = (np.asarray(tensor.array(), np.float32) for tensor in given if tensor)
+        axis, block = node.integer("axis", 1), node.integer("block_size", 0)
+        tensors[node.outputs[0]] = Tensor.of(node.outputs[0], _dequantised(q, scales, zero, axis, block))
+    return kept
+
+
+def _dequantised(q: Floats, scales: Floats, zero: list[Floats], axis: int, block: int) -> Floats:
+    def spread(values: Floats) -> Floats:
+        if values.size == 1:
+            return values.reshape(())
+        if values.ndim == 1:
+            return values.reshape([-1 if number == axis % q.ndim else 1 for number in range(q.ndim)])
+        return np.repeat(values, block, axis=axis)[tuple(map(slice, q.shape))]
+
+    return np.asarray((q - (spread(zero[0]) if zero else 0)) * spread(scales), np.float32)
 
 
 def _scaled_matrix(node: Node, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
@@ -216,7 +248,7 @@ def decode_graph(body: Body, filters: bool) -> Graph:
     logits = "logits"
     settings: list[Value] = []
     if filters:
-        nodes += _filter_nodes()
+        nodes += _filter_nodes(body.opset)
         logits = "kept_logits"
         settings = [
             Value("tau", FLOAT, ()),
@@ -322,9 +354,12 @@ def _filter_constants() -> dict[str, Tensor]:
     return {name: Tensor.of(name, array) for name, array in constants.items()}
 
 
-def _filter_nodes() -> list[Node]:
+def _filter_nodes(opset: int) -> list[Node]:
     """`spec.sampling.threshold` and the masking after it, operator by operator."""
     make = Node.make
+    least = make("ReduceMin", ["f_survivors", "f_one"], ["f_threshold"], keepdims=1)
+    if opset < 18:  # there ReduceMin takes no axes
+        least = make("TopK", ["f_survivors", "f_one"], ["f_threshold", "f_place"], axis=1, largest=0)
     return [
         make("TopK", ["logits", "top_k"], ["f_ordered", "f_order"], axis=1, largest=1, sorted=1),
         make("Slice", ["f_ordered", "f_zero", "f_one", "f_one"], ["f_best"]),
@@ -338,7 +373,7 @@ def _filter_nodes() -> list[Node]:
         make("GreaterOrEqual", ["f_weights", "min_p"], ["f_in_min_p"]),
         make("And", ["f_in_top_p", "f_in_min_p"], ["f_in"]),
         make("Where", ["f_in", "f_ordered", "f_inf"], ["f_survivors"]),
-        make("ReduceMin", ["f_survivors", "f_one"], ["f_threshold"], keepdims=1),
+        least,
         make("GreaterOrEqual", ["logits", "f_threshold"], ["f_keep"]),
         make("Where", ["f_keep", "logits", "f_minus_inf"], ["kept_logits"]),
     ]

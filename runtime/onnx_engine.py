@@ -23,6 +23,7 @@ from ..spec.card import bytes_per_step, step_shapes
 from ..spec.engine import Snapshot
 from ..spec.sampling import Sampling
 from . import tuning
+from .changed import check_changed
 from .compose import decode_body, decode_graph, feed_body, feed_graph
 from .prefill import can_prefill, prefill_graph
 from .processor import cpu_name, processors
@@ -77,6 +78,7 @@ class OnnxEngine:
         where = f"{cpu_name()} x {processors()}, onnxruntime {self._version}"
         self._memory = tuning.Memory(step.card, where, processors())
         self.threads = self.plan(1).threads
+        check_changed(step, self)
 
     def plan(self, batch: int) -> Plan:
         """How a batch of this size is run."""

@@ -21,11 +21,13 @@ Fields = Callable[[Bytes], Iterator[tuple[int, "int | memoryview"]]]
 
 # TensorProto.DataType
 FLOAT, INT8, INT64, BOOL, FLOAT16, BFLOAT16, FLOAT8, INT4 = 1, 3, 7, 9, 10, 16, 17, 22
-UINT8 = 2
+UINT8, INT32, DOUBLE = 2, 6, 11  # DOUBLE only in files that a tool wrote
 _NUMPY = {
     FLOAT: np.float32,
     UINT8: np.uint8,
     INT8: np.int8,
+    INT32: np.int32,
+    DOUBLE: np.float64,
     INT64: np.int64,
     BOOL: np.bool_,
     FLOAT16: np.float16,
@@ -36,6 +38,8 @@ TYPE_NAMES = {
     FLOAT: "float32",
     UINT8: "uint8",
     INT8: "int8",
+    INT32: "int32",
+    DOUBLE: "float64",
     INT64: "int64",
     BOOL: "bool",
     FLOAT16: "float16",
@@ -46,6 +50,9 @@ TYPE_NAMES = {
 
 # What numpy has no type for: the bits of an element.
 _BITS = {INT4: 4, FLOAT8: 8, BFLOAT16: 16}
+
+# Where a TensorProto may have its elements in place of raw bytes: as floats, or as varints. Tools write so.
+_TYPED = (4, 5, 7, 10, 11)
 
 # AttributeProto.AttributeType
 _INT_ATTRIBUTE, _GRAPH_ATTRIBUTE = 2, 5
@@ -167,6 +174,30 @@ def _integer(value: int | memoryview) -> int:
     return value - 2**64 if value >= 2**63 else value
 
 
+def _raw(kind: int, typed: dict[int, list[int | memoryview]]) -> bytes:
+    """A tensor's elements as raw bytes, from its fields for single types."""
+    ((number, parts),) = typed.items() if len(typed) == 1 else (((0, []),))
+    if number in (4, 10):  # little-endian floats, packed or one by one
+        return b"".join(_message(part) for part in parts)
+    width = {FLOAT16: "<u2", BFLOAT16: "<u2", INT32: "<i4", INT64: "<i8"}.get(kind, "u1")
+    numbers = [
+        _varints(part) if isinstance(part, memoryview) else np.array([part], np.uint64) for part in parts
+    ]
+    return np.concatenate([np.zeros(0, np.uint64), *numbers]).astype(width).tobytes()
+
+
+def _varints(data: memoryview) -> npt.NDArray[np.uint64]:
+    """The numbers of a packed field."""
+    octets = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(octets < 0x80) + 1
+    starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
+    if len(octets) != (ends[-1] if len(ends) else 0) or (ends - starts > 10).any():
+        raise Damaged("it ends inside a number")
+    shifts = 7 * (np.arange(len(octets)) - np.repeat(starts, ends - starts))
+    shifted = (octets & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
+    return np.add.reduceat(shifted, starts) if len(starts) else shifted
+
+
 def _e4m3() -> npt.NDArray[np.float32]:
     """The values of the 256 float8 numbers with 4 bits of exponent, 3 of mantissa and no infinities."""
     codes = np.arange(256)
@@ -199,6 +230,7 @@ class Tensor:
     def parse(cls, data: Bytes, fields: Fields = fields) -> Tensor:
         """Read a TensorProto."""
         name, kind, shape, raw = "", 0, [], memoryview(b"")
+        typed: dict[int, list[int | memoryview]] = {}
         for number, value in fields(data):
             if number == 1:
                 if isinstance(value, int):
@@ -214,8 +246,12 @@ class Tensor:
                 name = _text(value)
             elif number == 9:
                 raw = _message(value)
-            elif number in (13, 14):
+            elif number in _TYPED:
+                typed.setdefault(number, []).append(value)
+            elif number == 13 or (number == 14 and value):
                 raise Damaged(f"the weights {name!r} lie in another file")
+        if typed and not raw:
+            raw = memoryview(_raw(kind, typed))
         tensor = cls(name, kind, tuple(shape), raw)
         bits = 8 * np.dtype(_NUMPY[kind]).itemsize if kind in _NUMPY else _BITS.get(kind, 0)
         if bits == 0:

@@ -27,6 +27,7 @@ from ..spec.arguments import (
 from ..spec.engine import Snapshot
 from ..spec.errors import ContractError, P2Error
 from ..spec.sampling import Sampling, choose
+from .changed import check_changed
 from .cuda import aligned
 from .onnx_format import FLOAT, FLOAT16, INT64, Graph, Node, Value, encode_model
 from .onnx_providers import PROVIDERS, Provider, open_session, require
@@ -150,6 +151,7 @@ class OnnxGpuEngine:
         self._sessions: dict[int | None, Any] = {}
         self._blocks: weakref.WeakValueDictionary[int, _Block] = weakref.WeakValueDictionary()
         self._session(1)
+        check_changed(step, self)
 
     def zero_state(self, batch: int) -> GpuState:
         """Zeros for `batch` streams."""

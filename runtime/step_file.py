@@ -5,8 +5,6 @@ Whatever is wrong is one sentence here, instead of a riddle from a library later
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import stat
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from pathlib import Path
 from ..spec.card import CHECKSUM, Card
 from ..spec.errors import ContractError, P2Error
 from ..spec.files import reading
+from ..spec.stamp import CHANGED, DAMAGED, Probe, condition, read_probe
 from . import step_weights
 from .onnx_format import FLOAT, FLOAT16, INT64, TYPE_NAMES, Damaged, Graph, Model, Value
 
@@ -34,6 +33,7 @@ class StepFile:
         float_type: element type of the states (`onnx_format.FLOAT` or `FLOAT16`).
         as_traced: whether the nodes are still the ones that p2 exported, and all weights of the contract are
             there under their names, in the forms that the card asks for (`step_weights`).
+        probe: what the step said at its export, if a tool rewrote it since; None for p2's own file.
     """
 
     path: Path
@@ -42,6 +42,7 @@ class StepFile:
     opset: int
     float_type: int
     as_traced: bool
+    probe: Probe | None = None
 
     @property
     def loop_opset(self) -> int:
@@ -63,9 +64,10 @@ def open_step(path: Path) -> StepFile:
             f"{path} is damaged or not an ONNX file ({error}): export the checkpoint again with `p2 export`"
         ) from error
     card = Card.from_metadata(model.metadata, str(path))
-    _check_sum(path, model)
+    changed = _is_changed(path, model)
+    probe = read_probe(model.metadata, card.vocab, str(path)) if changed else None
     float_type = _check_values(path, card, model.graph)
-    as_traced = model.metadata.get("p2.nodes_sha256") == f'"{model.graph.nodes_sha256}"'
+    as_traced = not changed and model.metadata.get("p2.nodes_sha256") == f'"{model.graph.nodes_sha256}"'
     if as_traced:
         breach = step_weights.breach(card, model.graph)
         if breach:
@@ -74,7 +76,7 @@ def open_step(path: Path) -> StepFile:
     name = step_weights.not_finite(model.graph)
     if name is not None:
         raise _broken(path, f"the weights {name} hold NaN or an infinity")
-    return StepFile(path, card, model.graph, model.opset, float_type, as_traced)
+    return StepFile(path, card, model.graph, model.opset, float_type, as_traced, probe)
 
 
 def _read(path: Path) -> memoryview:
@@ -132,18 +134,16 @@ def _check_value(path: Path, kind: str, wanted: Value, found: Value) -> None:
         raise _broken(path, f"the {kind} {wanted.name} must be [{shown[0]}], and is [{shown[1]}]")
 
 
-def _check_sum(path: Path, model: Model) -> None:
-    """Compare the checksum that `p2 export` wrote over graph and card."""
-    metadata = dict(model.metadata)
-    expected = metadata.pop(CHECKSUM, None)
-    if expected is None:
+def _is_changed(path: Path, model: Model) -> bool:
+    """Whether a tool rewrote the graph after its export, by the checksums that `p2 export` wrote."""
+    if CHECKSUM not in model.metadata:
         raise _broken(path, "it carries no checksum")
-    digest = hashlib.sha256(model.graph_bytes)
-    digest.update(json.dumps(metadata, sort_keys=True).encode())
-    if json.dumps(digest.hexdigest()) != expected:
+    found = condition(model.metadata, model.graph_bytes, str(path))
+    if found == DAMAGED:
         raise ContractError(
             f"{path} is damaged: it does not have the checksum that it carries; export the checkpoint again"
         )
+    return found == CHANGED
 
 
 def _broken(path: Path, what: str) -> ContractError:
