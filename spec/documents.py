@@ -20,7 +20,7 @@ from .schema import problem, shown
 
 MOST_BYTES = 32 << 20
 MOST_DEPTH = 64
-_MOST_DIGITS = 20  # of a whole number: those of 64 bits, and the sign
+_MOST_DIGITS = 40  # of a whole number
 
 SEAL = "document_sha256"
 
@@ -37,7 +37,8 @@ def read_document(path: Path, kind: Any = Any) -> Any:
         kind: the type that its value must have, see `schema.problem`.
 
     Returns:
-        plain values: no number is infinite or beyond 64 bits, nothing is nested deeper than `MOST_DEPTH`.
+        plain values: no number is infinite, no whole number has more than 40 digits, and nothing is nested
+        deeper than `MOST_DEPTH`.
 
     Raises:
         ContractError: it is damaged: the sentence says where.
@@ -96,10 +97,9 @@ def check(value: Any, kind: Any, where: str) -> Any:
 
 
 def _whole(digits: str) -> int:
-    value = int(digits) if len(digits) <= _MOST_DIGITS else 1 << 64
-    if not -(1 << 63) <= value < 1 << 64:
-        raise _Damage(f"the number {shown(digits)[1:-1]} has more than 64 bits")
-    return value
+    if len(digits) > _MOST_DIGITS:
+        raise _Damage(f"the number {shown(digits)[1:-1]} has more than {_MOST_DIGITS} digits")
+    return int(digits)
 
 
 def _finite(digits: str) -> float:

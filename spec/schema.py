@@ -36,24 +36,24 @@ class Within:
     Attributes:
         low: the smallest value allowed.
         high: the largest.
-        above: whether `low` itself is too small.
     """
 
     low: float = -math.inf
     high: float = math.inf
-    above: bool = False
 
     def breach(self, value: float) -> str:
         """What is wrong with a value, or the empty string."""
-        if value < self.low or (self.above and value == self.low):
-            return f"is not {'above' if self.above else 'at least'} {self.low:g}"
+        if value < self.low:
+            return f"is not at least {self.low:g}"
         return f"is not at most {self.high:g}" if value > self.high else ""
 
 
 Count = Annotated[int, Within(0)]
-Positive = Annotated[float, Within(0, above=True)]
 Natural = Annotated[int, Within(1)]
 Share = Annotated[float, Within(0, 1)]
+# What anybody could have measured: sums, products and quotients of a few such numbers stay finite.
+Measure = Annotated[float, Within(-1e30, 1e30)]
+Positive = Annotated[float, Within(1e-30, 1e30)]
 
 
 def problem(value: Any, kind: Any, at: str = "") -> str:

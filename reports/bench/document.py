@@ -7,46 +7,50 @@ sizes in bytes, shares and ratios as fractions. null stands for "not measured"; 
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
+
+from ...spec.schema import Count, Measure, Natural, Positive, Within
 
 SCHEMA = "p2.bench/3"
+
+Rounds = Annotated[list[Positive], Within(1)]
 
 
 class Spread(TypedDict):
     """A figure measured several times, once in each round of the contenders' turns."""
 
-    median: float
-    p5: float
-    p95: float
-    values: list[float]  # in the order of the rounds
+    median: Positive
+    p5: Positive
+    p95: Positive
+    values: Rounds  # in the order of the rounds
 
 
 class Latency(TypedDict):
     """Time per character of one text, over pieces of `chunk` characters each written in one call."""
 
-    p50_us: float
-    p90_us: float
-    p99_us: float
-    chunk: int
-    samples: int
+    p50_us: Positive
+    p90_us: Positive
+    p99_us: Positive
+    chunk: Natural
+    samples: Natural
 
 
 class BatchPoint(TypedDict):
     """Writing `batch` texts side by side; characters of all texts count."""
 
-    batch: int
-    characters_per_second: float  # median of the rounds
-    us_per_character: float
-    values: list[float]  # characters per second of each round
-    growth: float | None  # p2 only: time per character against the batch before, median of the rounds
+    batch: Natural
+    characters_per_second: Positive  # median of the rounds
+    us_per_character: Positive
+    values: Rounds  # characters per second of each round
+    growth: Positive | None  # p2 only: time per character against the batch before, median of the rounds
 
 
 class PromptSpeed(TypedDict):
     """Reading known text at batch 1."""
 
-    length: int
-    characters_per_second: float  # median of the rounds
-    values: list[float]  # of each round
+    length: Natural
+    characters_per_second: Positive  # median of the rounds
+    values: Rounds  # of each round
 
 
 class Beside(TypedDict):
@@ -57,25 +61,25 @@ class Beside(TypedDict):
     """
 
     key: str
-    written: list[float]
-    read: list[float]
+    written: list[Positive]
+    read: list[Positive]
 
 
 class Quality(TypedDict):
     """Predictions on text that the model was not trained on."""
 
-    characters: int
-    bits_per_character: float
-    difference: float  # bits per character above the float32 reference
-    kl: float  # mean KL(float32 reference || this), nats per character
-    limit: float | None  # the difference allowed for this precision; null for float32
+    characters: Natural
+    bits_per_character: Measure
+    difference: Measure  # bits per character above the float32 reference
+    kl: Measure  # mean KL(float32 reference || this), nats per character
+    limit: Measure | None  # the difference allowed for this precision; null for float32
     passes: bool
 
 
 class Text(TypedDict):
     """What was written with the common noise."""
 
-    characters: int
+    characters: Count
     identical: bool | None  # to the reference's; null for a precision that rounds weights
     sha256: str
 
@@ -89,18 +93,18 @@ class Entry(TypedDict):
     group: str  # "p2", "peer", or "variant": another way of p2's own
     device: str  # "cpu" or "cuda"
     skipped: str | None  # why nothing was measured
-    threads: int | None
-    load_s: float | None
-    first_character_s: float | None  # from the start of a new process
-    peak_memory_bytes: int | None
-    bytes_per_step: int | None
+    threads: Natural | None
+    load_s: Measure | None
+    first_character_s: Measure | None  # from the start of a new process
+    peak_memory_bytes: Count | None
+    bytes_per_step: Natural | None
     characters_per_second: Spread | None  # one text
     latency: Latency | None
     batches: list[BatchPoint]
     prompt: PromptSpeed | None
     beside: Beside | None  # float32 peers only
-    bandwidth_share: float | None  # bytes_per_step * characters/s / bandwidth, median of the rounds
-    matmul_share: float | None  # best over the batches, of the float32 matrix product's rate
+    bandwidth_share: Measure | None  # bytes_per_step * characters/s / bandwidth, median of the rounds
+    matmul_share: Measure | None  # best over the batches, of the float32 matrix product's rate
     quality: Quality | None
     text: Text | None
 
@@ -108,8 +112,8 @@ class Entry(TypedDict):
 class Rates(TypedDict):
     """What the machine did in the same run."""
 
-    bandwidth_bytes_per_second: float  # reading memory larger than every cache, median of all turns
-    matmul_flops_per_second: float  # float32 matrix product, best of the libraries measured
+    bandwidth_bytes_per_second: Positive  # reading memory larger than every cache, median of all turns
+    matmul_flops_per_second: Positive  # float32 matrix product, best of the libraries measured
 
 
 class Target(TypedDict):
@@ -122,13 +126,22 @@ class Target(TypedDict):
     note: str
 
 
+class Shape(TypedDict):
+    """What is shown of a model's card."""
+
+    cell: str
+    layers: Natural
+    embedding: Natural
+    hidden: Natural
+
+
 class Measured(TypedDict):
     """One model with every contender."""
 
     name: str
-    card: dict[str, Any]
+    card: dict[str, Any]  # of which `Shape` is shown
     source: str  # the checkpoint, or how the weights were made
-    weights: int  # numbers in the matrices that each character passes through
+    weights: Natural  # numbers in the matrices that each character passes through
     rates: Rates
     entries: list[Entry]
     targets: list[Target]

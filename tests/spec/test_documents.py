@@ -26,8 +26,8 @@ from p2.spec.schema import Positive, Within, problem
         (b"[-Infinity]", "-Infinity is no number of JSON"),
         (b"[1e999]", "the number 1e999 is too large"),
         (b"[-1e999]", "the number -1e999 is too large"),
-        (b"9" * 5000, "more than 64 bits"),
-        (b"18446744073709551616", "more than 64 bits"),
+        (b"9" * 5000, "more than 40 digits"),
+        (b"-" + b"9" * 40, "more than 40 digits"),
         (b'{"a": 1, "a": 1}', "'a' is there twice"),
         (b'{"\\ud800": 1, "\\ud800": 1}', r"'\\ud800' is there twice"),
         (b"\xff", "not valid JSON"),
@@ -51,7 +51,7 @@ def test_what_is_no_document_gets_one_sentence(tmp_path, data, what):
 
 def test_at_the_bounds():
     assert parse(b"[" * 64 + b"]" * 64, "a")
-    assert parse(b"18446744073709551615", "a") == 2**64 - 1
+    assert parse(b"9" * 40, "a") == 10**40 - 1
     assert parse(b"1e308", "a") == 1e308
 
 
@@ -104,7 +104,7 @@ GOOD: dict[str, Any] = {
         ({"rounds": [{}]}, "rounds[0].seconds is missing"),
         ({"rounds": [{"seconds": "1"}]}, "rounds[0].seconds is not a number: '1'"),
         ({"rounds": [{"seconds": True}]}, "rounds[0].seconds is not a number: True"),
-        ({"rounds": [{"seconds": 0}]}, "rounds[0].seconds is not above 0"),
+        ({"rounds": [{"seconds": 0}]}, "rounds[0].seconds is not at least 1e-30"),
         ({"rounds": [{"seconds": 1, "name": 1}]}, "rounds[0].name is not text: 1"),
         ({"pair": [1]}, "pair has 1 items, not 2"),
         ({"pair": [1, 2**63]}, "pair[1] has more than 63 bits"),
