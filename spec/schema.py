@@ -145,9 +145,7 @@ def _plain(value: Any, kind: Any, at: str) -> str:
         return f"{at} is not {_NAMES[kind]}: {shown(value)}"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{at} is not a finite number"
-    return (
-        f"{at} has more than 63 bits" if isinstance(value, int) and not -(1 << 63) <= value < 1 << 63 else ""
-    )
+    return f"{at} has more than 63 bits" if kind is int and not -(1 << 63) <= value < 1 << 63 else ""
 
 
 def _out_of_range(value: Any, ranges: Sequence[Within], at: str) -> str:

@@ -12,14 +12,16 @@ from hypothesis import strategies as st
 DEEP = json.loads("[" * 60 + "]" * 60)
 NASTY: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2.5, 3, 10**12, 2**63, 2**70, 10**39, 1e-320, 1e29, 1e308, -1e308,
-    float("nan"), float("inf"), "", "x", "0", "\ud800", "\ud800\udfff", "a\0b\n\x1b[31m", "a/../b", "x" * 10_000,
-    '<script>alert("x")</script>&amp;|`*[/]', [], [None], [1, "x"], [[]], {}, {"x": 1}, {"\udfff<b>[/]": None}, DEEP,
+    float("nan"), float("inf"), "", "x", "0", "\ud800", "\ud800\udfff", "a\0b\n\x1b[31m", "a/../b",
+    "x" * 10_000, '<script>alert("x")</script>&amp;|`*[/]', [], [None], [1, "x"], [[]], {}, {"x": 1},
+    {"\udfff<b>[/]": None}, DEEP,
 )  # fmt: skip
 """Values where another belongs."""
 
 BYTES = (
-    b"", b"\0", b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000, b"null", b"[]", b"{}", b'"x"',
-    b"1" * 5000, b"\xff\xfe", b"\xef\xbb\xbf{}", b'{"a": 1, "a": 2}', b'{"a": 1e999}', b'{"a": -Infinity}',
+    b"", b"\0", b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000, b"null", b"[]",
+    b"{}", b'"x"', b"1" * 5000, b"\xff\xfe", b"\xef\xbb\xbf{}",
+    b'{"a": 1, "a": 2}', b'{"a": 1e999}', b'{"a": -Infinity}',
 )  # fmt: skip
 """Files that are no document at all."""
 

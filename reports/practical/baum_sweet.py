@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from ...spec.files import make_folder
 from ..bench.progress import Progress
@@ -17,7 +17,7 @@ from .toy_settings import NAMES, ToySettings
 if TYPE_CHECKING:
     from rich.console import Console
 
-EXPERIMENT = "baum-sweet"
+EXPERIMENT: Final = "baum-sweet"
 WORKERS = 2
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...spec.documents import check
+from ...spec.errors import ContractError
 from .document import Document, Section
 from .page_parts import figure, paragraph, table
+from .shown import BaumSweet
 from .toy_results import is_core
 from .toy_settings import NAMES
 
@@ -25,10 +28,15 @@ def sections(document: Document, folder: Path) -> list[Section]:
         folder: where its figures are.
 
     Raises:
+        ContractError: it is damaged: the sentence names the field.
         P2Error: a figure is missing.
     """
+    path = str(folder / "baum-sweet.json")
+    check(document, BaumSweet, path)
     results = document["results"]
     groups = results["groups"]
+    if any(len(g["converged"]) != len(g["updates_done"]) for g in groups):
+        raise ContractError(f"{path} is damaged: a group's converged and updates_done differ in length")
     pictures = {one["file"]: figure(one, folder) for one in document["figures"]}
 
     def shown(*names: str) -> str:
@@ -130,7 +138,7 @@ def _count(value: int) -> str:
 def _trained(groups: list[dict[str, Any]]) -> str:
     rows = []
     for g in groups:
-        several = g["converged_mean"] is not None and len(g["seeds"]) > 1
+        several = None not in (g["converged_mean"], g["converged_std"]) and len(g["seeds"]) > 1
         mean = f"{g['converged_mean']:.0f} ± {g['converged_std']:.0f}" if several else ""
         rows.append(
             [

@@ -20,8 +20,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
+from ...spec.documents import check, read_document
 from ...spec.errors import P2Error
-from ...spec.files import read_json, write_json
+from ...spec.files import write_json
+from ...spec.schema import Measure, shown
 
 VERSION = 1
 FOLDER = Path("artifacts/practical")
@@ -46,13 +48,20 @@ class Figure(TypedDict):
     caption: str
 
 
+class Seconds(TypedDict):
+    """What an experiment took, all its pieces together."""
+
+    wall: Measure
+    cpu: Measure
+
+
 class Document(TypedDict):
     """One experiment."""
 
-    experiment: str
+    experiment: Literal["baum-sweet", "gradients", "text"]
     version: int
     mode: str
-    seconds: dict[str, float]
+    seconds: Seconds
     machine: dict[str, Any]
     settings: dict[str, Any]
     results: dict[str, Any]
@@ -80,11 +89,17 @@ def read(path: Path) -> Document:
     Raises:
         P2Error: missing, damaged, or of another version.
     """
-    found = read_json(path)
+    found = read_document(path)
     missing = sorted(Document.__required_keys__ - set(found)) if isinstance(found, dict) else ["everything"]
     if missing:
         raise P2Error(f"{path} is not a document of the practical: {', '.join(missing)} missing")
-    if found["version"] != VERSION:
-        raise P2Error(f"{path} is of version {found['version']}, not {VERSION}: run its experiment again")
-    document: Document = found
+    if type(found["version"]) is not int or found["version"] != VERSION:
+        version = shown(found["version"])
+        raise P2Error(f"{path} is of version {version}, not {VERSION}: run its experiment again")
+    document: Document = check(found, Document, str(path))
+    if document["experiment"] != path.stem:
+        raise P2Error(f"{path} is the document of {document['experiment']}: each has a name of its own")
+    for figure in document["figures"]:
+        if Path(figure["file"]).name != figure["file"] or "\0" in figure["file"]:
+            raise P2Error(f"{path} is damaged: {shown(figure['file'])} is no name of a figure beside it")
     return document

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
@@ -30,7 +30,7 @@ from ..machine import machine
 from . import gradients_claims, gradients_plots
 from .document import FOLDER, VERSION, Document, write
 
-EXPERIMENT = "gradients"
+EXPERIMENT: Final = "gradients"
 CELLS = ("rnn", "lstm", "gru")
 LONGER = 3
 """Sequences so many times as long are measured at initialisation as well."""

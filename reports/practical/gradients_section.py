@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ...spec.documents import check
 from .document import Document, Section
 from .gradients_plots import NAMES
 from .page_parts import figure, paragraph, table
+from .shown import Gradients
 
 
 def sections(document: Document, folder: Path) -> list[Section]:
@@ -17,8 +19,10 @@ def sections(document: Document, folder: Path) -> list[Section]:
         folder: where its figures are.
 
     Raises:
+        ContractError: it is damaged: the sentence names the field.
         P2Error: a figure is missing.
     """
+    check(document, Gradients, str(folder / "gradients.json"))
     results, settings = document["results"], document["settings"]
     along, terms = (figure(one, folder) for one in document["figures"])
     intro = (
@@ -46,7 +50,8 @@ def sections(document: Document, folder: Path) -> list[Section]:
 
 def _shares(document: Document) -> str:
     rows = []
-    for cell, found in document["results"]["cells"].items():
+    cells = document["results"]["cells"]
+    for cell, found in ((name, cells[name]) for name in NAMES if name in cells):
         for when, which, name in (
             ("initial", "all", "at initialisation"),
             ("trained", "1", "trained, class 1"),

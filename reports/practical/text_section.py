@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ...spec.documents import check
+from ...spec.errors import ContractError
 from ...trainer.display import duration
 from ..html import parts
 from ..html.parts import text
 from ..numbers import NOTHING, percent
 from .document import Document, Figure, Section
 from .figure_files import inline
+from .shown import Text
 from .text.copies import SPAN
 from .text.excerpts import Excerpt
 from .text.figures import label
@@ -32,9 +35,14 @@ def sections(document: Document, folder: Path) -> list[Section]:
         folder: where its pictures are.
 
     Raises:
+        ContractError: it is damaged: the sentence names the field.
         P2Error: a picture is missing.
     """
+    path = str(folder / "text.json")
+    check(document, Text, path)
     results = document["results"]
+    if len({tuple(sorted(one["sampled"])) for one in results["checkpoints"]}) > 1:
+        raise ContractError(f"{path} is damaged: the checkpoints' sampled texts are not of the same tau")
     pictures = {figure["file"]: _picture(figure, folder) for figure in document["figures"]}
     training = [
         pictures.pop(name) for name in ("text-training.svg", "text-positions.svg") if name in pictures

@@ -128,7 +128,7 @@ def _curves(records: Sequence[Record]) -> dict[str, Any]:
 def _tests(records: Sequence[Record]) -> dict[str, Any]:
     """Tests of all seeds together: per kind and class ``numbers`` (mean), ``tested`` and ``right``."""
     found: dict[str, Any] = {}
-    for kind in records[0]["tests"]:
+    for kind in (name for name in records[0]["tests"] if all(name in one["tests"] for one in records)):
         found[kind] = {}
         for y in ("0", "1"):
             ones = [record["tests"][kind][y] for record in records]

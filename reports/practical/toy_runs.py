@@ -20,12 +20,15 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
+from ...spec.documents import read_document
 from ...spec.errors import P2Error
-from ...spec.files import make_folder, read_json, write_json
+from ...spec.files import make_folder, write_json
+from ...spec.schema import Count, Measure, Within
 from ...trainer.toy import ToyOptions
 from ..bench.progress import Progress
+from .document import Seconds
 
 VERSION = 1
 """Of what a training does: another version does not go on with the files of this one."""
@@ -81,10 +84,49 @@ class Runs:
         Raises:
             P2Error: a file is missing or damaged.
         """
-        return [read_json(self.path(one)) for one in self.plan]
+        return [_record(self.path(one), one) for one in self.plan]
 
 
-def seconds_of(records: Sequence[Record]) -> dict[str, float]:
+class _Test(TypedDict):
+    numbers: Measure | None
+    tested: Count
+    right: Count
+
+
+_Tests = TypedDict("_Tests", {"0": _Test, "1": _Test})
+
+
+class _Took(Seconds):
+    elapsed: Measure
+
+
+class _Parameters(TypedDict):
+    recurrent: Count
+    output: Count
+
+
+class _Kept(TypedDict):
+    """The type of a kept training."""
+
+    options: dict[str, Any]
+    converged: int | None
+    parameters: _Parameters
+    tests: dict[str, _Tests]
+    seconds: _Took
+    loss: Annotated[list[Measure], Within(1)]
+    accuracy: Annotated[list[Measure], Within(1)]
+
+
+def _record(path: Path, options: ToyOptions) -> Record:
+    found: Record = read_document(path, _Kept)
+    if found["options"] != dataclasses.asdict(options):
+        raise P2Error(f"{path} is damaged: its options are not those of its name; remove it to train anew")
+    if len(found["loss"]) != len(found["accuracy"]):
+        raise P2Error(f"{path} is damaged: loss and accuracy differ in length; remove it to train anew")
+    return found
+
+
+def seconds_of(records: Sequence[Record]) -> Seconds:
     """Wall time of every piece together, and processor time of every training."""
     return {
         "wall": sum(one["seconds"]["elapsed"] for one in records),

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Literal, NotRequired
 
+from ....spec.documents import read_document
 from ....spec.errors import P2Error
-from ....spec.files import read_json, write_json
+from ....spec.files import write_json
 from ....trainer.display import Display
 from ....trainer.metrics import Metrics, Report
+from ..document import Seconds
 
 SAVE_SECONDS = 10.0
 """A killed run loses at most so much of its time."""
@@ -29,14 +32,14 @@ class Clock:
 
     def __init__(self, path: Path, mode: str, *, resume: bool) -> None:
         self._path = path
-        self._before = {"wall": 0.0, "cpu": 0.0}
+        self._before: Seconds = {"wall": 0.0, "cpu": 0.0}
         self.mode = mode
         if resume:
             self._before, self.mode = _read(path, mode)
         self._wall, self._cpu = time.monotonic(), _cpu()
         self._saved = self._wall
 
-    def seconds(self) -> dict[str, float]:
+    def seconds(self) -> Seconds:
         """``wall`` and ``cpu``; cpu counts all threads, and child processes that have ended."""
         return {
             "wall": round(self._before["wall"] + time.monotonic() - self._wall, 3),
@@ -89,10 +92,14 @@ def _cpu() -> float:
     return times.user + times.system + times.children_user + times.children_system
 
 
-def _read(path: Path, mode: str) -> tuple[dict[str, float], str]:
+class _Kept(Seconds):
+    mode: NotRequired[Literal["quick", "full"]]
+
+
+def _read(path: Path, mode: str) -> tuple[Seconds, str]:
     """What an earlier piece left; it is not worth failing for."""
     try:
-        found = read_json(path)
-        return {name: float(found[name]) for name in ("wall", "cpu")}, str(found.get("mode", mode))
-    except (P2Error, KeyError, TypeError, ValueError):
+        found = read_document(path, _Kept)
+        return {"wall": found["wall"], "cpu": found["cpu"]}, found.get("mode", mode)
+    except P2Error:
         return {"wall": 0.0, "cpu": 0.0}, mode

@@ -1,0 +1,237 @@
+"""What the page reads of each experiment's document, as types that a document is checked against before.
+
+Results hold more than this; what is not shown is not checked.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from ...spec.schema import Count, Measure, Natural, Within
+from .document import Figure
+from .text.excerpts import Excerpt
+
+
+class _Mean(TypedDict):
+    mean: Measure
+
+
+class _Tested(TypedDict):
+    tested: Count
+    right: Count
+
+
+_Classes = TypedDict("_Classes", {"0": _Tested, "1": _Tested})
+_Sampling = Literal["rejection", "balanced", "near-miss"]
+
+
+class _Data(TypedDict):
+    magnitude: Natural
+    sampling: _Sampling
+    steps: Count
+    integers: Annotated[float, Within(0)]  # up to 10**30 of them
+    positives: Annotated[float, Within(0)]
+    prior: Measure
+    entropy: Measure
+    majority: Measure | None
+    length_only: Measure | None
+    cue: Measure | None
+
+
+class _Group(TypedDict):
+    cell: Literal["lstm", "gru", "gru-before", "rnn"]
+    magnitude: Natural
+    sampling: _Sampling
+    embedding: Natural
+    gain: Measure
+    fan: str
+    hidden: Natural
+    seeds: list[int]
+    converged: list[int | None]
+    converged_mean: Measure | None
+    converged_std: Measure | None
+    updates_done: list[int]
+    early_loss: _Mean
+    accuracy_at: _Mean
+    final_accuracy: _Mean
+    tests: Annotated[dict[str, _Classes], Within(1)]
+    ms_per_update: Measure
+
+
+class _Rules(TypedDict):
+    window: int
+    converged: Measure
+
+
+class _BaumSweetResults(TypedDict):
+    rules: _Rules
+    data: list[_Data]
+    groups: list[_Group]
+
+
+class _BaumSweetSettings(TypedDict):
+    embedding: Natural
+    hidden: Natural
+    seeds: Natural
+
+
+class BaumSweet(TypedDict):
+    """The toy problem."""
+
+    settings: _BaumSweetSettings
+    results: _BaumSweetResults
+
+
+class _Share(TypedDict):
+    share: list[Measure]
+
+
+_Which = TypedDict("_Which", {"all": _Share, "0": _Share, "1": _Share})
+
+
+class _When(TypedDict):
+    h: _Which
+    c: NotRequired[_Which]
+
+
+class _Cell(TypedDict):
+    initial: _When
+    trained: _When
+
+
+class _ByHand(TypedDict):
+    w_hh: Measure
+    w_ph: Measure
+
+
+class _VanillaWhen(_When):
+    by_hand: _ByHand
+
+
+class _Vanilla(TypedDict):
+    initial: _VanillaWhen
+    trained: _VanillaWhen
+
+
+class _Cells(TypedDict):
+    rnn: _Vanilla
+    lstm: NotRequired[_Cell]
+    gru: NotRequired[_Cell]
+
+
+class _Inspected(TypedDict):
+    by_formula: Count
+    as_stored: Count
+
+
+class _Parameters(TypedDict):
+    model: str
+    formula: Count
+    counted: Count
+    embedding: Count
+    inspect: NotRequired[_Inspected | None]
+
+
+class _GradientResults(TypedDict):
+    steps: Natural
+    cells: _Cells
+    parameters: list[_Parameters]
+
+
+class _GradientSettings(TypedDict):
+    magnitude: Natural
+    hidden: Natural
+    lr: Measure
+
+
+class Gradients(TypedDict):
+    """The gradients."""
+
+    settings: _GradientSettings
+    results: _GradientResults
+    figures: tuple[Figure, Figure]
+
+
+class _Wording(TypedDict):
+    real_words: Measure | None
+    real_pairs: Measure | None
+    marks_per_100: Measure | None
+    quoted_marks_per_100: Measure | None
+    sentence_characters: Measure | None
+
+
+class _Book(TypedDict):
+    sources: list[str]
+    characters: Natural
+    whole: Natural
+    vocabulary: Natural
+    repeats: Measure | None
+    wording: _Wording
+
+
+class _Written(TypedDict):
+    texts: Count
+    characters: Count
+    loops: Measure
+    different_loops: Count
+    period: Measure | None
+    copied: Measure
+    longest_copy: Measure
+    wording: _Wording
+    excerpts: list[Excerpt]
+
+
+class _Windows(TypedDict):
+    count: Count
+    accuracy: Measure
+    loss: Measure
+
+
+class _Prompt(TypedDict):
+    excerpt: Excerpt
+
+
+class _Checkpoint(TypedDict):
+    asked: Measure | None
+    step: Count
+    seconds: Measure
+    running_accuracy: Measure
+    engine: str
+    windows: _Windows
+    greedy: _Written
+    sampled: Annotated[dict[str, _Written], Within(1)]
+    prompt: _Prompt
+    completions: _Written | None
+
+
+class _Model(TypedDict):
+    layers: Natural
+    embedding: Natural
+    hidden: Natural
+    parameters: Natural
+
+
+class _Training(TypedDict):
+    updates: Count
+    batch_size: Natural
+    window: Natural
+    precision: str
+    seconds: Measure
+
+
+class _TextResults(TypedDict):
+    book: _Book
+    model: _Model
+    training: _Training
+    checkpoints: Annotated[list[_Checkpoint], Within(1)]
+
+
+class _TextSettings(TypedDict):
+    prompt: str
+
+
+class Text(TypedDict):
+    """Generated text."""
+
+    settings: _TextSettings
+    results: _TextResults
