@@ -243,7 +243,8 @@ def _picture(report: dict[str, Any]) -> bytes:
             ("val_bits_per_character", "held out", "o-", COLOURS[1]),
         ):
             points = [(e["step"], e[key]) for e in report["learning"] if key in e]
-            left.plot(*zip(*points, strict=True), style, color=colour, label=label)
+            if points:
+                left.plot(*zip(*points, strict=True), style, color=colour, label=label)
         left.set(xlabel="updates", ylabel="bits per character", title="Learning")
         engines = report["engines"][::-1]
         titles = [e["title"] for e in engines]

@@ -145,7 +145,8 @@ def _plain(value: Any, kind: Any, at: str) -> str:
         return f"{at} is not {_NAMES[kind]}: {shown(value)}"
     if isinstance(value, float) and not math.isfinite(value):
         return f"{at} is not a finite number"
-    return f"{at} has more than 63 bits" if kind is int and not -(1 << 63) <= value < 1 << 63 else ""
+    wide = kind is int and isinstance(value, int) and not -(1 << 63) <= value < 1 << 63
+    return f"{at} has more than 63 bits" if wide else ""
 
 
 def _out_of_range(value: Any, ranges: Sequence[Within], at: str) -> str:

@@ -39,20 +39,22 @@ def draw(log: Path, target: Path) -> bool:
     """Draw bits per character and accuracy over the updates, training and held-out text, as SVG.
 
     Args:
-        log: a ``log.jsonl`` with at least one line.
+        log: a ``log.jsonl``; lines that are none of p2's are left out.
         target: the picture.
 
     Returns:
         Whether it was drawn: without matplotlib it is not.
 
     Raises:
-        P2Error: a file cannot be read or written.
+        P2Error: a file cannot be read or written, or there is no line.
     """
     try:
         import matplotlib  # noqa: F401
     except ImportError:
         return False
     entries = read_log(log)
+    if not entries:
+        raise P2Error(f"{log} has no line that can be drawn")
     with drawing.canvas(10, 4) as figure:
         bits, accuracy = figure.subplots(1, 2)
         _panel(bits, entries, "bits_per_character", "bits per character (loss / ln 2)")

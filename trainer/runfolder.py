@@ -9,12 +9,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NotRequired, TypedDict
 
-from ..spec.errors import P2Error
+from ..spec.documents import parse
+from ..spec.errors import ContractError, P2Error
 from ..spec.files import reading, remove_leftovers, write_bytes, writing
+from ..spec.schema import Count, Measure, problem
 from . import checkpoint
 from .checkpoint import holds_checkpoint
+
+_LONGEST_LINE = 1 << 16  # bytes; p2's own have some hundred
 
 
 class RunFolder:
@@ -100,24 +104,42 @@ class Log:
         self._note(f"{error}: the run goes on without a log")
 
 
+class Logged(TypedDict):
+    """A line of the log, as far as it is read again; quality under ``val_`` is of held-out text."""
+
+    step: Count
+    loss: NotRequired[Measure]
+    accuracy: NotRequired[Measure]
+    bits_per_character: NotRequired[Measure]
+    running_loss: NotRequired[Measure]
+    running_accuracy: NotRequired[Measure]
+    lr: NotRequired[Measure]
+    characters_per_second: NotRequired[Measure]
+    seconds: NotRequired[Measure]
+    val_loss: NotRequired[Measure]
+    val_accuracy: NotRequired[Measure]
+    val_bits_per_character: NotRequired[Measure]
+
+
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The readable lines of a log, in order of their steps.
+    """The readable lines of a log, `Logged` each, in order of their steps.
 
     Raises:
         P2Error: the file cannot be read.
     """
-    with reading(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-    return sorted(_entries(lines), key=lambda entry: int(entry["step"]))
+    with reading(path), path.open("rb") as file:
+        return sorted(_entries(file), key=lambda entry: int(entry["step"]))
 
 
-def _entries(lines: list[str]) -> Iterator[dict[str, Any]]:
-    for line in lines:
+def _entries(file: BinaryIO) -> Iterator[dict[str, Any]]:
+    whole = True
+    for line in iter(lambda: file.readline(_LONGEST_LINE), b""):
+        begins, whole = whole, line.endswith(b"\n")
         try:
-            entry = json.loads(line)
-        except ValueError:
-            continue  # cut short by a kill
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int):
+            entry = parse(line, "a line") if begins else None
+        except ContractError:
+            continue  # cut short by a kill, or no line of ours
+        if entry is not None and not problem(entry, Logged):
             yield entry
 
 

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ...spec.documents import check
 from ...spec.errors import P2Error
 from . import document as documents
 from .document import Claim, Document, Figure
+from .shown import SHOWN
 
 _Claims = Callable[[dict[str, Any]], list[Claim]]
 _Draw = Callable[[dict[str, Any], Path], list[Figure]]
@@ -21,11 +23,12 @@ def renew(path: Path) -> None:
         P2Error: the document is damaged, or a file cannot be written.
     """
     document = documents.read(path)
+    check(document, SHOWN[document["experiment"]], str(path))
     claims_of, draw = _makers(document)
     try:
         document["claims"] = claims_of(document["results"])
         document["figures"] = draw(document["results"], path.parent)
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
         raise P2Error(f"{path} is damaged: its results are not those of an experiment ({error!r})") from error
     documents.write(path.parent, document)
 

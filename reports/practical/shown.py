@@ -1,6 +1,6 @@
-"""What the page reads of each experiment's document, as types that a document is checked against before.
+"""What the page and its figures show of each experiment's document: types that it is checked against first.
 
-Results hold more than this; what is not shown is not checked.
+Results hold more than this. What only the figures need may be missing: a page is made without drawing.
 """
 
 from __future__ import annotations
@@ -38,6 +38,17 @@ class _Data(TypedDict):
     cue: Measure | None
 
 
+_Steps = Annotated[int, Within(1, 100_000)]  # each becomes a point of a figure
+
+
+class _Curves(TypedDict):
+    update: list[Measure]
+    loss_mean: list[Measure]
+    loss_std: list[Measure]
+    accuracy_mean: list[Measure]
+    accuracy_std: list[Measure]
+
+
 class _Group(TypedDict):
     cell: Literal["lstm", "gru", "gru-before", "rnn"]
     magnitude: Natural
@@ -56,6 +67,7 @@ class _Group(TypedDict):
     final_accuracy: _Mean
     tests: Annotated[dict[str, _Classes], Within(1)]
     ms_per_update: Measure
+    curves: NotRequired[_Curves]
 
 
 class _Rules(TypedDict):
@@ -94,7 +106,12 @@ class _When(TypedDict):
     c: NotRequired[_Which]
 
 
-class _Cell(TypedDict):
+# Three times as long: by a name that is no word of Python.
+_Long = TypedDict("_Long", {"initial, long": NotRequired[_When]})
+_Padding = TypedDict("_Padding", {"padding": NotRequired[Measure], "padding, long": NotRequired[Measure]})
+
+
+class _Cell(_Long):
     initial: _When
     trained: _When
 
@@ -102,13 +119,15 @@ class _Cell(TypedDict):
 class _ByHand(TypedDict):
     w_hh: Measure
     w_ph: Measure
+    terms: NotRequired[list[Measure]]
+    jacobians: NotRequired[list[Measure]]
 
 
 class _VanillaWhen(_When):
     by_hand: _ByHand
 
 
-class _Vanilla(TypedDict):
+class _Vanilla(_Long):
     initial: _VanillaWhen
     trained: _VanillaWhen
 
@@ -132,8 +151,8 @@ class _Parameters(TypedDict):
     inspect: NotRequired[_Inspected | None]
 
 
-class _GradientResults(TypedDict):
-    steps: Natural
+class _GradientResults(_Padding):
+    steps: _Steps
     cells: _Cells
     parameters: list[_Parameters]
 
@@ -170,7 +189,8 @@ class _Book(TypedDict):
 
 
 class _Written(TypedDict):
-    texts: Count
+    loops_seen_after: NotRequired[list[Measure]]
+    texts: Natural
     characters: Count
     loops: Measure
     different_loops: Count
@@ -185,6 +205,20 @@ class _Windows(TypedDict):
     count: Count
     accuracy: Measure
     loss: Measure
+    by_position: NotRequired[list[Measure]]
+
+
+class _Curve(TypedDict):
+    step: list[Measure]
+    loss: list[Measure]
+    accuracy: list[Measure]
+    running_loss: list[Measure]
+    running_accuracy: list[Measure]
+
+
+class _Ceiling(TypedDict):
+    mean: Measure
+    by_position: list[Measure]
 
 
 class _Prompt(TypedDict):
@@ -223,6 +257,8 @@ class _TextResults(TypedDict):
     book: _Book
     model: _Model
     training: _Training
+    curve: NotRequired[_Curve]
+    ceiling: NotRequired[_Ceiling]
     checkpoints: Annotated[list[_Checkpoint], Within(1)]
 
 
@@ -235,3 +271,6 @@ class Text(TypedDict):
 
     settings: _TextSettings
     results: _TextResults
+
+
+SHOWN = {"baum-sweet": BaumSweet, "gradients": Gradients, "text": Text}

@@ -110,6 +110,43 @@ def test_a_log_drops_what_lies_past_the_checkpoint_and_what_was_cut_short(tmp_pa
     assert path.read_text(encoding="utf-8").count("\n") == 3
 
 
+GOOD = '{"step": 5, "loss": 2.5}'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"step": 1.5}',
+        '{"step": true}',
+        '{"step": -1}',
+        '{"step": 9223372036854775808}',
+        '{"step": 1e5}',
+        '{"step": 1, "loss": NaN}',
+        '{"step": 1, "val_loss": Infinity}',
+        '{"step": 1, "loss": 1e999}',
+        '{"step": 1, "loss": 1e300}',
+        '{"step": 1, "loss": "1"}',
+        '{"step": 1, "accuracy": [0.5]}',
+        '{"step": 1, "step": 2}',
+        '{"step": ' + "9" * 5000 + "}",
+        "[" * 60_000,
+        '{"a":' * 60_000,
+        '["' + "x" * 200_000 + '"]' + GOOD,
+        '{"step": 1, "text": "' + "x" * 200_000 + '"}',
+        "[1]",
+        "\0",
+        "\ufeff" + GOOD,
+    ],
+)
+def test_a_line_that_is_none_of_ours_is_left_out(tmp_path: Path, line: str) -> None:
+    """Also by a run that goes on with the log, and by its curve."""
+    run = RunFolder(tmp_path)
+    run.log.write_bytes(f"{GOOD}\n{line}\n".encode() + b"\xff\n" + GOOD.encode())
+    assert read_log(run.log) == [{"step": 5, "loss": 2.5}] * 2
+    Log(run, 5, pytest.fail)
+    assert run.log.read_text() == f"{GOOD}\n" * 2
+
+
 def test_a_log_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(P2Error, match=r"cannot read .*log\.jsonl: no such file"):
         read_log(tmp_path / "log.jsonl")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ....export.exporter import export_checkpoint
 from ....spec.card import stored_parameters
+from ....spec.errors import P2Error
 from ....trainer import display as displays
 from ....trainer.display import duration
 from ....trainer.options import LATER
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 CURVE_POINTS = 400
 """Points of the curve that the document keeps."""
+_CURVES = ("loss", "accuracy", "running_loss", "running_accuracy")
 
 
 def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
@@ -77,7 +79,10 @@ def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
 def _about(trained: Trained, analysis: Analysis) -> dict[str, Any]:
     """The results that need no engine."""
     book, options, record = trained.book, trained.options, trained.record
-    log = read_log(RunFolder(options.out).log)
+    path = RunFolder(options.out).log
+    log = [entry for entry in read_log(path) if all(name in entry for name in _CURVES)]
+    if not log:
+        raise P2Error(f"{path} has no line of the training: what it was like cannot be told, train again")
     ceiling = best_accuracy(book.text, WINDOW)
     card = options.card("".join(sorted(set(book.text))))
     return {
@@ -124,10 +129,9 @@ def _curve(log: list[dict[str, Any]]) -> dict[str, list[float]]:
     last = len(log) - 1
     count = min(CURVE_POINTS, len(log))
     chosen = [log[index * last // max(1, count - 1)] for index in range(count)]
-    names = ("loss", "accuracy", "running_loss", "running_accuracy")
     return {
         "step": [entry["step"] for entry in chosen],
-        **{name: [round(entry[name], 4) for entry in chosen] for name in names},
+        **{name: [round(entry[name], 4) for entry in chosen] for name in _CURVES},
     }
 
 
