@@ -250,20 +250,6 @@ def _with_null(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def read_json(path: Path) -> Any:
-    """Read a JSON file.
-
-    Raises:
-        P2Error: missing, unreadable, or not JSON.
-    """
-    with reading(path):
-        data = path.read_bytes()
-    try:
-        return json.loads(data.decode("utf-8", errors="surrogatepass"))
-    except ValueError as error:
-        raise P2Error(f"{path} is damaged: not valid JSON ({error})") from error
-
-
 def read_text(path: Path) -> str:
     """Read a UTF-8 text; a byte-order mark is dropped, CRLF and CR become LF.
 

@@ -14,7 +14,7 @@ from typing import Any
 from ...runtime.installed import packages
 from ...spec import nvidia
 from ...spec.errors import BackendMissing, P2Error
-from ...spec.files import make_folder, read_json, write_bytes, write_json
+from ...spec.files import make_folder, write_bytes, write_json
 from ...version import __version__
 from ..machine import machine
 from . import check as words
@@ -22,10 +22,9 @@ from . import plan, report
 from .check import BAD, Check, Result, result_from
 from .isolate import isolated
 from .options import Options
+from .reading import SCHEMA, load
 
 FOLDER = Path("artifacts/gpu")
-SCHEMA = "p2 gpu-check 1"
-
 Run = Callable[[Check, Path], Result]
 
 
@@ -120,13 +119,7 @@ def render(path: Path) -> Path:
     Raises:
         P2Error: the report is missing or damaged.
     """
-    document = read_json(path)
-    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        raise P2Error(f"{path} is not a report of `p2 gpu-check`")
-    try:
-        return _write_page(path, document)
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise P2Error(f"{path} is damaged: {error!r}") from error
+    return _write_page(path, load(path))
 
 
 def _run(check: Check, results: Mapping[str, Result], models: Path, run_check: Run) -> Result:
@@ -140,16 +133,13 @@ def _run(check: Check, results: Mapping[str, Result], models: Path, run_check: R
 
 def _earlier(target: Path) -> dict[str, Result]:
     """What an earlier report of the same program says of the checks that ran to their end."""
-    document = read_json(target)
-    if not isinstance(document, dict) or (document.get("schema"), document.get("p2")) != (
-        SCHEMA,
-        __version__,
-    ):
-        raise P2Error(f"{target} was not written by this p2: run without --resume")
     try:
-        results = [result_from(values) for values in document["checks"]]
-    except (KeyError, TypeError) as error:
-        raise P2Error(f"{target} is damaged: run without --resume") from error
+        document = load(target)
+    except P2Error as error:
+        raise P2Error(f"{error}: run without --resume") from error
+    if document["p2"] != __version__:
+        raise P2Error(f"{target} was not written by this p2: run without --resume")
+    results = [result_from(values) for values in document["checks"]]
     return {
         r.check.name: r for r in results if r.outcome not in (words.NOT_RUN, words.CRASHED, words.TIMED_OUT)
     }
@@ -167,7 +157,7 @@ def _write(target: Path, document: dict[str, Any], results: Mapping[str, Result]
 
 def _write_page(target: Path, document: dict[str, Any]) -> Path:
     page = target.with_suffix(".md")
-    write_bytes(page, report.markdown(document).encode("utf-8", "surrogatepass"))
+    write_bytes(page, report.markdown(document).encode("utf-8", "replace"))
     return page
 
 

@@ -304,7 +304,7 @@ def test_resume_runs_what_the_report_lacks(tmp_path):
     again, _, _ = rehearse(tmp_path, resume=True)
     assert again == ["model rnn-16"]
     (tmp_path / "rehearsal.json").write_text('{"schema": "another"}')
-    with pytest.raises(P2Error, match="not written by this p2: run without --resume"):
+    with pytest.raises(P2Error, match="is not a report of `p2 gpu-check`: run without --resume"):
         rehearse(tmp_path, resume=True)
 
 
