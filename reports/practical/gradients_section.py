@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ...spec.documents import check
+from ...spec.errors import ContractError
 from .document import Document, Section
 from .gradients_plots import NAMES
 from .page_parts import figure, paragraph, table
@@ -22,7 +23,10 @@ def sections(document: Document, folder: Path) -> list[Section]:
         ContractError: it is damaged: the sentence names the field.
         P2Error: a figure is missing.
     """
-    check(document, Gradients, str(folder / "gradients.json"))
+    path = str(folder / "gradients.json")
+    check(document, Gradients, path)
+    if len(document["figures"]) != 2:
+        raise ContractError(f"{path} is damaged: it has {len(document['figures'])} figures, not 2")
     results, settings = document["results"], document["settings"]
     along, terms = (figure(one, folder) for one in document["figures"])
     intro = (

@@ -8,7 +8,6 @@ from __future__ import annotations
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from ...spec.schema import Count, Measure, Natural, Within
-from .document import Figure
 from .text.excerpts import Excerpt
 
 
@@ -168,7 +167,6 @@ class Gradients(TypedDict):
 
     settings: _GradientSettings
     results: _GradientResults
-    figures: tuple[Figure, Figure]
 
 
 class _Wording(TypedDict):
