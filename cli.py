@@ -345,6 +345,9 @@ def parity(
     text: Annotated[
         Path | None, typer.Option(help="Read this UTF-8 text instead of one that the model writes.")
     ] = None,
+    on_unknown: Annotated[
+        str, typer.Option(help="Characters of --text that the model does not know: error or skip.")
+    ] = "error",
     json_path: Annotated[
         Path | None,
         typer.Option("--json", help="The report; parity.json in the checkpoint's folder if not given."),
@@ -357,7 +360,7 @@ def parity(
         from .reports.progress import Stages
 
         with Stages() as stages:
-            results, skipped, target = parity_report.run_parity(
+            outcome = parity_report.run_parity(
                 engines or [],
                 checkpoint,
                 steps=steps,
@@ -366,13 +369,15 @@ def parity(
                 text=text,
                 json_path=json_path,
                 backend=backend,
+                on_unknown=on_unknown,
                 stages=stages,
             )
-    console().print(parity_report.table(results, skipped))
-    for reason in skipped.values():
-        say(f"not run: {reason}")
-    say(f"report: {target}, picture: {target.with_suffix('.svg')}")
-    failed = [f"{result.path}: {what}" for result in results for what in result.failures]
+    console().print(parity_report.table(outcome.results, outcome.skipped))
+    for line in [*(f"not run: {reason}" for reason in outcome.skipped.values()), *outcome.notes]:
+        say(line)
+    if outcome.files:
+        say(f"report: {', picture: '.join(map(str, outcome.files))}")
+    failed = [f"{result.path}: {what}" for result in outcome.results for what in result.failures]
     if failed:
         raise ToleranceExceeded("out of tolerance: " + "; ".join(failed))
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import itertools
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +14,7 @@ from ..spec.agreement import LIMITS
 from ..spec.codec import Codec, Tokens
 from ..spec.engine import Engine
 from ..spec.errors import BackendMissing, P2Error, UsageError
-from ..spec.files import read_text, write_bytes, write_json
+from ..spec.files import make_folder, read_text, write_bytes, write_json, writing
 from ..spec.shell import command
 from ..version import __version__
 from .engines import kind_for, open_checkpoint, open_engine
@@ -24,6 +27,23 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a comparison came to.
+
+    Attributes:
+        results: of the engines that were compared.
+        skipped: the engines that could not run here, with the reason.
+        files: the report and its picture; none where nothing could be written.
+        notes: what else a person should know, a sentence each.
+    """
+
+    results: list[Parity]
+    skipped: dict[str, str]
+    files: list[Path]
+    notes: list[str]
+
+
 def run_parity(
     engines: list[str],
     checkpoint: Path,
@@ -34,8 +54,9 @@ def run_parity(
     text: Path | None,
     json_path: Path | None,
     backend: str | None = None,
+    on_unknown: str = "error",
     stages: Stages,
-) -> tuple[list[Parity], dict[str, str], Path]:
+) -> Outcome:
     """Compare engines with the eager checkpoint and write the report.
 
     Args:
@@ -49,14 +70,19 @@ def run_parity(
             picture of the error over the steps goes beside it.
         backend: what runs the engines (`engines.BACKENDS`); none of another kind can then take part. With
             None, a .onnx is run by everything on the processor that can.
+        on_unknown: ``error`` or ``skip`` characters of `text` that the model does not know.
         stages: shows what is being done.
 
-    Returns:
-        the results, the engines that could not run here with the reason, and the report's path.
-
     Raises:
-        P2Error: an engine that was asked for by name cannot be opened or run.
+        P2Error: an engine that was asked for by name cannot be opened or run, or none could be compared.
     """
+    if on_unknown not in ("error", "skip"):
+        raise UsageError(f"on-unknown takes error or skip, not {on_unknown!r}")
+    if json_path is not None:  # refused before anything is compared
+        with writing(json_path):
+            if json_path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "")
+        make_folder(json_path.parent)
     if steps < 2 or characters < 1:
         raise UsageError("parity needs at least 2 steps and 1 character")
     named = bool(engines)
@@ -84,13 +110,26 @@ def run_parity(
         others = [path for path, engine in opened if engine.card.checkpoint_sha256 != wanted]
         skipped |= {str(path): f"{path} was exported from another checkpoint" for path in others}
         opened = [(path, engine) for path, engine in opened if path not in others]
-    reading_text = _read_tokens(text, eager, steps) if text else None
+    if not opened:
+        raise P2Error(f"nothing was compared: {'; '.join(skipped.values())}")
+    reading_text, notes = None, []
+    if text:
+        reading_text, left_out = _read_tokens(text, eager, steps, on_unknown)
+        if left_out:
+            notes.append(f"skipped {left_out:,} characters of {text} that the model does not know")
     reference = Reference(eager, steps, characters, seed, reading_text, stages.say)
     results = [_compare(reference, path, engine, stages) for path, engine in opened]
     target = json_path or checkpoint / "parity.json"
-    write_json(target, _report(results, skipped, checkpoint, steps, characters, seed, text))
-    write_bytes(target.with_suffix(".svg"), _picture(results))
-    return results, skipped, target
+    files = [target, target.with_suffix(".svg")]
+    try:
+        write_json(target, _report(results, skipped, checkpoint, steps, characters, seed, text))
+        write_bytes(files[1], _picture(results))
+    except P2Error as error:
+        if json_path is not None:
+            raise
+        files = []  # the table is the answer: a model may lie where nothing can be written
+        notes.append(f"no report: {error}; --json names another place for it")
+    return Outcome(results, skipped, files, notes)
 
 
 def _engines_in(checkpoint: Path, backend: str | None) -> list[str]:
@@ -107,40 +146,44 @@ def _compare(reference: Reference, path: Path, engine: Engine, stages: Stages) -
 
 
 def table(results: list[Parity], skipped: dict[str, str]) -> Table:
-    """The results as a rich table, a column for each engine."""
+    """The results as a rich table that reads at any width: one engine below the other."""
+    from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    shown = Table(title="Parity with eager PyTorch", title_justify="left")
-    shown.add_column("")
-    for result in results:
-        shown.add_column(f"{Path(result.path).name}\n{result.engine}", justify="right")
-    for name in skipped:
-        shown.add_column(Path(name).name, justify="right")
-
-    def row(title: str, *values: str) -> None:
-        shown.add_row(title, *values, *([""] * len(skipped)))
-
-    steps = f"{results[0].forced.steps:,}" if results else ""
-    row("one step: largest logit error", *(f"{r.single.max_abs:.1e}" for r in results))
-    row(f"{steps} steps: largest logit error", *(f"{r.forced.max_abs:.1e}" for r in results))
-    row(f"{steps} steps: relative error", *(f"{r.forced.relative:.1e}" for r in results))
-    row("    its limit", *(f"{LIMITS[r.precision].relative:.0e}" for r in results))
-    row(f"{steps} steps: KL, nats", *(f"{r.forced.kl:.1e}" for r in results))
-    row("    its limit", *(f"{LIMITS[r.precision].kl:.0e}" for r in results))
-    row("bits per character", *(f"{r.bits:.4f}" for r in results))
-    row("    eager PyTorch's", *(f"{r.bits_reference:.4f}" for r in results))
-    for tau in TAUS:
-        differs = (r.first_difference[f"{tau:g}"] for r in results)
-        row(f"text differs from, tau {tau:g}", *("nowhere" if at is None else f"{at:,}" for at in differs))
-    row(
-        "rows of a batch: largest error",
-        *(f"{r.rows.max_abs:.1e}" if r.rows else "takes one text" for r in results),
+    shown = Table(
+        title="Parity with eager PyTorch", title_justify="left", show_header=False, box=box.HORIZONTALS
     )
-    row("written as its logits choose", *(f"{r.written:.2%}" for r in results))
-    row("from a snapshot", *("the same" if r.restored else "other" for r in results))
-    verdicts = ("[red]out of tolerance[/]" if r.failures else "[green]parity[/]" for r in results)
-    shown.add_row("verdict", *verdicts, *(["not run"] * len(skipped)), end_section=True)
+    shown.add_column(overflow="fold")
+    shown.add_column(overflow="fold", justify="right")
+    for result in results:
+        verdict = Text("out of tolerance", "red") if result.failures else Text("parity", "green")
+        shown.add_row(Text(printable(Path(result.path).name), "bold"), verdict)
+        for what, value in _lines(result):
+            shown.add_row(what, value)
+        shown.add_section()
+    for name in skipped:
+        shown.add_row(Text(printable(Path(name).name), "bold"), "not run", end_section=True)
     return shown
+
+
+def _lines(result: Parity) -> list[tuple[str, str]]:
+    """What is shown of an engine; a line fits into 50 columns."""
+    limits, forced = LIMITS[result.precision], result.forced
+    differs = {tau: result.first_difference[f"{tau:g}"] for tau in TAUS}
+    places = [f"{at:,} (tau {tau:g})" for tau, at in differs.items() if at is not None]
+    return [
+        ("run by", printable(result.engine)),
+        ("logit error, one step", f"{result.single.max_abs:.1e}"),
+        (f"logit error, {forced.steps:,} steps", f"{forced.max_abs:.1e}"),
+        ("relative error", f"{forced.relative:.1e} (limit {limits.relative:.0e})"),
+        ("KL, nats", f"{forced.kl:.1e} (limit {limits.kl:.0e})"),
+        ("bits per character", f"{result.bits:.4f} (eager {result.bits_reference:.4f})"),
+        ("text differs from", ", ".join(places) or "nowhere"),
+        ("rows of a batch", f"{result.rows.max_abs:.1e}" if result.rows else "takes one text"),
+        ("as its logits choose", f"{result.written:.2%}"),
+        ("from a snapshot", "the same" if result.restored else "other"),
+    ]
 
 
 def _reference_for(checkpoint: Path, engine: Engine) -> Engine:
@@ -155,11 +198,18 @@ def _reference_for(checkpoint: Path, engine: Engine) -> Engine:
     return eager
 
 
-def _read_tokens(path: Path, engine: Engine, steps: int) -> Tokens:
-    tokens = Codec(engine.card.vocabulary).encode(read_text(path)[: steps + 1])
+def _read_tokens(path: Path, engine: Engine, steps: int, on_unknown: str) -> tuple[Tokens, int]:
+    """The first tokens of a text, at most ``steps + 1``, and how many characters were left out."""
+    text, left_out = read_text(path), 0
+    if on_unknown == "skip":
+        known = set(engine.card.vocabulary)
+        places = list(itertools.islice((i for i, c in enumerate(text) if c in known), steps + 1))
+        left_out = (places[-1] + 1 if len(places) > steps else len(text)) - len(places)
+        text = "".join(text[i] for i in places)
+    tokens = Codec(engine.card.vocabulary).encode(text[: steps + 1])
     if len(tokens) < 3:
-        raise P2Error(f"{path} is too short to read: {len(tokens)} characters")
-    return tokens
+        raise P2Error(f"{path} is too short to read: {len(tokens)} characters that the model knows")
+    return tokens, left_out
 
 
 def _report(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -189,6 +191,12 @@ def test_the_command_reads_a_given_text(tiny_run, tmp_path, capsys):
     text.write_text("Ω")
     assert main(arguments) == 2
     assert "GREEK CAPITAL LETTER OMEGA" in capsys.readouterr().err
+    text.write_text("the Ω lazy Ωdog sells shells\n")
+    assert (
+        main([*arguments, "--on-unknown", "skip", "--steps", "12", "--json", str(tmp_path / "p.json")]) == 0
+    )
+    assert "skipped 2 characters" in capsys.readouterr().out
+    assert json.loads((tmp_path / "p.json").read_text())["engines"][0]["forced"]["steps"] == 12
 
 
 def test_an_engine_out_of_tolerance_is_exit_code_1(tiny_run, capsys, monkeypatch):
@@ -207,6 +215,48 @@ def test_an_engine_out_of_tolerance_is_exit_code_1(tiny_run, capsys, monkeypatch
     assert "out of tolerance" in captured.err
     assert "out of tolerance" in captured.out
     assert not json.loads((tiny_run / "parity.json").read_text())["passed"]
+
+
+def test_the_table_reads_at_any_width(exported):
+    """No name is cut, no figure is parted, however many engines there are."""
+    run, path = exported()
+    result = Reference(open_checkpoint(run), steps=20, characters=20, seed=1).compare(
+        OnnxEngine(open_step(path)), ""
+    )
+    names = [f"[bold]-float16-{n}.onnx" for n in range(9)]
+    results = [dataclasses.replace(result, path=f"folder/{name}") for name in names]
+    for width in (50, 80, 120):
+        shown = io.StringIO()
+        Console(file=shown, width=width).print(table(results, {"a/charlm.plan": "no GPU"}))
+        lines, words = shown.getvalue().splitlines(), shown.getvalue().split()
+        assert max(map(len, lines)) <= width
+        assert [word for word in words if word.endswith(".onnx")] == names
+        assert words.count(f"{result.forced.max_abs:.1e}") >= 9
+        assert "charlm.plan" in words
+        assert len(lines) <= 9 * 12 + 4  # no line takes two
+
+
+def test_engines_of_another_checkpoint_alone_are_not_a_success(tiny_run, trained, capsys):
+    export_checkpoint(trained("gru"), out=tiny_run / "other.onnx", engine="none")
+    assert main(["parity", "--checkpoint", str(tiny_run)]) == 1
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert said.startswith("p2: nothing was compared:")
+    assert "was exported from another checkpoint" in said
+
+
+def test_a_report_that_nobody_asked_for_is_not_missed(tiny_run, tmp_path, capsys, monkeypatch):
+    """A model may lie where nothing can be written."""
+    export_checkpoint(tiny_run, engine="none")
+    arguments = ["parity", "--checkpoint", str(tiny_run), "--steps", "8", "--characters", "8"]
+    arguments += ["--backend", "onnxruntime-cpu"]
+    (tiny_run / "parity.json").mkdir()
+    assert main(arguments) == 0
+    said = capsys.readouterr().out
+    assert "nowhere" in said
+    assert "no report: cannot write" in said
+    assert "--json names another place" in said
+    assert main([*arguments, "--json", str(tiny_run / "parity.json")]) == 1
+    assert "it is a folder" in capsys.readouterr().err
 
 
 def test_nothing_to_compare_is_a_sentence(tiny_run, capsys):
