@@ -26,11 +26,11 @@ def renew(path: Path) -> None:
     check(document, SHOWN[document["experiment"]], str(path))
     claims_of, draw = _makers(document)
     try:
-        document["claims"] = claims_of(document["results"])
-        document["figures"] = draw(document["results"], path.parent)
+        claims, figures = claims_of(document["results"]), draw(document["results"], path.parent)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
         raise P2Error(f"{path} is damaged: its results are not those of an experiment ({error!r})") from error
-    documents.write(path.parent, document)
+    if (claims, figures) != (document["claims"], document["figures"]):
+        documents.write(path.parent, {**document, "claims": claims, "figures": figures})
 
 
 def _makers(document: Document) -> tuple[_Claims, _Draw]:

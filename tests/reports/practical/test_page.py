@@ -151,6 +151,9 @@ def test_the_report_judges_and_draws_finished_documents_again(tmp_path, monkeypa
     documents.write(tmp_path, finished | {"claims": [], "figures": []})
     assert main(["practical", "report", "--out", str(tmp_path)]) == 0
     assert documents.read(tmp_path / "gradients.json") == finished
+    written = (tmp_path / "gradients.json").stat()
+    assert main(["practical", "report", "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "gradients.json").stat() == written  # it is as it would be written
     page = (tmp_path / "report.html").read_text()
     assert page.count(">anew</text>") == len(finished["figures"])
     assert "<rect" not in page  # the paper of a picture of its own
