@@ -42,7 +42,6 @@ app = typer.Typer(
     name="p2",
     help="Train recurrent character models, deploy them to ONNX Runtime and TensorRT, sample in the engine.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: it is ready in half the time
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -489,7 +488,7 @@ def _call(argv: list[str] | None) -> int:
     """Run the command and return what it asked to exit with."""
     refuse_empty(sys.argv[1:] if argv is None else argv)
     try:
-        app(args=argv, standalone_mode=True)
+        app(args=argv, prog_name="p2", standalone_mode=True)
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from .reports.terminal import console, needing, say
 from .spec.errors import UsageError
@@ -23,6 +23,20 @@ class Bench(TyperGroup):
         return super().parse_args(ctx, args if named else [RUN, *args])
 
 
+class Run(TyperCommand):
+    """The command that may be left out: its help is that of ``p2 bench``, and names the other commands."""
+
+    def format_usage(self, ctx: Any, formatter: Any) -> None:
+        """Leave the command's own name out."""
+        formatter.write_usage(ctx.parent.command_path, " ".join(self.collect_usage_pieces(ctx)))
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """The group's other commands."""
+        others = ((name, command) for name, command in ctx.parent.command.commands.items() if name != RUN)
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(64)) for name, command in others])
+
+
 app = typer.Typer(cls=Bench, rich_markup_mode=None)
 
 
@@ -31,7 +45,7 @@ def _root() -> None:
     """Measure p2 beside everything else that runs such models; compare two reports."""
 
 
-@app.command(RUN)
+@app.command(RUN, cls=Run)
 def run(
     models: Annotated[
         list[str] | None,
@@ -50,7 +64,10 @@ def run(
         ),
     ] = None,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Two or three minutes: fewer rounds, batches and characters.")
+        bool,
+        typer.Option(
+            "--quick", help="Fewer rounds, batches and characters: two or three minutes on two idle cores."
+        ),
     ] = False,
     contenders: Annotated[
         str | None,
@@ -63,7 +80,8 @@ def run(
     precisions: Annotated[
         str | None,
         typer.Option(
-            metavar="P,P,...", help="Only contenders of these: float32, float16, int8, int4. [default: all]"
+            metavar="P,P,...",
+            help="Only contenders of these: float32, float16, bfloat16, float8, int8, int4. [default: all]",
         ),
     ] = None,
     threads: Annotated[
@@ -89,7 +107,7 @@ def run(
         typer.Option(help="The report; .html and .md go beside it. [default: artifacts/bench/report.json]"),
     ] = None,
 ) -> None:
-    """Measure p2 and its peers on the same weights; `p2 bench compare A B` puts reports side by side."""
+    """Measure p2 and its peers on the same weights."""
     with needing("train"):
         from .reports.bench import options, run
 

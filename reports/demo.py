@@ -5,7 +5,9 @@ Nothing is downloaded and nothing is prepared: every figure shown is measured wh
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,6 +91,7 @@ def run(console: Console, steps: int = STEPS, folder: Path = RUN) -> bool:
     console.rule("what next", align="left")
     for line in (
         f"everything is in {folder}: demo.json, demo.svg, curve.svg, the checkpoints and the engines",
+        *_environment(),
         "p2 train your-book.txt            a model of your own text",
         "p2 export --fp16                  its engines: charlm.onnx, and charlm.plan where TensorRT is",
         "p2 generate --prompt 'Once upon'  text from them; --tau 2 is safer, --tau 0.5 wilder",
@@ -97,6 +100,16 @@ def run(console: Console, steps: int = STEPS, folder: Path = RUN) -> bool:
     ):
         console.print(line, markup=False, highlight=False)
     return not failures
+
+
+def _environment() -> list[str]:
+    """The line that puts ``p2`` on the path of the person's shell, where it is not there yet."""
+    activate = Path(sys.prefix) / "bin" / "activate"
+    if not activate.exists() or os.environ.get("VIRTUAL_ENV"):
+        return []
+    near = activate.is_relative_to(Path.cwd())
+    line = command(".", activate.relative_to(Path.cwd()) if near else activate)
+    return [f"{line:<33} makes p2 a command of this shell"]
 
 
 def _export(folder: Path, say: Callable[[str], None]) -> dict[str, Path]:

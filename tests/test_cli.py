@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from p2 import __version__
 from p2.cli import main
 from p2.export.exporter import export_checkpoint
 from p2.runtime.onnx_engine import OnnxEngine
+from p2.spec.card import PRECISIONS
 from p2.spec.nvidia import gpus, installed
 from p2.spec.plan import TENSORRT_RTX
 
@@ -384,6 +386,24 @@ def test_a_reader_that_leaves_is_no_error(engine):
     )
     assert len(done.stdout) == 100
     assert done.stderr == ""
+
+
+def test_a_shell_can_complete(monkeypatch, capsys):
+    monkeypatch.setenv("_P2_COMPLETE", "complete_bash")
+    for words, found in (("p2 gen", "generate"), ("p2 bench --qu", "--quick")):
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+        main([])
+        assert capsys.readouterr().out.split() == [found]
+
+
+def test_bench_helps_with_its_own_name_and_names_the_rest(capsys):
+    assert main(["bench", "-h"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"Usage: p2 bench \[OPTIONS\] \[MODEL\]", said)
+    assert "bench run" not in said
+    assert re.search(r"Commands: compare .* profile ", said)
+    assert f"Only contenders of these: {', '.join(PRECISIONS)}." in said
 
 
 def test_version_and_help(capsys):

@@ -81,10 +81,8 @@ def terminal(document: Document, console: Console) -> None:
                 style = "bold" if entry["group"] == "p2" else ""
                 shown.add_row(*(Text(cell) for cell in _row(measured, entry)), style=style)
         console.print(shown)
-        for entry in measured["entries"]:
-            if not rate(entry):
-                line = f"  {printable(entry['title'])}: {printable(_reason(entry))}"
-                console.print(Text(line, style="dim"))
+        for line in _left_out(measured):
+            console.print(Text(f"  {printable(line)}", style="dim"))
         show_targets(f"Targets, {printable(measured['name'])}", measured["targets"])
     show_targets("Targets of the whole run", document["targets"])
     console.print(Text(" ".join(filter(None, (ratios(document), summary(document))))))
@@ -136,6 +134,18 @@ def _row(measured: Measured, entry: Entry) -> list[str]:
         ratio(times(entry, find(measured, EAGER))),
         percent(entry["bandwidth_share"]),
         f"{quality['bits_per_character']:.4f}" if quality else NOTHING,
+    ]
+
+
+def _left_out(measured: Measured) -> list[str]:
+    """Who was not measured and why: a line for each reason, for one without a GPU leaves out many."""
+    reasons: dict[str, list[str]] = {}
+    for entry in measured["entries"]:
+        if not rate(entry):
+            reasons.setdefault(_reason(entry), []).append(entry["title"])
+    return [
+        f"{titles[0]}{f' and {len(titles) - 1} more' if len(titles) > 1 else ''}: {reason}"
+        for reason, titles in reasons.items()
     ]
 
 

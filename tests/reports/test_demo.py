@@ -61,3 +61,16 @@ def _noting(turns, name, decode):
         return decode(*arguments)
 
     return noted
+
+
+def test_what_is_next_begins_with_what_makes_p2_a_command(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(demo.sys, "prefix", str(tmp_path / ".venv"))
+    monkeypatch.delenv("VIRTUAL_ENV", raising=False)
+    assert demo._environment() == []  # the system's own Python
+    activate = tmp_path / ".venv" / "bin" / "activate"
+    activate.parent.mkdir(parents=True)
+    activate.touch()
+    assert demo._environment()[0].startswith(". .venv/bin/activate ")
+    monkeypatch.setenv("VIRTUAL_ENV", str(tmp_path / ".venv"))
+    assert demo._environment() == []

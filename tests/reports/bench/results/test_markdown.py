@@ -82,6 +82,16 @@ def test_the_terminal_shows_the_same(judged):
         assert word in text
 
 
+def test_a_reason_that_many_share_is_one_line(judged):
+    document = judged(512)
+    entries = document["models"][0]["entries"]
+    for entry in entries[-3:]:
+        entry["characters_per_second"], entry["skipped"] = None, "it needs an NVIDIA GPU"
+    said = shown(document)
+    assert said.count("it needs an NVIDIA GPU") == 1
+    assert f"{entries[-3]['title']} and 2 more: it needs an NVIDIA GPU" in said
+
+
 def test_the_terminal_takes_no_markup_from_the_document(bench):
     document = bench.document(bench.model(512, name="[red]x[/red] [/]"))
     bench.of(document["models"][0], "openvino")["title"] = "[bold]y[/] [/nothing]"
