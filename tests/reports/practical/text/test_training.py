@@ -126,3 +126,13 @@ def test_a_book_from_standard_input_is_needed_again(tmp_path, book):
 def test_the_command_to_go_on_names_the_folder():
     assert training.resume_command(parse({}, {})) == "p2 practical text --resume"
     assert training.resume_command(parse({}, {}, folder=Path("a b"))).endswith("--resume --out 'a b'")
+
+
+def test_a_stray_byte_is_read_the_same_when_it_goes_on(tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_bytes(("“Fox”. " * 9 + TEXT).encode() + b"\x93")
+    with pytest.raises(P2Error, match="UTF-8 but for 1 byte"):
+        go(tmp_path / "a", [str(book)], steps=2)
+    trained = go(tmp_path / "a", [str(book)], steps=2, characters=0, given={"encoding_errors": "skip"})
+    assert trained.book.text == "“Fox”. " * 9 + TEXT
+    assert go(tmp_path / "a", [], steps=3, resume=True).record.step == 3
