@@ -6,6 +6,8 @@ operators that every backend knows. A layer reads ``h_LL_in`` (and ``c_LL_in``),
 
 - `given`: the layer's gate inputs, already computed. For layer 0 that is a row of the folded table;
 - `below`: the state of the layer underneath, with which the product is still to be made.
+
+With integer weights `integer_cells` writes the layer instead.
 """
 
 from __future__ import annotations
@@ -13,7 +15,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..spec.card import Card
-from .products import Scope, Source
+from . import integer_cells
+from .products import INTEGERS, Scope, Source
 
 
 def step(scope: Scope, card: Card, output: str | None, bias: str | None = None) -> None:
@@ -36,7 +39,10 @@ def step(scope: Scope, card: Card, output: str | None, bias: str | None = None) 
 
 def layer(scope: Scope, card: Card, number: int, given: str | None, below: str | None) -> None:
     """Advance one layer by one character; exactly one of `given` and `below` is not None."""
-    {"rnn": _rnn, "lstm": _lstm, "gru": _gru}[card.cell](scope, card, f"{number:02d}", given, below)
+    if scope.weights.kind == INTEGERS:
+        integer_cells.layer(scope, card, number, given, below)
+    else:
+        {"rnn": _rnn, "lstm": _lstm, "gru": _gru}[card.cell](scope, card, f"{number:02d}", given, below)
 
 
 def _sources(card: Card, name: str, state: str, below: str | None) -> list[Source]:

@@ -35,7 +35,7 @@ from .onnx_format import (
     Tensor,
     Value,
 )
-from .products import COLUMN_BLOCK, COLUMNS, FLOATS, Scope, Weights, block_product, pack_blocks
+from .products import COLUMN_BLOCK, FLOATS, INTEGERS, Scope, Weights, block_product, pack_blocks
 from .step_file import OPSET, StepFile
 
 Floats = npt.NDArray[np.float32]
@@ -79,7 +79,7 @@ def decode_body(step: StepFile, filters: bool) -> Body:
         return fit_to_cpu(step)
     weights = Weights(step)
     # Gemm adds the noise on its way, if it has the bias in it and nothing wants the bare logits.
-    noisy = weights.kind("w_out") == FLOATS and not filters
+    noisy = weights.kind == FLOATS and not filters
     body = _written(step, weights, "noisy_logits" if noisy else "logits", "noise_now" if noisy else None)
     if not noisy:
         return body
@@ -96,7 +96,7 @@ def feed_body(step: StepFile, logits: bool) -> Body:
 
 def _written(step: StepFile, weights: Weights, output: str | None, bias: str | None) -> Body:
     card = step.card
-    in_8_bits = weights.kind("w_00") == COLUMNS
+    in_8_bits = weights.kind == INTEGERS
     rounded = tuple(s for s in card.state_names if s.startswith("h_")) if in_8_bits else ()
     scope, before = Scope(weights), Scope(weights)
     scope.rounded.update(f"{state}_in" for state in rounded)

@@ -15,18 +15,13 @@ from __future__ import annotations
 
 from . import cells, operators
 from .onnx_format import FLOAT, INT64, UINT8, Graph, Node, Value
-from .products import BLOCKS, COLUMNS, FLOATS, Scope, Weights
+from .products import FLOATS, INTEGERS, Scope, Weights
 from .step_file import StepFile
 
 
 def can_prefill(step: StepFile) -> bool:
-    """Whether the step is p2's own, and its matrices can be cut between input and state."""
-    if not step.as_traced:
-        return False
-    weights = Weights(step)
-    if step.card.layers == 1 or weights.kind("w_01") != BLOCKS:
-        return True
-    return step.card.hidden % weights.block_size("w_01") == 0
+    """Whether the step is p2's own."""
+    return step.as_traced
 
 
 def prefill_graph(step: StepFile, logits: bool) -> Graph:
@@ -38,7 +33,7 @@ def prefill_graph(step: StepFile, logits: bool) -> Graph:
     card = step.card
     weights = Weights(step)
     scope = Scope(weights)
-    if weights.kind("w_00") == FLOATS and operators.one_hot_pays(card):
+    if weights.kind == FLOATS and operators.one_hot_pays(card):
         operators.one_hot(scope, card, "p_hot")
         for number in range(card.layers):
             below = f"p_y_{number - 1:02d}" if number else "p_hot"
@@ -60,21 +55,21 @@ def prefill_graph(step: StepFile, logits: bool) -> Graph:
 
 
 def _input_products(scope: Scope, step: StepFile, number: int) -> None:
-    """``p_x_LL`` [length, batch, G*H]: what the layer below contributes, biases included."""
+    """``p_x_LL`` [length, batch, G*H]: what the layer below contributes; of floats the biases included."""
     card, name = step.card, f"{number:02d}"
     below, half, out = f"p_y_{number - 1:02d}", slice(0, card.hidden), f"p_x_{name}"
-    floats = scope.weights.floats
+    bias = scope.weights.floats if scope.weights.kind == FLOATS else lambda _: None
     if card.cell == "gru" and card.gru_reset == "before":
         # Gates and candidate lie in two matrices with their own biases.
         for kind in ("", "n_"):
             scope.product(
-                f"{out}_{kind}", f"w_{kind}{name}", [(below, half)], floats(f"b_{kind}{name}"), wide=True
+                f"{out}_{kind}", f"w_{kind}{name}", [(below, half)], bias(f"b_{kind}{name}"), wide=True
             )
         scope.make("Concat", [f"{out}_", f"{out}_n_"], [out], axis=2)
     elif card.cell == "gru":
-        scope.product(out, f"w_x_{name}", [(below, None)], floats(f"b_{name}"), wide=True)
+        scope.product(out, f"w_x_{name}", [(below, None)], bias(f"b_{name}"), wide=True)
     else:
-        scope.product(out, f"w_{name}", [(below, half)], floats(f"b_{name}"), wide=True)
+        scope.product(out, f"w_{name}", [(below, half)], bias(f"b_{name}"), wide=True)
 
 
 def _carry(scope: Scope, step: StepFile, number: int) -> None:
@@ -82,7 +77,7 @@ def _carry(scope: Scope, step: StepFile, number: int) -> None:
     card, name = step.card, f"{number:02d}"
     wide = ("batch", card.hidden)
     inner = Scope(scope.weights)
-    rounded = scope.weights.kind(f"w_{name}") == COLUMNS
+    rounded = scope.weights.kind == INTEGERS
     if rounded:
         inner.rounded.add(f"h_{name}_in")
     cells.layer(inner, card, number, given="x", below=None)

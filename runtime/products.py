@@ -5,10 +5,10 @@ What an exported step says with MatMul (and DequantizeLinear) becomes, by the ki
 - float: Gemm, which adds its third operand for free; a product of several inputs is a chain of them,
   so nothing has to be concatenated. Shorter floats are widened once, at load: x86 has no such arithmetic in
   ONNX Runtime, and a Cast around every operator is 4 times slower;
-- 8 bits, a scale for each output: MatMulIntegerToFloat. The states of all three cells lie in [-1, 1], so
-  their 8 bits need no measuring: the step is 1/127, everywhere. Sums of integers are exact, so a text
-  cannot depend on the batch it is written in;
-- blocks that share a scale (4 bits): MatMulNBits with activations rounded to 8 bits for each block.
+- integers: what `spec.integers` defines, to the last bit. MatMulIntegerToFloat for each block of rows,
+  without the bias that it could add: its sum of integers is exact, and it turns the sum into a float32 and
+  multiplies that once, each correctly rounded, on every processor. MatMulNBits would round the states again,
+  block by block, and add the blocks in an order of its own.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .onnx_format import FLOAT8, INT4, INT8, Node, Tensor
+from ..spec.integers import GRID, STEPS, cut, halves
+from .onnx_format import FLOAT8, Node, Tensor
+from .processor import saturates
 from .step_file import StepFile
 
 Array = npt.NDArray[np.generic]
@@ -27,7 +29,7 @@ Source = tuple[str, slice | None]  # a value, and the rows of the matrix that it
 
 COLUMN_BLOCK = 32  # MatMulNBits knows blocks only
 INTEGER_ARITHMETIC = 4  # MatMulNBits' accuracy_level: activations in 8 bits
-FLOATS, BLOCKS, COLUMNS = "floats", "blocks", "columns"
+FLOATS, INTEGERS = "floats", "integers"
 
 
 class Weights:
@@ -35,20 +37,14 @@ class Weights:
 
     Attributes:
         tensors: everything handed out so far, under the names the graph knows it by.
+        kind: how matrices are stored: `FLOATS` or `INTEGERS`.
     """
 
     def __init__(self, step: StepFile) -> None:
-        self._stored = step.graph.tensors
+        self._card, self._stored = step.card, step.graph.tensors
         self.tensors: dict[str, Tensor] = {}
-
-    def kind(self, matrix: str) -> str:
-        """How a matrix is stored: `FLOATS`, `BLOCKS` or `COLUMNS`."""
-        if matrix in self._stored or self._stored[f"{matrix}_q"].type == FLOAT8:
-            return FLOATS
-        bytes_by_output = (
-            self._stored[f"{matrix}_q"].type == INT8 and len(self._stored[f"{matrix}_scale"].shape) == 1
-        )
-        return COLUMNS if bytes_by_output else BLOCKS
+        rounded = self._stored.get("w_00_q")
+        self.kind = FLOATS if rounded is None or rounded.type == FLOAT8 else INTEGERS
 
     def add(self, name: str, array: Array) -> str:
         """Put an array of our own among the constants."""
@@ -65,41 +61,36 @@ class Weights:
         return key
 
     def array(self, name: str) -> npt.NDArray[np.float32]:
-        """A float constant of the file, widened to float32."""
+        """A float constant of the file, widened to float32; beside integers with the halves of its gates."""
         if name in self._stored:
-            return np.asarray(self._stored[name].array(), np.float32)
+            array = np.asarray(self._stored[name].array(), np.float32)
+            return array if self.kind == FLOATS else array * halves(self._card, name)
         scales = np.asarray(self._stored[f"{name}_scale"].array(), np.float32)  # float8 weights
         return np.asarray(self._stored[f"{name}_q"].array(), np.float32) * scales
 
-    def columns(self, name: str, rows: slice | None = None) -> tuple[str, str]:
-        """An int8 matrix ``[rows, outputs]`` and its float32 scales ``[outputs]``."""
-        key = _key(f"{name}_q", rows)
-        if key not in self.tensors:
-            array = self._stored[f"{name}_q"].array()
-            self.tensors[key] = Tensor.of(key, array if rows is None else array[rows])
-        return key, self.floats(f"{name}_scale")
+    def blocks(self, name: str, rows: slice | None = None) -> tuple[int, list[tuple[str, str]]]:
+        """The blocks of some rows of a matrix of integers (`spec.integers.cut`).
 
-    def blocks(self, name: str, rows: slice | None = None) -> tuple[str, str, int, int]:
-        """A matrix packed for MatMulNBits, its scales, bits and block size."""
-        q, scales = self._stored[f"{name}_q"], self._stored[f"{name}_scale"]
-        block = self.block_size(name)
-        bits = 4 if q.type == INT4 else 8
-        key, scale_key = _key(f"{name}_q", rows), _key(f"{name}_scale", rows)
-        if key not in self.tensors:
-            part = rows or slice(0, q.shape[0])
-            integers = np.asarray(q.array()[part], np.int8)
-            by_block = np.asarray(scales.array(), np.float32)
-            if len(scales.shape) == 1:  # a scale for each output: every block repeats it
-                by_block = np.tile(by_block, (-(-q.shape[0] // block), 1))
-            by_block = by_block[part.start // block : -(-part.stop // block)]
-            self.tensors[key] = Tensor.of(key, pack_blocks(integers, bits, block))
-            self.tensors[scale_key] = Tensor.of(scale_key, np.ascontiguousarray(by_block.T).reshape(-1))
-        return key, scale_key, bits, block
-
-    def block_size(self, name: str) -> int:
-        """Rows of a matrix in blocks that share a scale."""
-        scales = self._stored[f"{name}_scale"]
-        return COLUMN_BLOCK if len(scales.shape) == 1 else self.shape(name)[0] // scales.shape[0]
+        Returns:
+            rows of each block, and by block the name of its weights ``[rows, outputs]`` and of what their
+            sums are multiplied with, float32 ``[outputs]``.
+        """
+        height, _ = self.shape(name)
+        rows = rows or slice(0, height)
+        block, scales = cut(height, rows, np.asarray(self._stored[f"{name}_scale"].array(), np.float32))
+        factors = scales * GRID * halves(self._card, name)
+        names = []
+        for number, factor in enumerate(factors):
+            first = rows.start + number * block
+            q, key = f"{name}_q_{first}_{block}", f"{name}_factor_{first}_{block}"
+            if q not in self.tensors:
+                weights = np.asarray(self._stored[f"{name}_q"].array()[first : first + block], np.int8)
+                if saturates():  # products of unsigned bytes do not
+                    weights = (weights.view(np.uint8) ^ np.uint8(128)).astype(np.uint8)
+                self.tensors[q] = Tensor.of(q, weights)
+                self.tensors[key] = Tensor.of(key, factor)
+            names.append((q, key))
+        return block, names
 
     def shape(self, name: str) -> tuple[int, ...]:
         """Of a matrix, however it is stored: ``(inputs, outputs)``."""
@@ -119,6 +110,7 @@ class Scope:
     weights: Weights
     nodes: list[Node] = field(default_factory=list)
     rounded: set[str] = field(default_factory=set)
+    _divided: set[tuple[str, int]] = field(default_factory=set)
 
     def make(
         self, op: str, inputs: list[str], outputs: list[str], domain: str = "", **attributes: Any
@@ -126,11 +118,22 @@ class Scope:
         """Add one operator."""
         self.nodes.append(Node.make(op, inputs, outputs, domain, **attributes))
 
+    def constant(self, name: str, value: Any, dtype: Any = np.float32) -> str:
+        """A small constant of our own."""
+        return self.weights.add(name, np.array(value, dtype))
+
+    def split(self, value: str, sizes: list[int], outputs: list[str]) -> None:
+        """Cut a value along its second axis."""
+        name = self.constant("split_" + "_".join(map(str, sizes)), sizes, np.int64)
+        self.make("Split", [value, name], outputs, axis=1)
+
     def round(self, value: str) -> str:
-        """The 8-bit form of a value within [-1, 1]: uint8, 128 + 127 * value."""
+        """The 8-bit form of a state (`spec.integers.rounded`), plus 128: uint8."""
         name = f"{value}_q8"
         if value not in self.rounded:
-            self.make("QuantizeLinear", [value, *self._grid()], [name])
+            self.make("Mul", [value, self.constant("q8_steps", STEPS)], [f"{value}_steps"])
+            one = self.constant("q8_one", 1)
+            self.make("QuantizeLinear", [f"{value}_steps", one, self._zero()], [name])
             self.rounded.add(value)
         return name
 
@@ -148,20 +151,20 @@ class Scope:
         """
         if wide:
             self._wide_product(out, matrix, sources, bias)
-        elif self.weights.kind(matrix) == FLOATS:
+        elif self.weights.kind == FLOATS:
             self._float_product(out, matrix, sources, bias)
         else:
-            self._integer_product(out, matrix, sources, bias)
+            self.integer_product(out, matrix, sources, bias=bias)
 
     def _wide_product(self, out: str, matrix: str, sources: list[Source], bias: str | None) -> None:
         """Three dimensions folded into two for the product, and back."""
         (value, rows), *_ = sources
-        rounded = self.weights.kind(matrix) == COLUMNS
+        rounded = self.weights.kind == INTEGERS
         actual = self.round(value) if rounded else value
         count, outputs = self.weights.shape(matrix)
         inputs = rows.stop - rows.start if rows else count
-        flat = self.weights.add(f"flat_{inputs}", np.array([-1, inputs], np.int64))
-        width = self.weights.add(f"width_{outputs}", np.array([outputs], np.int64))
+        flat = self.constant(f"flat_{inputs}", [-1, inputs], np.int64)
+        width = self.constant(f"width_{outputs}", [outputs], np.int64)
         self.make("Reshape", [actual, flat], [f"{out}_flat" + ("_q8" if rounded else "")])
         if rounded:
             self.rounded.add(f"{out}_flat")
@@ -182,40 +185,55 @@ class Scope:
                 self.make("Gemm", [value, weights, total], [result])
             total = result
 
-    def _integer_product(self, out: str, matrix: str, sources: list[Source], bias: str | None) -> None:
-        columns = self.weights.kind(matrix) == COLUMNS
-        names = [self.round(value) if columns else value for value, _ in sources]
-        # Several sources come in the order of their rows and together meet all of them.
-        rows = sources[0][1] if len(sources) == 1 else None
-        source = names[0]
-        if len(names) > 1:
-            source = f"{out}_inputs"
-            self.make("Concat", names, [source], axis=-1)
-        fused = bias if bias in self.weights.tensors else None
-        product = out if bias == fused else f"{out}_bare"
-        if columns:
-            q, scale = self.weights.columns(matrix, rows)
-            step, zero = self._grid()
-            inputs = [source, q, step, scale, zero, "", fused or ""]
-            self.make("MatMulIntegerToFloat", _trimmed(inputs), [product], "com.microsoft")
-        else:
-            q, scale, bits, block = self.weights.blocks(matrix, rows)
-            count, outputs = self.weights.shape(matrix)
-            inputs = [source, q, scale, "", "", fused or ""]
-            self.nodes.append(
-                block_product(
-                    _trimmed(inputs), product, rows.stop - rows.start if rows else count, outputs, bits, block
-                )
-            )
-        if bias != fused:
-            assert bias is not None
-            self.make("Add", [product, bias], [out])
+    def integer_product(
+        self,
+        out: str,
+        matrix: str,
+        sources: list[Source],
+        begun: str | None = None,
+        bias: str | None = None,
+    ) -> None:
+        """``out = begun + sum of sources @ rows of matrix + bias``, from left to right, block after block.
 
-    def _grid(self) -> list[str]:
-        return [
-            self.weights.add("q8_step", np.array(1 / 127, np.float32)),
-            self.weights.add("q8_zero", np.array(128, np.uint8)),
-        ]
+        Args:
+            out: name of the result, float32 ``[rows, outputs]``.
+            matrix: name in the contract.
+            sources: values ``[rows, inputs]`` with their rows, in the order of the rows.
+            begun: a value of the result's shape.
+            bias: a constant ``[outputs]``, or a value of the result's shape.
+        """
+        pieces: list[tuple[str, tuple[str, str]]] = []
+        for value, rows in sources:
+            block, blocks = self.weights.blocks(matrix, rows)
+            pieces += zip(self._parts(value, block, len(blocks)), blocks, strict=True)
+        terms = [begun] if begun else []
+        for part, (q, factor) in pieces:
+            name = f"{out}_from_{q}" if begun or bias or len(pieces) > 1 else out
+            inputs = [part, q, self.constant("q8_one", 1), factor, self._zero()]
+            if saturates():
+                inputs.append(self._zero())
+            self.make("MatMulIntegerToFloat", inputs, [name], "com.microsoft")
+            terms.append(name)
+        terms += [bias] if bias else []
+        total = terms[0]
+        for number, term in enumerate(terms[1:], 2):
+            result = out if number == len(terms) else f"{out}_sum_{number}"
+            self.make("Add", [total, term], [result])
+            total = result
+
+    def _parts(self, value: str, block: int, count: int) -> list[str]:
+        """The 8-bit form of a value in pieces of `block` columns."""
+        whole = self.round(value)
+        if count == 1:
+            return [whole]
+        parts = [f"{whole}_{block}_{number}" for number in range(count)]
+        if (whole, block) not in self._divided:
+            self.split(whole, [block] * count, parts)
+            self._divided.add((whole, block))
+        return parts
+
+    def _zero(self) -> str:
+        return self.constant("q8_zero", 128, np.uint8)
 
 
 def block_product(inputs: list[str], out: str, rows: int, columns: int, bits: int, block: int) -> Node:
@@ -251,9 +269,3 @@ def pack_blocks(q: npt.NDArray[np.int8], bits: int, block: int) -> npt.NDArray[n
 
 def _key(name: str, rows: slice | None) -> str:
     return name if rows is None else f"{name}_from_{rows.start}"
-
-
-def _trimmed(inputs: list[str]) -> list[str]:
-    while inputs and not inputs[-1]:
-        inputs.pop()
-    return inputs

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from ..spec.card import Card, step_shapes, weight_bits
 from ..spec.finite import first_not_finite
+from ..spec.integers import MOST
 from .onnx_format import BFLOAT16, FLOAT, FLOAT8, FLOAT16, INT4, INT8, TYPE_NAMES, Graph, Tensor
 
 Shape = tuple[int, ...]
@@ -71,6 +72,8 @@ def breach(card: Card, graph: Graph) -> str | None:
             return f"the weights {name} must be {wanted}, and are {_shown(tensor.shape)}"
         if name.endswith("_scale") and not (np.asarray(tensor.array()) > 0).all():
             return f"the weights {name} must be positive, and are not"
+        if card.precision in ("int8", "int4") and tensor.type == FLOAT and _largest(tensor) > MOST:
+            return f"the weights {name} must be below {MOST:g}, and are not"
     for name in step_shapes(card):
         # Whoever takes a matrix by its name must not find another form of it.
         other = next((form for form in (name, f"{name}_q") if form in tensors and form not in forms), None)
@@ -87,6 +90,11 @@ def complete(card: Card, graph: Graph) -> bool:
 def not_finite(graph: Graph) -> str | None:
     """The name of the first float constant with NaN or an infinity in it; None if there is none."""
     return first_not_finite(_floats(graph))
+
+
+def _largest(tensor: Tensor) -> float:
+    array = np.asarray(tensor.array())
+    return float(max(array.max(), -array.min()))
 
 
 def _floats(graph: Graph) -> Iterator[tuple[str, npt.NDArray[Any]]]:

@@ -60,3 +60,34 @@ static inline __attribute__((always_inline)) vf hyperbolic_tangent(vf x) {
     vf result = pick(size < all(0.2f), near, far);
     return (vf)((vi)result | ((vi)x & (int)0x80000000));
 }
+
+/* a * b, rounded before anything is added to it: the compiler must not make one instruction of both. */
+static inline __attribute__((always_inline)) vf rounded_product(vf a, vf b) {
+    vf product = a * b;
+    __asm__("" : "+v"(product));
+    return product;
+}
+
+/* The functions of int8 and int4 models, to the last bit as spec/integers.py defines them. */
+static inline __attribute__((always_inline)) vf defined_tanh(vf x) {
+    const vf limit = all(5.25f);
+    x = (vf)_mm512_min_ps(_mm512_max_ps((__m512)x, (__m512)-limit), (__m512)limit);
+    const vf s = rounded_product(x, x);
+    vf above = rounded_product(s, all(0.0509145f)) + all(8.1414f);
+    above = rounded_product(above, s) + all(80.689f);
+    const vf below = rounded_product(s + all(34.9885f), s) + all(80.709f);
+    return x * above / below;
+}
+
+/* What a cell asks for. With `defined` the argument of a sigmoid comes halved; its product with 1/2 is exact. */
+static inline __attribute__((always_inline)) vf gate(const int defined, vf x) {
+    return defined ? defined_tanh(x) * all(0.5f) + all(0.5f) : sigmoid(x);
+}
+
+static inline __attribute__((always_inline)) vf tangent(const int defined, vf x) {
+    return defined ? defined_tanh(x) : hyperbolic_tangent(x);
+}
+
+static inline __attribute__((always_inline)) vf plus_product(const int defined, vf a, vf b, vf c) {
+    return defined ? a + rounded_product(b, c) : a + b * c;
+}

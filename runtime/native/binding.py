@@ -20,7 +20,7 @@ import numpy.typing as npt
 from ...spec.arguments import MAX_THREADS
 from ...spec.errors import P2Error, UsageError
 
-LAYOUT = 6  # of the structures; the compiled side says the same, or it is of another version
+LAYOUT = 7  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {("rnn", ""): 0, ("lstm", ""): 1, ("gru", "after"): 2, ("gru", "before"): 3}
 

@@ -30,7 +30,8 @@ typedef struct {
  * INT8: int8 [panels][rows / 4][vectors][16][4], one scale for each output.
  * INT4: two numbers a byte, plus 8: [panels][rows / 8][vectors][16][4], rows 0..3 of eight in the low
  *       halves, 4..7 in the high ones; a scale for each `block` rows of an output.
- * scales: float [panels][blocks][vectors][16] of weights times 1/127, the step of the activations.
+ * scales: float [panels][blocks][vectors][16] of weights times 1/127, the step of the activations, and times 1/2 for
+ *       gates with a sigmoid, as their biases are (spec/integers.py).
  * place: OWN, SHARED or MEMORY.
  * ahead: whether one row asks for weights in advance, with COMPACT also two: else where place is SHARED only.
  * start: INT8 only, int32 [panels][vectors][16]: -128 times the sum over the rows. */

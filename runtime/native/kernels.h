@@ -88,7 +88,8 @@ static inline __attribute__((always_inline)) void add_products(__m512i *sum, __m
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(plain), "vm"(with_sign));
 }
 
-/* The same for int8 weights and activations of 8 bits, exact but for the scaling at the end. */
+/* The same for int8 weights and activations of 8 bits, as spec/integers.py defines it: the sum is exact. It lies within
+ * 32 bits, though not on its way. */
 static inline __attribute__((always_inline)) void int8_kernel(
     const int how, const int rows, const int panels, const int vectors, const uint8_t *a, size_t width,
     const product *m, int panel, float *z, size_t z_panel, const int *slot, const errand *e) {
@@ -119,7 +120,7 @@ static inline __attribute__((always_inline)) void int8_kernel(
             EACH(v, vectors) {
                 vfu *at = (vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16);
                 vf scale = *(const vfu *)(scales + (p * vectors + v) * 16);
-                *at += (vf)_mm512_cvtepi32_ps(sum[p * rows + r][v]) * scale;
+                *at += rounded_product((vf)_mm512_cvtepi32_ps(sum[p * rows + r][v]), scale);
             }
 }
 
@@ -165,7 +166,7 @@ static inline __attribute__((always_inline)) void int4_kernel(
                 EACH(v, vectors) {
                     vfu *at = (vfu *)(z + p * z_panel + r * Z_ROW + slot[v] * 16);
                     vf scale = *(const vfu *)(scales + (((size_t)p * blocks + b) * vectors + v) * 16);
-                    *at += (vf)_mm512_cvtepi32_ps(sum[p * rows + r][v]) * scale;
+                    *at += rounded_product((vf)_mm512_cvtepi32_ps(sum[p * rows + r][v]), scale);
                 }
     }
 }
@@ -233,8 +234,8 @@ static inline kernel kernel_for(const kernel *table, int rows, int panels) {
 static inline __attribute__((always_inline)) void keep(value a, int row, int unit, vf numbers) {
     *(vfu *)(a.floats + (size_t)row * a.width + unit) = numbers;
     if (!a.bytes) return;
-    const vf rounder = all(12582912.0f);
-    vi rounded = (vi)(numbers * all(127.0f) + rounder) - (vi)rounder;
+    const __m512 steps = (__m512)(numbers * all(127.0f)), least = _mm512_set1_ps(-128), most = _mm512_set1_ps(127);
+    const vi rounded = (vi)_mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(steps, least), most));
     *(vbu *)(a.bytes + (size_t)row * a.width + unit) = __builtin_convertvector(rounded + 128, vb);
     if (!a.sums) return;
     int total = 0;
@@ -251,51 +252,55 @@ static void round_rows(value a, int rows) {
 /* A bias row for a token: layer 0 has one for each character. */
 #define BIAS(base, panels) ((base) + (tokens ? tokens[(size_t)row * token_step] : 0) * (size_t)(panels) * Z_ROW)
 
-static void lstm(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
-                 const int64_t *tokens, size_t token_step, value new, float *cells) {
+static inline __attribute__((always_inline)) void lstm_of(
+    const int defined, const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
+    const int64_t *tokens, size_t token_step, value new, float *cells) {
     const int panels = new.width / 16;
     for (int panel = first; panel < end; panel++)
         for (int row = 0; row < rows; row++) {
             const float *given = z + panel * z_panel + row * Z_ROW, *bias = BIAS(l->bias, panels) + panel * Z_ROW;
             vfu *cell = (vfu *)(cells + (size_t)row * new.width + panel * 16);
-            vf input = sigmoid(*(const vfu *)given + *(const vfu *)bias);
-            vf forget = sigmoid(*(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
-            vf output = sigmoid(*(const vfu *)(given + 32) + *(const vfu *)(bias + 32));
-            vf candidate = hyperbolic_tangent(*(const vfu *)(given + 48) + *(const vfu *)(bias + 48));
-            vf now = forget * *cell + input * candidate;
+            vf input = gate(defined, *(const vfu *)given + *(const vfu *)bias);
+            vf forget = gate(defined, *(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
+            vf output = gate(defined, *(const vfu *)(given + 32) + *(const vfu *)(bias + 32));
+            vf candidate = tangent(defined, *(const vfu *)(given + 48) + *(const vfu *)(bias + 48));
+            vf now = defined ? rounded_product(forget, *cell) + rounded_product(input, candidate)
+                             : forget * *cell + input * candidate;
             *cell = now;
-            keep(new, row, panel * 16, output * hyperbolic_tangent(now));
+            keep(new, row, panel * 16, output * tangent(defined, now));
         }
 }
 
 /* Panels hold r, z, the candidate's part from the input, and its part from the state. */
-static void gru_after(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
-                      const int64_t *tokens, size_t token_step, value old, value new) {
+static inline __attribute__((always_inline)) void gru_after_of(
+    const int defined, const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
+    const int64_t *tokens, size_t token_step, value old, value new) {
     const int panels = new.width / 16;
     for (int panel = first; panel < end; panel++)
         for (int row = 0; row < rows; row++) {
             const float *given = z + panel * z_panel + row * Z_ROW, *bias = BIAS(l->bias, panels) + panel * Z_ROW;
-            vf reset = sigmoid(*(const vfu *)given + *(const vfu *)bias);
-            vf update = sigmoid(*(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
+            vf reset = gate(defined, *(const vfu *)given + *(const vfu *)bias);
+            vf update = gate(defined, *(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
             vf from_input = *(const vfu *)(given + 32) + *(const vfu *)(bias + 32);
             vf from_state = *(const vfu *)(given + 48) + *(const vfu *)(bias + 48);
-            vf candidate = hyperbolic_tangent(from_input + reset * from_state);
+            vf candidate = tangent(defined, plus_product(defined, from_input, reset, from_state));
             vf before = *(const vfu *)(old.floats + (size_t)row * old.width + panel * 16);
-            keep(new, row, panel * 16, candidate + update * (before - candidate));
+            keep(new, row, panel * 16, plus_product(defined, candidate, update, before - candidate));
         }
 }
 
 /* Panels of 32 units: r and r, then z and z. Leaves r * h in `reset_state` and z in `updates`. */
-static void gru_gates(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
-                      const int64_t *tokens, size_t token_step, value old, value reset_state, float *updates) {
+static inline __attribute__((always_inline)) void gru_gates_of(
+    const int defined, const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
+    const int64_t *tokens, size_t token_step, value old, value reset_state, float *updates) {
     const int panels = old.width / 32;
     for (int panel = first; panel < end; panel++)
         for (int row = 0; row < rows; row++) {
             const float *given = z + panel * z_panel + row * Z_ROW, *bias = BIAS(l->bias, panels) + panel * Z_ROW;
             for (int half = 0; half < 32; half += 16) {
                 const size_t at = (size_t)row * old.width + panel * 32 + half;
-                vf reset = sigmoid(*(const vfu *)(given + half) + *(const vfu *)(bias + half));
-                vf update = sigmoid(*(const vfu *)(given + 32 + half) + *(const vfu *)(bias + 32 + half));
+                vf reset = gate(defined, *(const vfu *)(given + half) + *(const vfu *)(bias + half));
+                vf update = gate(defined, *(const vfu *)(given + 32 + half) + *(const vfu *)(bias + 32 + half));
                 *(vfu *)(updates + at) = update;
                 keep(reset_state, row, panel * 32 + half, reset * *(const vfu *)(old.floats + at));
             }
@@ -303,21 +308,46 @@ static void gru_gates(const layer *l, int rows, int first, int end, const float 
 }
 
 /* Panels of 64 units: a vanilla RNN's state, or, with `updates`, what a GRU moves towards. */
-static void plain(const float *biases, int rows, int first, int end, const float *z, size_t z_panel,
-                  const int64_t *tokens, size_t token_step, value old, value new, const float *updates) {
+static inline __attribute__((always_inline)) void plain_of(
+    const int defined, const float *biases, int rows, int first, int end, const float *z, size_t z_panel,
+    const int64_t *tokens, size_t token_step, value old, value new, const float *updates) {
     const int panels = new.width / 64;
     for (int panel = first; panel < end; panel++)
         for (int row = 0; row < rows; row++) {
             const float *given = z + panel * z_panel + row * Z_ROW, *bias = BIAS(biases, panels) + panel * Z_ROW;
             for (int part = 0; part < 64; part += 16) {
                 const size_t at = (size_t)row * new.width + panel * 64 + part;
-                vf candidate = hyperbolic_tangent(*(const vfu *)(given + part) + *(const vfu *)(bias + part));
+                vf candidate = tangent(defined, *(const vfu *)(given + part) + *(const vfu *)(bias + part));
                 if (updates) {
                     vf before = *(const vfu *)(old.floats + at);
-                    candidate += *(const vfu *)(updates + at) * (before - candidate);
+                    candidate = plus_product(defined, candidate, *(const vfu *)(updates + at), before - candidate);
                 }
                 keep(new, row, panel * 64 + part, candidate);
             }
         }
 }
 #undef BIAS
+
+/* Each of them for floats, and as spec/integers.py defines it. */
+static void lstm(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
+                 const int64_t *tokens, size_t token_step, value new, float *cells) {
+    if (is_float(&l->h)) lstm_of(0, l, rows, first, end, z, z_panel, tokens, token_step, new, cells);
+    else lstm_of(1, l, rows, first, end, z, z_panel, tokens, token_step, new, cells);
+}
+static void gru_after(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
+                      const int64_t *tokens, size_t token_step, value old, value new) {
+    if (is_float(&l->h)) gru_after_of(0, l, rows, first, end, z, z_panel, tokens, token_step, old, new);
+    else gru_after_of(1, l, rows, first, end, z, z_panel, tokens, token_step, old, new);
+}
+static void gru_gates(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
+                      const int64_t *tokens, size_t token_step, value old, value reset_state, float *updates) {
+    if (is_float(&l->h)) gru_gates_of(0, l, rows, first, end, z, z_panel, tokens, token_step, old, reset_state,
+                        updates);
+    else gru_gates_of(1, l, rows, first, end, z, z_panel, tokens, token_step, old, reset_state, updates);
+}
+static void plain(const layer *l, const float *biases, int rows, int first, int end, const float *z,
+                  size_t z_panel, const int64_t *tokens, size_t token_step, value old, value new,
+                  const float *updates) {
+    if (is_float(&l->h)) plain_of(0, biases, rows, first, end, z, z_panel, tokens, token_step, old, new, updates);
+    else plain_of(1, biases, rows, first, end, z, z_panel, tokens, token_step, old, new, updates);
+}

@@ -8,7 +8,6 @@ of a GRU that resets before; 64 units or characters otherwise. Widths are padded
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...spec.card import Card, bytes_per_step, step_shapes, weight_bits
+from ...spec.integers import GRID, cut, halves
 from .. import huge_pages
 from ..onnx_format import BFLOAT16, FLOAT16
 from ..onnx_format import INT4 as ONNX_INT4
@@ -39,8 +39,6 @@ PLACE_BYTES = 2 << 20, 16 << 20
 PLAIN, COMPACT_AHEAD, COMPACT, PLAIN_AHEAD = range(4)
 COMPACT_BYTES = 28 << 20, 96 << 20
 MOST_OUTLIERS = 0.005  # share of the numbers that may lie apart
-
-GRID = np.float32(1 / 127)  # the step of states in 8 bits, which lie in [-1, 1]
 
 
 def padded(size: int) -> int:
@@ -184,24 +182,26 @@ class Packed:
         """
         vectors = gates * run
         stored = self._stored
-        if self._weights.kind(name) == FLOATS:
+        if self._weights.kind == FLOATS:
             kind, floats = self._floats(name)
             matrix = _pad(floats[rows], 0, padded(rows.stop - rows.start))
             panels = _panels(matrix, gates, run).transpose(1, 0, 2, 3)
             compact = self._compact(panels) if self._wants_compact and kind == binding.FLOATS else None
             return compact or Product(kind, vectors, len(matrix), 0, self.place, self._keep(panels))
         q, scales = stored[f"{name}_q"], np.asarray(stored[f"{name}_scale"].array(), np.float32)
+        block, scales = cut(q.shape[0], rows, scales)
+        scales = scales * GRID * halves(self.card, name)
         integers = _pad(np.asarray(q.array()[rows], np.int8), 0, padded(rows.stop - rows.start))
         count = len(integers)
         if q.type != ONNX_INT4:
             start = _panels(-128 * integers.sum(axis=0, dtype=np.int32)[None], gates, run)
             by_four = _panels(integers, gates, run)  # [rows, panels, vectors, 16]
             by_four = by_four.reshape(count // 4, 4, *by_four.shape[1:]).transpose(2, 0, 3, 4, 1)
-            scale = _panels(scales[None] * GRID, gates, run)
-            kept = [self._keep(array) for array in (by_four, scale, start)]
+            kept = [self._keep(array) for array in (by_four, _panels(scales, gates, run), start)]
             return Product(binding.INT8, vectors, count, 0, self.place, *kept)
-        block, scales = _blocks(q.shape[0], rows, scales)
-        scales = _panels(scales * GRID, gates, run).transpose(1, 0, 2, 3)
+        if len(scales) == 1:
+            block = count
+        scales = _panels(_pad(scales, 0, count // block), gates, run).transpose(1, 0, 2, 3)
         nibbles = _panels((integers + np.int8(8)).view(np.uint8), gates, run)
         nibbles = nibbles.reshape(count // 8, 2, 4, *nibbles.shape[1:])
         both = (nibbles[:, 0] | (nibbles[:, 1] << 4)).transpose(2, 0, 3, 4, 1)
@@ -259,17 +259,3 @@ def _panels(matrix: Array, gates: int, run: int) -> Array:
     split = _pad(matrix.reshape(rows, gates, units), 2, padded(units))
     split = split.reshape(rows, gates, -1, run, LANES).transpose(0, 2, 1, 3, 4)
     return split.reshape(rows, -1, gates * run, LANES)
-
-
-def _blocks(height: int, rows: slice, scales: Floats) -> tuple[int, Floats]:
-    """Rows that share a scale, and the scales ``[blocks, outputs]``, for some rows of an int4 matrix.
-
-    A block of the file that reaches over the edge of `rows` is cut.
-    """
-    count = rows.stop - rows.start
-    if scales.ndim == 1:
-        return padded(count), scales[None]
-    of_file = height // len(scales)
-    block = math.gcd(of_file, count)
-    cut = scales[np.arange(rows.start, rows.stop, block) // of_file]
-    return block, _pad(cut, 0, padded(count) // block)

@@ -43,7 +43,7 @@ static void advance(team *w, int thread, int number, const layer *l, const value
     }
     multiply(&l->h, old, rows, first, end, back, z, z_panel, m->cell == GRU_AFTER ? FROM_STATE : IN_ORDER);
     if (m->cell == RNN)
-        plain(l->bias, rows, first, end, z, z_panel, tokens, token_step, old, new, NULL);
+        plain(l, l->bias, rows, first, end, z, z_panel, tokens, token_step, old, new, NULL);
     else if (m->cell == LSTM)
         lstm(l, rows, first, end, z, z_panel, tokens, token_step, new, w->cells[number]);
     else if (m->cell == GRU_AFTER)
@@ -55,7 +55,7 @@ static void advance(team *w, int thread, int number, const layer *l, const value
         if (fresh) clear(candidate, z_panel, rows, first, end);
         if (below) multiply(&l->candidate_x, *below, rows, first, end, back, candidate, z_panel, IN_ORDER);
         multiply(&l->candidate_h, w->reset_state, rows, first, end, back, candidate, z_panel, IN_ORDER);
-        plain(l->candidate_bias, rows, first, end, candidate, z_panel, tokens, token_step, old, new, w->updates);
+        plain(l, l->candidate_bias, rows, first, end, candidate, z_panel, tokens, token_step, old, new, w->updates);
     }
     meet(w);
 }

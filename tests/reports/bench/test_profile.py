@@ -31,12 +31,15 @@ def test_calls_and_microseconds_of_a_step():
 
 @pytest.mark.parametrize(("precision", "product"), [("float32", "Gemm"), ("int8", "MatMulIntegerToFloat")])
 def test_the_operators_of_a_step(precision, product, card_of, write_step):
-    """A two-layer LSTM: chained products of 1 + 2 inputs and the output in floats, 1 + 1 + 1 in integers."""
+    """A two-layer LSTM: products of 1 + 2 inputs and the output. Integers have functions of their own."""
     found = profile(str(write_step(card_of(precision=precision))), batch=2, threads=1)
     calls = {operator.name: operator.calls for operator in found.operators}
-    assert calls[product] == (4 if precision == "float32" else 3)
-    assert calls["Sigmoid"] == 2
-    assert calls["Tanh"] == 4
+    assert calls[product] == 4
+    if precision == "float32":
+        assert (calls["Sigmoid"], calls["Tanh"]) == (2, 4)
+    else:
+        assert not {"Sigmoid", "Tanh"} & calls.keys()
+        assert calls["Div"] == 4
     assert sum(operator.share for operator in found.operators) == pytest.approx(1)
     assert found.step_us > 0
 
