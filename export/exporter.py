@@ -9,7 +9,7 @@ from pathlib import Path
 from ..spec import nvidia
 from ..spec.agreement import LIMITS, Agreement
 from ..spec.card import canonical_precision
-from ..spec.errors import BuilderRefused, UsageError
+from ..spec.errors import BuilderRefused, P2Error, UsageError
 from ..spec.files import write_atomically
 from ..spec.plan import FLAVOURS, TENSORRT, TENSORRT_RTX, runs_on
 from ..spec.shell import install
@@ -114,6 +114,8 @@ def export_checkpoint(
 
     if out is not None and out.suffix != ".onnx":
         raise UsageError(f"--out names the .onnx file to write, not {out}")
+    if not source.exists():
+        raise P2Error(f"there is no checkpoint {source}: `p2 train` makes one")
     loaded = checkpoints.load(source)
     path = out or _output(source)
     Place(path).held()  # refuse what is not p2's before any work is done

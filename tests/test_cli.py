@@ -221,6 +221,19 @@ def test_an_interrupted_job_has_written_what_was_done(engine, here, capsys, monk
 
 
 BAD_CALLS = [
+    (
+        ["export", "--engine", "none", "--batch", "1"],
+        2,
+        "--batch: for a .plan, and --engine none builds none",
+    ),
+    (
+        ["export", "--engine", "none", "--target", "portable", "--version-compatible"],
+        2,
+        "--target, --version-compatible: for a .plan, and --engine none builds none",
+    ),
+    (["export", "--int4", "--opset", "17"], 2, "--opset 17: the lowest for int4 is 21"),
+    (["export", "--opset", "9"], 2, "--opset 9: the lowest for float32 is 13"),
+    (["export", "--opset", "22"], 2, "--opset 22: the highest is 21"),
     (["generate", "--length", "-5"], 2, "length must be 0 or more, not -5"),
     (["generate", "--temperature", "1", "--tau", "1"], 2, "give one of --temperature, --tau, --greedy"),
     (["generate", "--greedy", "--tau", "1"], 2, "give one of --temperature, --tau, --greedy"),

@@ -295,7 +295,7 @@ def test_there_is_no_checkpoint(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for name, message in (
         ("nothing", r"there is no checkpoint .*nothing: make one with `p2 train"),
-        ("file", "file is a text, not a checkpoint"),
+        ("file", "file is a text, not a checkpoint: a checkpoint is a folder with a model.json"),
         ("folder", r"folder holds no checkpoint: it has no model\.json"),
     ):
         with pytest.raises(P2Error, match=message):
