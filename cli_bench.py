@@ -104,7 +104,10 @@ def run(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="The report; .html and .md go beside it. [default: artifacts/bench/report.json]"),
+        typer.Option(
+            help="The report; .html and .md go beside it, an earlier one into <report>.old-1, -2, ..."
+            " [default: artifacts/bench/report.json]"
+        ),
     ] = None,
 ) -> None:
     """Measure p2 and its peers on the same weights."""

@@ -13,7 +13,11 @@ from .spec.errors import ToleranceExceeded
 
 def gpu_check(
     out: Annotated[
-        Path, typer.Option(help="Folder of the report, <name of the GPU>.json and .md, and of the models.")
+        Path,
+        typer.Option(
+            help="Folder of the report, <name of the GPU>.json and .md, and of the models; an earlier report"
+            " goes into <name of the GPU>.json.old-1, -2, ..."
+        ),
     ] = Path("artifacts/gpu"),
     only: Annotated[
         str | None,

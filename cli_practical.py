@@ -19,7 +19,13 @@ EncodingErrors = Annotated[
         " leaves them out. [default: strict]"
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder of the JSON, its figures and report.html.")]
+Out = Annotated[
+    Path,
+    typer.Option(
+        help="Folder of the JSON, its figures and report.html; those of an earlier run go into"
+        " <experiment>.json.old-1, -2, ..."
+    ),
+]
 
 
 @app.callback()

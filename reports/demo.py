@@ -9,12 +9,13 @@ import os
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..spec.card import CPU_PRECISIONS
 from ..spec.engine import Engine
+from ..spec.errors import P2Error
 from ..spec.files import write_bytes, write_json
 from ..spec.sampling import Sampling
 from ..spec.shell import command
@@ -22,6 +23,7 @@ from ..spec.shell import command
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from ..trainer.options import TrainOptions
     from .parity import Parity
     from .speed import Speed
 
@@ -32,6 +34,8 @@ CHARACTERS = 2000
 TAU = 2.0
 PROMPT = "The "
 LENGTH = 400
+
+_MADE = re.compile(r"best|last|log\.jsonl|curve\.svg|demo\.(json|svg)|charlm-\w+\.(onnx|plan|plan\.json)")
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ def run(console: Console, steps: int = STEPS, folder: Path = RUN) -> bool:
 
     corpus = corpora.load([])
     console.rule("1. train", align="left")
-    if loop.train(TrainOptions(steps=steps, out=folder), corpus, display.for_stdout()).interrupted:
+    options = TrainOptions(steps=steps, out=folder)
+    if loop.train(options, corpus, display.for_stdout(), lambda old: made_here(old, options)).interrupted:
         raise KeyboardInterrupt
     console.rule("2. export", align="left")
     exported = _export(folder, console.print)
@@ -110,6 +115,22 @@ def _environment() -> list[str]:
     near = activate.is_relative_to(Path.cwd())
     line = command(".", activate.relative_to(Path.cwd()) if near else activate)
     return [f"{line:<33} makes p2 a command of this shell"]
+
+
+def made_here(folder: Path, options: TrainOptions) -> bool:
+    """Whether all that is in a run folder is an earlier demo's, and so made again by the next one."""
+    from ..trainer import checkpoint
+    from ..trainer.corpus import BUILT_IN
+    from ..trainer.options import TrainOptions
+    from ..trainer.runfolder import RunFolder
+
+    try:
+        record = checkpoint.load(RunFolder(folder).last).record
+        before = TrainOptions.from_dict(record.options, options.out, str(folder))
+    except P2Error:
+        return False
+    same = replace(before, precision=options.precision) == options and record.sources == [BUILT_IN]
+    return same and all(_MADE.fullmatch(path.name) for path in folder.iterdir())
 
 
 def _export(folder: Path, say: Callable[[str], None]) -> dict[str, Path]:

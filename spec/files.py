@@ -14,6 +14,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -221,6 +222,11 @@ def keep_aside(document: Path, *companions: Path) -> Path | None:
                 shutil.copy2(path, half / path.name)
         half.rename(free)
     return free
+
+
+def is_kept_aside(path: Path) -> bool:
+    """Whether `keep_aside` has made this folder."""
+    return re.search(r"\.old-\d+$", path.name) is not None
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -177,6 +177,12 @@ def _finish(path: Path, replaces: Replaces | None) -> Path | None:
     return None if old is None else _sibling(path, old)
 
 
+def current(path: Path) -> Path:
+    """Where the run that is training for the folder `path` is now: in a hidden folder until it takes that."""
+    hidden = (path.resolve() / f".{_STARTING}", _hidden(path, _STARTING))
+    return next((folder for folder in hidden if folder.is_dir()), path)
+
+
 def moved(path: Path, old: Path) -> str:
     """The line about an earlier run that has made room."""
     return f"the run that was in {path} is now in {old}"

@@ -200,7 +200,7 @@ def count_weights(card: Card) -> int:
 
 
 def small_model(folder: Path, progress: Progress) -> Path:
-    """A small model of the text that Python carries: trained in `folder`, unless it is there already.
+    """A small model of the text that Python carries: trained in `folder`, as far as it is not there already.
 
     Raises:
         KeyboardInterrupt: the training was interrupted.
@@ -210,7 +210,8 @@ def small_model(folder: Path, progress: Progress) -> Path:
 
     text = corpus.load([])
     options = TrainOptions(hidden=TRAINED_HIDDEN, steps=TRAINED_STEPS, device="cpu", out=folder)
-    if _trained_before(folder, options, text.sha256):
+    done = _trained_before(folder, options, text.sha256)
+    if done == options.steps:
         progress.say(f"the small model that an earlier benchmark trained: {folder}")
         return folder
     progress.say(
@@ -218,7 +219,9 @@ def small_model(folder: Path, progress: Progress) -> Path:
         f" {text.describe()} first, about half a minute"
     )
     progress.phase("training", TRAINED_STEPS)
-    if loop.train(options, text, _Forwarded(progress)).interrupted:
+    display = _Forwarded(progress)
+    result = loop.resume({"out": folder}, [], display) if done else loop.train(options, text, display)
+    if result.interrupted:
         raise KeyboardInterrupt
     return folder
 
@@ -234,7 +237,8 @@ class _Forwarded(Silent):
         self._progress.done()
 
 
-def _trained_before(folder: Path, options: TrainOptions, corpus_sha256: str) -> bool:
+def _trained_before(folder: Path, options: TrainOptions, corpus_sha256: str) -> int:
+    """How many updates of the same training an earlier benchmark has done."""
     from ...trainer import checkpoint
     from ...trainer.options import TrainOptions
     from ...trainer.runfolder import RunFolder
@@ -243,6 +247,6 @@ def _trained_before(folder: Path, options: TrainOptions, corpus_sha256: str) -> 
         found = checkpoint.load(RunFolder(folder).last)
         before = TrainOptions.from_dict(found.record.options, folder, str(folder))
     except P2Error:
-        return False
+        return 0
     same = dataclasses.replace(before, precision=options.precision) == options
-    return same and found.card.corpus_sha256 == corpus_sha256 and found.record.step == options.steps
+    return found.record.step if same and found.card.corpus_sha256 == corpus_sha256 else 0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from ...runtime.onnx_engine import OnnxEngine
 from ...runtime.session import open_session
 from ...runtime.step_file import open_step
 from ...spec.errors import UsageError
+from ...spec.locks import scratch_folder
 from ...spec.noise import gumbel
 from .options import MAX_BATCH
 
@@ -107,8 +107,8 @@ def profile(name: str, batch: int, threads: int | None) -> Profile:
         count = max(2, min(1000, int(SECONDS / times[-1])))
     del plain
     feeds["noise"] = gumbel(0, range(batch), 0, count, card.vocab)
-    with tempfile.TemporaryDirectory() as folder:
-        session = open_session(graph, step.loop_opset, threads, profile=Path(folder) / "step")
+    with scratch_folder("p2-bench-") as folder:
+        session = open_session(graph, step.loop_opset, threads, profile=folder / "step")
         session.run(None, feeds)
         events = json.loads(Path(session.end_profiling()).read_text())
     return Profile(str(path), batch, threads, 1e6 * statistics.median(times[1:]), operators(events, count))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from ...runtime.processor import processors
 from ...spec.card import Card
 from ...spec.errors import P2Error, UsageError
-from ...spec.files import make_folder, read_text, write_bytes, write_json
+from ...spec.files import keep_aside, locked, make_folder, read_text, write_bytes, write_json
+from ...spec.locks import scratch_folder
 from ...trainer.options import TrainOptions
 from ...version import __version__
 from ..machine import machine, memory_available
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SMALL_MODEL = "model"  # folder beside the report
+SCRATCH = "p2-bench-"  # how the folders of models begin that are made to be measured
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ class Source:
 
 def run(options: BenchOptions, console: Console) -> list[Path]:
     """Measure, show, and write the report; it is written anew after every model.
+
+    A report that was there before is kept, in ``<report>.old-N``.
 
     Args:
         options: what to measure.
@@ -66,14 +69,15 @@ def run(options: BenchOptions, console: Console) -> list[Path]:
     files = [options.out, *(options.out.with_suffix(suffix) for suffix in rendering.SUFFIXES)]
     with Progress() as progress:
         sources = list_sources(options, entrants, progress)
-        make_folder(options.out.parent)
-        document = _begin(options, plan, entrants)
-        _measure_command(document, plan, options.threads, progress)
-        for source in sources:
-            _measure(source, document, plan, entrants, options.threads, progress)
-            document["targets"] = targets.overall(document)
-            _write(document, files)
-            progress.say(f"{source.name} is done: {files[0]}")
+        lock = make_folder(options.out.parent) / f".{options.out.name}.lock"
+        with locked(lock, options.out):
+            document = _begin(options, plan, entrants)
+            _measure_command(document, plan, options.threads, progress)
+            for source in sources:
+                _measure(source, document, plan, entrants, options.threads, progress)
+                document["targets"] = targets.overall(document)
+                _write(document, files, progress, first=source is sources[0])
+                progress.say(f"{source.name} is done: {files[0]}")
     markdown.terminal(document, console)
     return files
 
@@ -167,8 +171,8 @@ def _measure_command(document: Document, plan: Plan, threads: int | None, progre
     settings = document["settings"]
     progress.phase("starting p2")
     try:
-        with tempfile.TemporaryDirectory(prefix="p2-bench-") as folder:
-            settings["start_up"] = startup.measure(plan.start_up_runs, Path(folder))
+        with scratch_folder(SCRATCH) as folder:
+            settings["start_up"] = startup.measure(plan.start_up_runs, folder)
         if plan.training_rounds:
             progress.phase("training, and a hand-written loop")
             settings["training"] = training.measure(plan.training_rounds, threads)
@@ -186,9 +190,9 @@ def _measure(
 ) -> None:
     """Measure one model and put it into the document."""
     settings = document["settings"]
-    with tempfile.TemporaryDirectory(prefix="p2-bench-") as folder:
+    with scratch_folder(SCRATCH) as folder:
         progress.phase(f"{source.name}: making its files")
-        prepared, reason = _prepare(source, Path(folder))
+        prepared, reason = _prepare(source, folder)
         progress.phase(f"{source.name}: what the machine can do")
         count = threads or processors()
         products = [rates.measure(count)]
@@ -243,8 +247,11 @@ def _note(settings: dict[str, Any], progress: Progress, text: str) -> None:
     progress.say(text)
 
 
-def _write(document: Document, files: Sequence[Path]) -> None:
+def _write(document: Document, files: Sequence[Path], progress: Progress, *, first: bool) -> None:
     beside = rendering.rendered(document, files[0])  # before any file is touched
+    kept = keep_aside(*files) if first else None
+    if kept is not None:
+        progress.say(f"the report that was in {files[0]} is kept in {kept}")
     write_json(files[0], document)
     for path, data in beside.items():
         write_bytes(path, data)

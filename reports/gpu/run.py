@@ -7,14 +7,14 @@ import datetime
 import re
 import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...runtime.installed import packages
 from ...spec import nvidia
 from ...spec.errors import BackendMissing, P2Error
-from ...spec.files import make_folder, write_bytes, write_json
+from ...spec.files import keep_aside, locked, make_folder, write_bytes, write_json
 from ...version import __version__
 from ..machine import machine
 from . import check as words
@@ -36,6 +36,8 @@ def run(
     run_check: Run = isolated,
 ) -> tuple[Path, str]:
     """Run every check that this machine can run.
+
+    A report that was there before is kept in ``<report>.old-N``, unless this one goes on with all of it.
 
     Args:
         options: what is asked for.
@@ -66,19 +68,36 @@ def run(
     todo = plan.checks(options, backends)
     name = "rehearsal" if options.rehearse else _slug(gpus.devices[0].name)
     target = make_folder(folder) / f"{name}.json"
-    models = make_folder(folder / "models")
-    earlier = _earlier(target) if resume and target.exists() else {}
-    document: dict[str, Any] = {
-        "schema": SCHEMA,
-        "p2": __version__,
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "rehearsal": options.rehearse,
-        "machine": machine(),
-        "gpus": [vars(gpu) for gpu in gpus.devices],
-        "installed": {title: package.version for title, package in packages().items() if package.version},
-        "backends": [backend.title for backend in backends],
-        "missing": missing,
-    }
+    with locked(folder / ".gpu-check.lock", folder):
+        earlier = _earlier(target) if resume and target.exists() else {}
+        if not earlier or earlier.keys() - {check.name for check in todo}:
+            kept = keep_aside(target, target.with_suffix(".md"))
+            if kept is not None:
+                say(f"the report that was in {target} is kept in {kept}")
+        document: dict[str, Any] = {
+            "schema": SCHEMA,
+            "p2": __version__,
+            "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            "rehearsal": options.rehearse,
+            "machine": machine(),
+            "gpus": [vars(gpu) for gpu in gpus.devices],
+            "installed": {title: package.version for title, package in packages().items() if package.version},
+            "backends": [backend.title for backend in backends],
+            "missing": missing,
+        }
+        results = _run_all(todo, earlier, target, document, say, run_check)
+    return target, problem(results)
+
+
+def _run_all(
+    todo: Sequence[Check],
+    earlier: Mapping[str, Result],
+    target: Path,
+    document: dict[str, Any],
+    say: Callable[[str], None],
+    run_check: Run,
+) -> dict[str, Result]:
+    models = make_folder(target.parent / "models")
     results: dict[str, Result] = {}
     for number, check in enumerate(todo, 1):
         kept = earlier.get(check.name)
@@ -95,7 +114,7 @@ def run(
             with contextlib.suppress(OSError):
                 shutil.rmtree(models / check.model)
     _write(target, document, results)
-    return target, problem(results)
+    return results
 
 
 def problem(results: Mapping[str, Result]) -> str:

@@ -9,7 +9,7 @@ from ...spec.files import make_folder
 from ..bench.progress import Progress
 from ..machine import machine
 from . import toy_claims, toy_plots
-from .document import FOLDER, VERSION, Document, write
+from .document import FOLDER, VERSION, Document, alone, make_room, write
 from .toy_results import Results, results_of
 from .toy_runs import Runs, run_all, seconds_of
 from .toy_settings import NAMES, ToySettings
@@ -24,7 +24,8 @@ WORKERS = 2
 def run(settings: ToySettings, folder: Path = FOLDER, workers: int = WORKERS) -> Path:
     """Train what is missing, and write the document with its figures.
 
-    Finished trainings are kept under ``folder/baum-sweet``: stopped or killed, the same call goes on.
+    Finished trainings are kept under ``folder/baum-sweet``: stopped or killed, the same call goes on. The
+    document of other trainings is kept as well, see `document.make_room`.
 
     Args:
         settings: what to train.
@@ -37,6 +38,11 @@ def run(settings: ToySettings, folder: Path = FOLDER, workers: int = WORKERS) ->
     Raises:
         P2Error: a training failed, or a file cannot be written.
     """
+    with alone(folder, EXPERIMENT):
+        return _run(settings, folder, workers)
+
+
+def _run(settings: ToySettings, folder: Path, workers: int) -> Path:
     make_folder(folder)
     runs = Runs(folder / EXPERIMENT, settings.plan())
     with Progress() as progress:
@@ -46,8 +52,10 @@ def run(settings: ToySettings, folder: Path = FOLDER, workers: int = WORKERS) ->
             kept = len(runs.plan) - len(runs.missing)
             progress.say(f"{kept} of {len(runs.plan)} trainings are kept; the same command goes on")
             raise
-    records = runs.records()
-    results = results_of(records)
+        records = runs.records()
+        results = results_of(records)
+        if room := make_room(folder, EXPERIMENT, results):
+            progress.say(room)
     document = Document(
         experiment=EXPERIMENT,
         version=VERSION,

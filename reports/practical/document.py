@@ -17,12 +17,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
 from ...spec.documents import check, read_document
 from ...spec.errors import P2Error
-from ...spec.files import write_json
+from ...spec.files import keep_aside, locked, write_json
 from ...spec.schema import Measure, shown
 
 VERSION = 1
@@ -81,6 +85,55 @@ def write(folder: Path, document: Document) -> Path:
     path = folder / f"{document['experiment']}.json"
     write_json(path, document)
     return path
+
+
+@contextlib.contextmanager
+def alone(folder: Path, experiment: str) -> Iterator[None]:
+    """Keep other p2 processes from the same experiment in `folder`.
+
+    Raises:
+        P2Error: one is at it, or the file system refused.
+    """
+    with locked(folder / f".{experiment}.json.lock", folder / f"{experiment}.json"):
+        yield
+
+
+def make_room(folder: Path, experiment: str, results: dict[str, Any] | None = None) -> str:
+    """Keep an earlier run's document, with its figures, before another takes its place.
+
+    Args:
+        folder: where both are.
+        experiment: of both.
+        results: of the new one, where the same results are the same run.
+
+    Returns:
+        A line that says where it is; empty if there was none to keep.
+
+    Raises:
+        P2Error: the file system refused.
+    """
+    path = folder / f"{experiment}.json"
+    figures = []
+    if path.is_file():
+        with contextlib.suppress(P2Error):  # not readable: kept all the same
+            earlier = read(path)
+            if results is not None and earlier["results"] == json.loads(json.dumps(results)):
+                return ""
+            figures = [folder / Path(figure["file"]).name for figure in earlier["figures"]]
+    kept = keep_aside(path, *figures)
+    return f"the {path} of an earlier run is kept, with its pictures, in {kept}" if kept else ""
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a document's results, which stay when its claims and figures are made again.
+
+    Empty where there is no document, or none that can be read.
+    """
+    if not path.is_file():
+        return ""
+    with contextlib.suppress(P2Error):
+        return hashlib.sha256(json.dumps(read(path)["results"], sort_keys=True).encode()).hexdigest()
+    return ""
 
 
 def read(path: Path) -> Document:

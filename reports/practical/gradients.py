@@ -28,7 +28,7 @@ from ...trainer.toy import LARGEST, Fan, ToyOptions, train
 from ..bench.progress import Progress
 from ..machine import machine
 from . import gradients_claims, gradients_plots
-from .document import FOLDER, VERSION, Document, write
+from .document import FOLDER, VERSION, Document, alone, make_room, write
 
 EXPERIMENT: Final = "gradients"
 CELLS = ("rnn", "lstm", "gru")
@@ -98,9 +98,16 @@ class GradientSettings:
 def run(settings: GradientSettings, folder: Path = FOLDER) -> Path:
     """Train the three cells, measure before and after, and write the document with its figures.
 
+    A document that is there and says something else is kept, see `document.make_room`.
+
     Raises:
         P2Error: a training failed, or a file cannot be written.
     """
+    with alone(folder, EXPERIMENT):
+        return _run(settings, folder)
+
+
+def _run(settings: GradientSettings, folder: Path) -> Path:
     make_folder(folder)
     wall, cpu = time.perf_counter(), time.process_time()
     batch, long = (
@@ -118,6 +125,8 @@ def run(settings: GradientSettings, folder: Path = FOLDER) -> Path:
     with Progress() as progress, scoped(torch.device("cpu"), 1):
         for cell in CELLS:
             results["cells"][cell] = _cell(settings.options(cell), batch, long, progress)
+        if room := make_room(folder, EXPERIMENT, results):
+            progress.say(room)
     document = Document(
         experiment=EXPERIMENT,
         version=VERSION,

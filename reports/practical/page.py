@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import get_args
 
 from ...spec.errors import P2Error
-from ...spec.files import write_bytes
+from ...spec.files import is_kept_aside, write_bytes
 from ...trainer.display import duration
 from ..html import parts
 from ..html.parts import listing, text
@@ -37,7 +37,7 @@ _MARKS: dict[Verdict, tuple[str, str]] = {
 
 def documents_in(folder: Path) -> list[Path]:
     """The documents in a folder, then those in the folders inside it: other runs of the same experiments."""
-    inside = sorted(path for path in folder.glob("*/") if path.is_dir())
+    inside = sorted(path for path in folder.glob("[!.]*/") if path.is_dir() and not is_kept_aside(path))
     return [
         path
         for place in (folder, *inside)

@@ -24,7 +24,7 @@ from typing import Annotated, Any, TypedDict
 
 from ...spec.documents import read_document
 from ...spec.errors import P2Error
-from ...spec.files import make_folder, write_json
+from ...spec.files import make_folder, remove_leftovers, write_json
 from ...spec.schema import Count, Measure, Within
 from ...trainer.toy import ToyOptions
 from ..bench.progress import Progress
@@ -54,6 +54,7 @@ class Runs:
 
     def __init__(self, folder: Path, plan: Sequence[ToyOptions]) -> None:
         self.folder = make_folder(folder)
+        remove_leftovers(self.folder)
         self.plan = list(plan)
         self._kept = time.perf_counter()
 

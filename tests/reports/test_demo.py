@@ -10,6 +10,7 @@ from rich.console import Console
 from p2.reports import demo
 from p2.reports.speed import measure
 from p2.runtime.onnx_engine import open_onnx
+from p2.trainer.options import TrainOptions
 
 
 def test_the_demo_shows_everything_and_keeps_its_figures(tmp_path, monkeypatch):
@@ -38,6 +39,14 @@ def test_the_demo_shows_everything_and_keeps_its_figures(tmp_path, monkeypatch):
     assert "parity: every engine says what eager PyTorch says" in shown
     assert "p2 train your-book.txt" in shown
     assert "<svg" in (folder / "demo.svg").read_text()
+
+    # The next one may replace this run, as long as nobody has added to it.
+    options = TrainOptions(steps=3, out=folder)
+    assert demo.made_here(folder, options)
+    assert not demo.made_here(folder, TrainOptions(steps=4, out=folder))
+    assert not demo.made_here(tmp_path, options)
+    (folder / "best.onnx").touch()
+    assert not demo.made_here(folder, options)
 
 
 def test_engines_take_turns(card_of, write_step, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from ....spec.errors import P2Error
 from ....spec.files import write_json
 from ....trainer.display import Display
 from ....trainer.metrics import Metrics, Report
+from ....trainer.takeover import current
 from ..document import Seconds
 
 SAVE_SECONDS = 10.0
@@ -22,20 +24,22 @@ class Clock:
     """Wall and processor seconds of this process, added to those of earlier pieces.
 
     Args:
-        path: the file that keeps them.
+        path: the file that keeps them, in the run folder.
         mode: of the run, where it begins.
         resume: whether to go on from what the file says; a missing one counts as nothing.
 
     Attributes:
         mode: of the run, as it was begun.
+        document: `document.fingerprint` of what this run has written; empty before.
     """
 
     def __init__(self, path: Path, mode: str, *, resume: bool) -> None:
         self._path = path
         self._before: Seconds = {"wall": 0.0, "cpu": 0.0}
-        self.mode = mode
+        self.mode, self.document = mode, ""
         if resume:
-            self._before, self.mode = _read(path, mode)
+            self._before, self.mode, self.document = _read(self._place(), mode)
+        self._kept = self._before
         self._wall, self._cpu = time.monotonic(), _cpu()
         self._saved = self._wall
 
@@ -52,9 +56,23 @@ class Clock:
             self.save()
 
     def save(self) -> None:
-        """Write the file."""
-        write_json(self._path, {**self.seconds(), "mode": self.mode})
+        """Write the file; where it cannot be written, nothing but the time is lost."""
+        self._kept = self.seconds()
+        self._write()
+
+    def wrote(self, document: str) -> None:
+        """Note which document is this run's."""
+        self.document = document
+        self._write()
+
+    def _write(self) -> None:
+        with contextlib.suppress(P2Error):
+            write_json(self._place(), {**self._kept, "mode": self.mode, "document": self.document})
         self._saved = time.monotonic()
+
+    def _place(self) -> Path:
+        """Where the file is now: a run that has just begun is not in its folder yet."""
+        return current(self._path.parent) / self._path.name
 
 
 class Timed:
@@ -94,12 +112,17 @@ def _cpu() -> float:
 
 class _Kept(Seconds):
     mode: NotRequired[Literal["quick", "full"]]
+    document: NotRequired[str]
 
 
-def _read(path: Path, mode: str) -> tuple[Seconds, str]:
+def _read(path: Path, mode: str) -> tuple[Seconds, str, str]:
     """What an earlier piece left; it is not worth failing for."""
     try:
         found = read_document(path, _Kept)
-        return {"wall": found["wall"], "cpu": found["cpu"]}, found.get("mode", mode)
+        return (
+            {"wall": found["wall"], "cpu": found["cpu"]},
+            found.get("mode", mode),
+            found.get("document", ""),
+        )
     except P2Error:
-        return {"wall": 0.0, "cpu": 0.0}, mode
+        return {"wall": 0.0, "cpu": 0.0}, mode, ""

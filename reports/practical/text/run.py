@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ....export.exporter import export_checkpoint
 from ....spec.card import stored_parameters
@@ -18,7 +18,7 @@ from ...engines import open_engine
 from ...machine import machine
 from ...progress import Stages
 from .. import page
-from ..document import VERSION, Document, write
+from ..document import VERSION, Document, alone, fingerprint, make_room, write
 from . import claims, figures, training
 from .ceiling import best_accuracy
 from .clock import Clock
@@ -30,6 +30,7 @@ from .wording import first_words, openings
 if TYPE_CHECKING:
     from rich.console import Console
 
+EXPERIMENT: Final = "text"
 CURVE_POINTS = 400
 """Points of the curve that the document keeps."""
 _CURVES = ("loss", "accuracy", "running_loss", "running_accuracy")
@@ -37,6 +38,8 @@ _CURVES = ("loss", "accuracy", "running_loss", "running_accuracy")
 
 def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
     """Train, export, write, analyse, and write the document and the page.
+
+    Going on with a run replaces its own document; that of another one is kept, see `document.make_room`.
 
     Args:
         asked: what is wanted.
@@ -49,6 +52,11 @@ def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
     Raises:
         P2Error: the book cannot be read or does not fit, the run cannot go on, a file cannot be written.
     """
+    with alone(asked.folder, EXPERIMENT):
+        return _run(asked, texts, console)
+
+
+def _run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
     clock = Clock(asked.run / training.CLOCK, asked.mode, resume=asked.resume)
     trained = training.train(asked, texts, displays.for_stdout(), clock)
     book = trained.book.text
@@ -61,8 +69,12 @@ def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
         for kept in trained.kept:
             stages.say(f"exporting {kept.folder}")
             results["checkpoints"].append(_checkpoint(kept, analysis, asked, trained.options.seed, stages))
+    place = asked.folder / f"{EXPERIMENT}.json"
+    mine = clock.document and fingerprint(place) == clock.document
+    if not mine and (room := make_room(asked.folder, EXPERIMENT)):
+        console.print(room, markup=False, highlight=False, soft_wrap=True)
     document: Document = {
-        "experiment": "text",
+        "experiment": EXPERIMENT,
         "version": VERSION,
         "mode": clock.mode,
         "seconds": clock.seconds(),
@@ -72,8 +84,10 @@ def run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
         "claims": claims.claims(results),
         "figures": figures.draw(results, asked.folder),
     }
+    write(asked.folder, document)
+    clock.wrote(fingerprint(place))
     _summary(document, console)
-    return [write(asked.folder, document), page.write(asked.folder)]
+    return [place, page.write(asked.folder)]
 
 
 def _about(trained: Trained, analysis: Analysis) -> dict[str, Any]:

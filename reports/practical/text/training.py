@@ -8,7 +8,7 @@ from pathlib import Path
 from ....spec.codec import Codec
 from ....spec.errors import P2Error, UsageError
 from ....spec.shell import command
-from ....trainer import checkpoint, loop
+from ....trainer import checkpoint, curve, loop
 from ....trainer.checkpoint import holds_checkpoint
 from ....trainer.corpus import Corpus
 from ....trainer.display import Display
@@ -17,6 +17,7 @@ from ....trainer.record import Record
 from ....trainer.run import Result
 from ....trainer.runfolder import RunFolder
 from ....trainer.sources import STDIN
+from ....trainer.takeover import occupied
 from .clock import Clock, Timed
 from .options import TextOptions
 
@@ -80,14 +81,17 @@ def train(asked: TextOptions, texts: list[str], display: Display, clock: Clock) 
         _check_prompt(asked, book)
         result = loop.train(asked.training, book, display)
     else:
-        last = _last(asked.run)
+        with occupied(asked.run, display.note) as run:  # what a kill has left is put right first
+            last = _last(asked)
+            curve.catch_up(run, display.note)
         record = last.record
         recorded = TrainOptions.from_dict(record.options, asked.run, str(last.folder))
-        whole = loop.read(texts or _sources(record), recorded)
+        whole = _again(asked, texts, record, recorded)
         book = whole.head(record.corpus["characters"])
         if book.sha256 != record.corpus["sha256"]:
             raise P2Error(
-                f"the book ({book.describe()}) is not the one that the run began with: its text differs"
+                f"the book ({book.describe()}) is not the one that the run began with: its text differs;"
+                f" {_named_again(asked)}"
             )
         _check_prompt(asked, book)
         wanted = resumed(recorded, asked.given)
@@ -98,7 +102,7 @@ def train(asked: TextOptions, texts: list[str], display: Display, clock: Clock) 
     if result.interrupted:
         display.note(f"stopped after update {result.record.step}; to go on: {resume_command(asked)}")
         raise KeyboardInterrupt
-    found = _last(asked.run)
+    found = _last(asked)
     options = TrainOptions.from_dict(found.record.options, asked.run, str(found.folder))
     return Trained(book, len(whole), options, found.record, kept(asked.run, options))
 
@@ -114,12 +118,13 @@ def kept(run: Path, options: TrainOptions) -> list[Kept]:
     return [Kept(accuracy, folder, checkpoint.load(folder).record) for accuracy, folder in reached]
 
 
-def resume_command(asked: TextOptions) -> str:
-    """The command that goes on with a run."""
-    words = ["p2", "practical", "text", "--resume"]
-    if asked.folder != TextOptions.folder:
-        words += ["--out", str(asked.folder)]
-    return command(*words)
+def resume_command(asked: TextOptions, *book: str) -> str:
+    """The command that goes on with a run, on its book where that is to be named."""
+    return command("p2", "practical", "text", "--resume", *_out(asked), *book)
+
+
+def _out(asked: TextOptions) -> list[str]:
+    return [] if asked.folder == TextOptions.folder else ["--out", str(asked.folder)]
 
 
 def _check_prompt(asked: TextOptions, book: Corpus) -> None:
@@ -129,16 +134,26 @@ def _check_prompt(asked: TextOptions, book: Corpus) -> None:
     Codec(book.vocabulary).encode(asked.prompt or "")
 
 
-def _last(run: Path) -> checkpoint.Checkpoint:
-    last = RunFolder(run).last
+def _last(asked: TextOptions) -> checkpoint.Checkpoint:
+    last = RunFolder(asked.run).last
     if not holds_checkpoint(last):
-        raise P2Error(f"there is no run to go on with in {run}: start one with `p2 practical text BOOK`")
+        starting = command("p2", "practical", "text", *_out(asked), "BOOK")
+        raise P2Error(f"there is no run to go on with in {asked.run}: start one with `{starting}`")
     return checkpoint.load(last)
 
 
-def _sources(record: Record) -> list[str]:
+def _again(asked: TextOptions, texts: list[str], record: Record, options: TrainOptions) -> Corpus:
+    """The book that is named, or else that of the recorded sources."""
+    if texts:
+        return loop.read(texts, options)
     if STDIN in record.sources:
-        raise UsageError(
-            "the book came from standard input: give it again, `p2 practical text - --resume < BOOK`"
-        )
-    return record.sources
+        going_on = resume_command(asked, STDIN)
+        raise UsageError(f"the book came from standard input: give it again, `{going_on} < BOOK`")
+    try:
+        return loop.read(record.sources, options)
+    except P2Error as error:
+        raise P2Error(f"{error}; {_named_again(asked)}") from error
+
+
+def _named_again(asked: TextOptions) -> str:
+    return f"if it has moved, name it: `{resume_command(asked, 'NEW/PATH')}`"

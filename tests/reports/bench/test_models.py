@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,10 @@ from p2.spec.card import Card
 from p2.spec.codec import Codec
 from p2.spec.documents import write_sealed
 from p2.spec.errors import UsageError
-from p2.trainer import checkpoint
+from p2.trainer import checkpoint, loop
+from p2.trainer.corpus import load
+from p2.trainer.display import Silent
+from p2.trainer.options import TrainOptions
 
 
 def text_of(run: Path) -> str:
@@ -125,6 +131,24 @@ def test_the_small_model_is_trained_once(tmp_path, monkeypatch, progress, capsys
     monkeypatch.setattr(models, "TRAINED_STEPS", 3)
     models.small_model(folder, progress)
     assert checkpoint.load(folder / "last").record.step == 3
+    _stopped_after_two(folder)
+    models.small_model(folder, progress)
+    assert checkpoint.load(folder / "last").record.step == 3
+    assert [path.name for path in tmp_path.iterdir() if path.name != "model"] == ["model.old-1"]
+
+
+def _stopped_after_two(folder: Path) -> None:
+    """Put the run of three updates back to its second."""
+    shutil.rmtree(folder)
+    text = load([])
+    options = TrainOptions(hidden=8, steps=3, device="cpu", out=folder)
+
+    class Stopping(Silent):
+        def update(self, report):
+            if report.step == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    assert loop.train(options, text, Stopping()).interrupted
 
 
 def test_shapes_and_batches_are_read():

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -177,7 +178,7 @@ def test_nothing_is_written_when_the_page_cannot_be_made(here, monkeypatch, no_r
     def fails(document):
         raise RuntimeError("no page")
 
-    monkeypatch.setattr(run.html, "page", fails)
+    monkeypatch.setattr(run.rendering.html, "page", fails)
     with pytest.raises(RuntimeError, match="no page"):
         cli.main(["bench", "--quick", "--shape=rnn,1,8,16", "--contenders=p2-int8", "--out=b/r.json"])
     assert list(Path("b").iterdir()) == []
@@ -188,6 +189,22 @@ def test_with_nothing_named_the_model_of_train_is_measured(here, capsys, no_race
     tiny_run.rename(TrainOptions.out)
     bench(capsys, "--quick", "--precisions=int8")
     assert no_race == ["artifacts/charlm (lstm,2,16,32)"]
+
+
+def test_an_earlier_report_is_kept_and_a_killed_ones_folder_goes(here, capsys, monkeypatch, no_race):
+    monkeypatch.setattr(tempfile, "tempdir", str(here))
+    left = Path(f"{run.SCRATCH}killed")
+    left.mkdir()
+    (left / ".lock").touch()
+    (left / "charlm.onnx").write_bytes(b"some GiB")
+    for shape in ("rnn,1,8,16", "gru,1,8,16"):
+        files = {path.name: path.read_bytes() for path in Path("artifacts/bench").glob("report.*")}
+        _, err = bench(capsys, "--quick", f"--shape={shape}", "--contenders=p2-int8")
+    kept = Path("artifacts/bench/report.json.old-1")
+    assert f"the report that was in artifacts/bench/report.json is kept in {kept}\n" in err
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == files
+    assert len(files) == 4
+    assert sorted(path.name for path in here.iterdir()) == ["artifacts"]
 
 
 def test_with_nothing_there_a_small_model_is_trained_first(here, capsys, monkeypatch, no_race):

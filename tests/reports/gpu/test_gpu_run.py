@@ -303,9 +303,23 @@ def test_resume_runs_what_the_report_lacks(tmp_path):
     shutil.rmtree(tmp_path / "models" / "rnn-16")
     again, _, _ = rehearse(tmp_path, resume=True)
     assert again == ["model rnn-16"]
+    assert not list(tmp_path.glob("*.old-*"))
     (tmp_path / "rehearsal.json").write_text('{"schema": "another"}')
     with pytest.raises(P2Error, match="is not a report of `p2 gpu-check`: run without --resume"):
         rehearse(tmp_path, resume=True)
+
+
+def test_an_earlier_report_is_kept(tmp_path, monkeypatch):
+    for number in (1, 2):  # a new run; one that goes on with a part only
+        first, document, _ = rehearse(tmp_path)
+        files = {path.name: path.read_bytes() for path in tmp_path.glob("rehearsal.*") if path.is_file()}
+        if number == 2:
+            monkeypatch.setattr(f"{__name__}.REHEARSED", parse("soak", True, 16, "none", 1000))
+        rehearse(tmp_path, resume=number == 2)
+        kept = tmp_path / f"rehearsal.json.old-{2 * number - 1}"
+        assert {path.name: path.read_bytes() for path in kept.iterdir()} == files
+        assert len(files) == 2
+        assert len(document["checks"]) == len(first)
 
 
 def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys):

@@ -63,6 +63,20 @@ def test_from_the_book_to_the_page(folder, capsys, checked):
     assert again["results"]["curve"] == results["curve"]
     trained = json.loads((folder / "text/seconds.json").read_text())
     assert again["seconds"]["wall"] > trained["wall"] > 0
+    assert not list(folder.glob("*.old-*"))
+
+    # Another run keeps what was there: the run, and the document with its pictures.
+    before = {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix in (".json", ".svg")}
+    capsys.readouterr()
+    assert main(["practical", "text", "book.txt", *OPTIONS.split(), "--seed", "1"]) == 0
+    kept = folder / "text.json.old-1"
+    assert (
+        f"kept, with its pictures, in {Path('artifacts/practical') / kept.name}\n" in capsys.readouterr().out
+    )
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert json.loads((folder / "text.json").read_text())["settings"]["seed"] == 1
+    assert (folder / "text.old-1/accuracy-0.0001.onnx").is_file()
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.parametrize(

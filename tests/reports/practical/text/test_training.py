@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from p2.reports.practical.text import clock as clocks
 from p2.reports.practical.text import training
 from p2.reports.practical.text.clock import Clock
 from p2.reports.practical.text.options import parse
@@ -77,6 +78,16 @@ def test_it_goes_on_as_if_it_had_not_stopped(tmp_path, book):
     assert seconds["wall"] > 0
 
 
+def test_a_new_run_leaves_the_time_of_the_one_before_alone(tmp_path, book, monkeypatch):
+    monkeypatch.setattr(clocks, "SAVE_SECONDS", 0.0)
+    go(tmp_path / "out", [book], steps=2)
+    before = (tmp_path / "out/text/seconds.json").read_bytes()
+    go(tmp_path / "out", [book], steps=3)
+    assert (tmp_path / "out/text.old-1/seconds.json").read_bytes() == before
+    assert (tmp_path / "out/text/seconds.json").read_bytes() != before
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["text", "text.old-1"]
+
+
 def test_a_run_that_is_done_is_taken_as_it_is(tmp_path, book):
     before = go(tmp_path / "out", [book], steps=3, characters=500)
     after = go(tmp_path / "out", [], resume=True)
@@ -108,8 +119,12 @@ def test_what_cannot_go_on_is_a_sentence(tmp_path, book):
         with pytest.raises(UsageError, match=r"--hidden 9 contradicts the run"):
             go(tmp_path / "out", [], steps=steps, resume=True, given={"hidden": 9})
     Path(book).write_text("another " * 200)
-    with pytest.raises(P2Error, match="its text differs"):
-        go(tmp_path / "out", [], resume=True)
+    named = f"name it: `p2 practical text --resume --out {tmp_path / 'out'} NEW/PATH`"
+    for problem in ("its text differs", "no such file"):
+        with pytest.raises(P2Error, match=problem) as caught:
+            go(tmp_path / "out", [], resume=True)
+        assert str(caught.value).endswith(named)
+        Path(book).unlink(missing_ok=True)
 
 
 def test_a_book_from_standard_input_is_needed_again(tmp_path, book):
