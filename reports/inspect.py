@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..runtime.locate import locate
 from ..spec.card import Card, bytes_per_step, formula_parameters, stored_parameters
 from ..spec.errors import ContractError, P2Error, UsageError
-from ..spec.shell import install
+from ..spec.shell import install, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -138,7 +138,7 @@ def _print_rows(rows: dict[str, str], console: Console) -> None:
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in rows.items():
-        table.add_row(name, value, style="bold" if name == "model" else None)
+        table.add_row(name, printable(value), style="bold" if name == "model" else None)
     console.print(table, markup=False)
 
 
@@ -160,7 +160,8 @@ def _show_kernels(found: dict[str, Any], console: Console) -> None:
     for heading in ("profile", "layer", "kind", "ONNX operators"):
         table.add_column(heading, overflow="fold")
     for layer in layers:
-        table.add_row(str(layer.profile), layer.name, layer.kind, ", ".join(layer.operators))
+        cells = (layer.name, layer.kind, ", ".join(layer.operators))
+        table.add_row(str(layer.profile), *map(printable, cells))
     console.print(table, markup=False)
     console.print(f"kernels per step at batch 1: {found['kernels']}", highlight=False)
 

@@ -19,7 +19,7 @@ from .choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE
 from .documents import check, read_sealed, write_sealed
 from .errors import ContractError
 from .layers import Layer
-from .schema import Count, Natural, Within
+from .schema import Count, Natural, Within, shown
 
 SIDECAR_VERSION = 2  # version 1 had no checksum of its own
 
@@ -227,6 +227,8 @@ class Sidecar:
             ContractError: a field is missing or wrong.
         """
         check(data, _Written, where)
+        if not re.fullmatch(r"[0-9][0-9A-Za-z.+-]{0,60}", data["version"]):
+            raise ContractError(f"{where} is damaged: version {shown(data['version'])} is none of a library")
         profiles = tuple((p["min"], p["opt"], p["max"]) for p in data["profiles"])
         if any(not low <= usual <= high for low, usual, high in profiles):
             raise ContractError(f"{where} is damaged: a profile's batches do not ascend")
