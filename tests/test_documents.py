@@ -134,7 +134,7 @@ def a_sidecar(folder: Path) -> tuple[Path, Any, Read]:
 
 
 def a_bench_report(folder: Path) -> tuple[Path, Any, Read]:
-    from p2.reports.bench import compare, html, markdown
+    from p2.reports.bench import compare, rendering
     from p2.reports.bench.reading import load
 
     document = small(json.loads((ROOT / "artifacts/bench/xeon-2-cores.json").read_text()))
@@ -146,8 +146,7 @@ def a_bench_report(folder: Path) -> tuple[Path, Any, Read]:
         found = load(path)
         compare.show(good, found, screen())
         compare.to_markdown(found, good).encode()
-        markdown.table(found).encode()
-        html.page(found).encode()
+        rendering.rendered(found, path)
 
     return path, document, read
 

@@ -7,7 +7,7 @@ sizes in bytes, shares and ratios as fractions. null stands for "not measured"; 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from ...spec.schema import Count, Measure, Natural, Positive, Within
 
@@ -135,6 +135,12 @@ class Shape(TypedDict):
     hidden: Natural
 
 
+class Machine(TypedDict):
+    """What is reckoned with of a machine."""
+
+    caches: NotRequired[dict[str, Count | None] | None]
+
+
 class Measured(TypedDict):
     """One model with every contender."""
 
@@ -154,7 +160,7 @@ class Document(TypedDict):
     p2: str
     created: str  # ISO 8601, UTC
     quick: bool
-    machine: dict[str, Any]
+    machine: dict[str, Any]  # of which `Machine` is reckoned with
     settings: dict[str, Any]
     models: list[Measured]
     targets: list[Target]  # that concern the run as a whole: start-up, training

@@ -8,7 +8,7 @@ from typing import Any, cast
 from ...spec.documents import read_document
 from ...spec.errors import ContractError
 from ...spec.schema import problem, shown
-from .document import SCHEMA, Document, Shape
+from .document import SCHEMA, Document, Machine, Shape
 
 FORMER_SCHEMAS = ("p2.bench/1", "p2.bench/2")
 
@@ -35,7 +35,7 @@ def load(path: Path) -> Document:
     found = problem(data, Document)
     for at, measured in enumerate([] if found else data["models"]):
         found = found or problem(measured["card"], Shape, f"models[{at}].card")
-    found = found or _duplicate(data)
+    found = found or problem(data["machine"], Machine, "machine") or _duplicate(data)
     if found:
         raise ContractError(f"{path} is damaged: {found}")
     return cast(Document, data)

@@ -15,7 +15,7 @@ def rendered(document: Document, path: Path) -> dict[Path, bytes]:
     """What stands beside the report at `path`, by its place; no picture where there is nothing to draw."""
     texts = (html.page(document), markdown.table(document), plots.picture(document))
     return {
-        path.with_suffix(suffix): text.encode("utf-8", "surrogatepass")
+        path.with_suffix(suffix): text.encode("utf-8", "replace")
         for suffix, text in zip(SUFFIXES, texts, strict=True)
         if text
     }
