@@ -193,8 +193,8 @@ class _Builder:
             self._add("\n")
 
     def _add(self, text: str) -> None:
-        data = text.encode("utf-32-le", "surrogatepass")
-        self._sha256.update(text.encode("utf-8", "surrogatepass"))
+        data = text.encode("utf-32-le")
+        self._sha256.update(text.encode())
         self._last = text[-1]
         points = np.frombuffer(data, "<u4")
         most = int(points.max())
@@ -270,7 +270,14 @@ def _read(source: str, encoding: str, errors: str, builder: _Builder, *, explain
                 text, begun = text.removeprefix("\ufeff"), True
             if "\0" in text or (faults.bytes and errors == "strict" and not explain):
                 break
-            builder.add(text)
+            try:
+                builder.add(text)
+            except UnicodeEncodeError as error:
+                half = f"U+{ord(error.object[error.start]):04X}"
+                raise P2Error(
+                    f"{_name(source)} holds, read as {encoding}, {half}: half of a surrogate pair, which is"
+                    " no character (no UTF-8 text has one)"
+                ) from None
             if not block:
                 break
         if "\0" in text or (faults.bytes and errors == "strict"):

@@ -7,6 +7,8 @@ import json
 import numpy as np
 import onnx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
 from p2.spec.card import PRECISIONS, Card, step_shapes
@@ -87,6 +89,38 @@ def test_the_card_travels_inside(card_of, write_step):
     metadata = {entry.key: entry.value for entry in onnx.load(write_step(card)).metadata_props}
     assert json.loads(metadata["p2.vocabulary"]) == card.vocabulary
     assert Card.from_metadata(metadata, "x") == card
+
+
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sets(st.characters(codec="utf-8"), min_size=30, max_size=30).map(lambda c: "".join(sorted(c))))
+def test_any_vocabulary_survives_in_every_artifact(card_of, write_step, parameters_of, tmp_path, vocabulary):
+    """Checkpoint, ONNX file and sidecar, each as a file; what they give encodes and decodes all of it."""
+    import torch
+
+    from p2.export.graph import stamp
+    from p2.runtime.step_file import open_step
+    from p2.spec.codec import Codec
+    from p2.spec.plan import Sidecar, read_sidecar, write_sidecar
+    from p2.trainer import checkpoint
+    from p2.trainer.record import Record
+
+    plain = card_of("rnn", layers=1, hidden=4)
+    state = {name: torch.tensor(array) for name, array in parameters_of(plain).items()}
+    card = checkpoint.save(tmp_path, plain.with_(vocabulary=vocabulary), state, Record({}, {}, {}))
+    assert checkpoint.load(tmp_path).card == card
+    path = write_step(plain)
+    model = onnx.load(path)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, metadata | card.to_metadata())
+    stamp(model)
+    path.write_bytes(model.SerializeToString())
+    sidecar = Sidecar(card, "tensorrt", "10.1", "", "", 1, "float32", ((1, 1, 1),), {}, "")
+    write_sidecar(path, sidecar)
+    for found in (open_step(path).card, read_sidecar(path).card, checkpoint.load(tmp_path).card):
+        assert found == card
+        codec = Codec(found.vocabulary)
+        assert codec.encode(vocabulary).tolist() == list(range(30))
+        assert codec.decode(range(30)) == vocabulary
 
 
 def test_nothing_of_the_machine_it_was_made_on_is_inside(card_of, write_step):

@@ -223,3 +223,14 @@ def test_the_head_of_a_text_keeps_its_source() -> None:
     assert head.sources == whole.sources
     assert head.sha256 == hashlib.sha256(head.text.encode()).hexdigest() != whole.sha256
     assert whole.head(len(whole.text)) == whole
+
+
+@pytest.mark.parametrize(
+    ("data", "half"), [(b"ab +2AA-", "D800"), (b"+3/8-x", "DFFF"), (b"x" * 70_000 + b"+2AA-x+3/8-", "D800")]
+)
+def test_half_a_surrogate_pair_is_refused(tmp_path: Path, data: bytes, half: str) -> None:
+    """JSON would join two of them into one character, so that a vocabulary came back shorter."""
+    path = write(tmp_path / "a.txt", data)
+    with pytest.raises(P2Error, match=rf"a\.txt holds, read as utf-7, U\+{half}: half of a surrogate pair"):
+        load([path], "utf-7")
+    assert load([write(tmp_path / "b.txt", b"ab +2D3eAA-")], "utf-7").vocabulary == " ab\U0001f600"
