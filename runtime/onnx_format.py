@@ -59,7 +59,7 @@ _INT_ATTRIBUTE, _GRAPH_ATTRIBUTE = 2, 5
 
 # What one file may have, so that two bytes of it cannot ask for a hundred of memory, or for minutes. A step
 # of 99 layers has some twenty thousand fields.
-MOST_FIELDS = 1 << 18
+MOST_FIELDS = 1 << 17
 MOST_DIMENSIONS = 8
 MOST_ELEMENTS = 1 << 48  # no dimension of an empty tensor is absurd either
 MOST_NAME = 1 << 12  # bytes

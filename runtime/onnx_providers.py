@@ -121,7 +121,7 @@ def open_session(provider: Provider, model: bytes, batch: int | None, what: str)
         os.environ.setdefault("NVIDIA_TF32_OVERRIDE", "0")
     runtime = import_onnxruntime()
     options = runtime.SessionOptions()
-    options.log_severity_level = 3  # errors arrive as exceptions
+    options.log_severity_level = 4  # errors arrive as exceptions
     if provider.device != "cpu":
         # Whatever the provider does not take would go to the processor without a word.
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")

@@ -79,7 +79,7 @@ def open_session(graph: Graph, opset: int, threads: int, profile: Path | None = 
     options = runtime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors reach the person as exceptions, warnings are not theirs
+    options.log_severity_level = 4  # errors reach the person as exceptions: not in the log as well
     if profile is not None:
         options.enable_profiling = True
         options.profile_file_prefix = str(profile)

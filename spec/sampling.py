@@ -14,6 +14,7 @@ Ties go to the lowest token; characters that tie with the last one kept by a fil
 
 from __future__ import annotations
 
+import numbers
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,6 +45,11 @@ class Sampling:
     min_p: float = 0.0
 
     def __post_init__(self) -> None:
+        if not isinstance(self.top_k, numbers.Integral):
+            raise UsageError(f"top-k must be a whole number, not {self.top_k!r}")
+        for name in ("temperature", "top_p", "min_p"):
+            if not isinstance(getattr(self, name), numbers.Real):
+                raise UsageError(f"{name.replace('_', '-')} must be a number, not {getattr(self, name)!r}")
         if self.temperature != 0 and not 1e-6 <= self.temperature <= 1e6:
             raise UsageError(
                 f"temperature must be 0 (greedy) or between 1e-6 and 1e6, not {self.temperature:g}"

@@ -54,7 +54,7 @@ def can_pack(step: StepFile) -> bool:
     in_blocks = {
         stored[f"{name}_q"].type
         for name in step_shapes(step.card)
-        if f"{name}_scale" in stored and len(stored[f"{name}_scale"].shape) == 2
+        if f"{name}_q" in stored and len(stored[f"{name}_scale"].shape) == 2
     }
     if ONNX_INT8 in in_blocks:  # a file of 0.1.0
         return False
