@@ -152,7 +152,7 @@ FORGED = {
     "zero scale": ("int8", valued("w_00_scale", 0), "w_00_scale must be positive"),
     "negative scale": ("int4", valued("w_00_scale", -0.1), "w_00_scale must be positive"),
     "NaN scale": ("float8", valued("w_00_scale", np.nan), "w_00_scale must be positive"),
-    "infinite scale": ("int8", valued("w_00_scale", np.inf), "w_00_scale hold NaN or an infinity"),
+    "infinite scale": ("int8", valued("w_00_scale", np.inf), "w_00_scale must be below"),
     "NaN": ("float32", valued("table", np.nan), "table hold NaN or an infinity"),
     "infinity": ("float16", valued("b_out", -np.inf), "b_out hold NaN or an infinity"),
     "other type": ("float32", retyped("w_00", np.float16), "w_00 must be float32, and are float16"),
