@@ -42,23 +42,22 @@ def export(
         int | None,
         typer.Option(
             metavar="N",
-            show_default="21",
-            help="ONNX operator set, for an older runtime: from 13 up, float8 from 19 up, int4 in 21 alone.",
+            help="ONNX operator set, for an older runtime: 13 to 21, the default; float8 from 19 up, int4 in"
+            " 21 alone.",
         ),
     ] = None,
     batch: Annotated[
         str | None,
         typer.Option(
-            show_default="1,8,64",
-            help="Batch sizes the .plan serves: min,opt,max; 1 is for one text alone, on the fewest kernels.",
+            help="Batch sizes the .plan serves: min,opt,max, 1,8,64 by default; 1 is for one text alone, on the"
+            " fewest kernels.",
         ),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option(
             metavar="smXX,...",
-            show_default="portable",
-            help="Compute capabilities that a TensorRT-RTX .plan is for, e.g. sm89,sm120.",
+            help="Compute capabilities that a TensorRT-RTX .plan is for, e.g. sm89,sm120; portable by default.",
         ),
     ] = None,
     version_compatible: Annotated[

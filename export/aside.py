@@ -155,6 +155,6 @@ def _ours(path: Path) -> Iterator[None]:
             yield
     except ContractError as error:
         raise P2Error(
-            f"{path} is there already, and p2 cannot tell what it is ({error}): move it away, or name another"
-            " file with --out"
+            f"{path} is there already, and is no file that p2 can read back: move it away, or name another"
+            " with --out"
         ) from error

@@ -67,6 +67,7 @@ def _onnx(path: Path) -> dict[str, Any]:
     step = open_step(path)
     return _model(step.card) | {
         "opset": step.opset,
+        "changed": step.probe is not None,
         "operators": dict(Counter(node.op for node in step.graph.nodes).most_common()),
         "inputs": {v.name: f"{TYPE_NAMES.get(v.type, v.type)} {list(v.shape)}" for v in step.graph.inputs},
         "outputs": {v.name: f"{TYPE_NAMES.get(v.type, v.type)} {list(v.shape)}" for v in step.graph.outputs},
@@ -198,7 +199,8 @@ def _show_model(found: dict[str, Any], console: Console) -> None:
 def _rows_of_kind(found: dict[str, Any]) -> dict[str, str]:
     if found["kind"] == "onnx":
         operators = ", ".join(f"{count} {name}" for name, count in found["operators"].items())
-        return {"operators": f"{sum(found['operators'].values())}: {operators}", "opset": str(found["opset"])}
+        rows = {"operators": f"{sum(found['operators'].values())}: {operators}", "opset": str(found["opset"])}
+        return rows | ({"changed": "after its export, by another tool"} if found["changed"] else {})
     if found["kind"] == "plan":
         sidecar = found["sidecar"]
         profiles = "; ".join(f"{p['min']},{p['opt']},{p['max']}" for p in sidecar["profiles"])

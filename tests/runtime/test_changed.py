@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 
 from p2.export.graph import add_probe
 from p2.export.opset import at_opset
+from p2.reports.inspect import describe
 from p2.runtime.backends import open_step_engine, usable_backends
 from p2.runtime.decoder import Decoder
 from p2.runtime.step_file import open_step
@@ -107,9 +108,11 @@ def test_a_tools_file_says_the_same_and_one_line_says_so(
     before = texts(path)
     assert open_step(path).as_traced
     assert capsys.readouterr().err == ""
+    assert not describe(str(path))["changed"]
     path.write_bytes(TOOLS[tool](onnx.load(path)).SerializeToString())
     step = open_step(path)
     assert not step.as_traced
+    assert describe(str(path))["changed"]
     found = texts(path)
     (line,) = capsys.readouterr().err.splitlines()
     if precision in ("int8", "int4"):  # p2's own loop rounds the states as well, or in other blocks
