@@ -49,15 +49,15 @@ def export(
     batch: Annotated[
         str | None,
         typer.Option(
-            help="Batch sizes the .plan serves: min,opt,max, 1,8,64 by default; 1 is for one text alone, on the"
-            " fewest kernels.",
+            help="Batch sizes the .plan serves: min,opt,max, by default 1,8,64; 1 is for one text alone, on"
+            " the fewest kernels.",
         ),
     ] = None,
     target: Annotated[
         str | None,
         typer.Option(
             metavar="smXX,...",
-            help="Compute capabilities that a TensorRT-RTX .plan is for, e.g. sm89,sm120; portable by default.",
+            help="What a TensorRT-RTX .plan is for, e.g. sm89,sm120; by default portable.",
         ),
     ] = None,
     version_compatible: Annotated[
