@@ -150,6 +150,8 @@ def needing(extra: str) -> Iterator[None]:
         # PyTorch reports a failed allocation as a RuntimeError, on the CPU and on the GPU.
         if isinstance(error, MemoryError) or "memory" in str(error):
             raise P2Error("there is not enough memory for this: choose a smaller model or batch") from error
+        if str(error).startswith("Symlink loop"):  # how pathlib says it before Python 3.13
+            raise P2Error(f"cannot use a path: {error}") from error
         raise
 
 

@@ -60,6 +60,8 @@ def name_for(path: Path) -> str:
 def _kind(path: Path) -> str:
     if path.is_dir():
         return "checkpoint"
+    if not path.is_file():
+        raise P2Error(f"cannot read {path}: it is neither a file nor a folder")
     kind = KINDS.get(path.suffix)
     if kind is None:
         raise UsageError(f"{path} is no engine: give a checkpoint folder, a .onnx or a .plan file")

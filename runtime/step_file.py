@@ -81,7 +81,8 @@ def open_step(path: Path) -> StepFile:
 
 def _read(path: Path) -> memoryview:
     """The bytes of a regular file; as many as it had when it was opened."""
-    with reading(path), path.open("rb", buffering=0) as file:
+    # Without waiting for somebody to write into a pipe of that name.
+    with reading(path), open(path, "rb", buffering=0, opener=_at_once) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
             raise P2Error(f"cannot read {path}: it is not a regular file")
@@ -90,6 +91,10 @@ def _read(path: Path) -> memoryview:
         while done < len(data) and (count := file.readinto(view[done:])):
             done += count
     return view[:done].toreadonly()
+
+
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def contract_values(card: Card, float_type: int) -> tuple[list[Value], list[Value]]:

@@ -65,7 +65,9 @@ def install(*extras: str, anew: bool = False) -> str:
     words += ["--editable"] if editable else []
     if folder is None:
         return f"{command(*words, f'.{wanted}')} in p2's folder"
-    here = Path.cwd() == folder
+    here = False
+    with contextlib.suppress(OSError):  # the folder one is in may be gone
+        here = Path.cwd() == folder
     return command(*words, f"{'.' if here else folder}{wanted}")
 
 

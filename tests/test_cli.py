@@ -353,6 +353,35 @@ def test_an_empty_prompt_is_a_prompt(engine, capsys):
     assert len(written[0]) > 20
 
 
+@pytest.mark.parametrize("kind", ["pipe", "null", "loop", "nowhere", "below a file"])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["generate", "--engine", "X.onnx"],
+        ["inspect", "X.plan"],
+        ["parity", "X.onnx"],
+        ["bench", "profile", "X.onnx"],
+        ["export", "X"],
+        ["train", "text.txt", "--steps", "1", "--hidden", "8", "--seq-len", "4", "--out", "X"],
+    ],
+    ids=lambda argv: argv[0],
+)
+def test_what_is_neither_a_file_nor_a_folder_is_answered(argv, kind, here, capsys):
+    """None of them waits, none ends in a traceback, none writes in its place."""
+    (here / "text.txt").write_text("she sells sea shells\n" * 4)
+    for path in (here / "X.onnx", here / "X.plan", here / "X"):
+        if kind == "pipe":
+            os.mkfifo(path)
+        elif kind == "below a file":
+            path.touch()
+        else:
+            path.symlink_to({"null": os.devnull, "loop": path, "nowhere": here / "no" / "way"}[kind])
+    words = [f"{w}/below" if w.startswith("X") and kind == "below a file" else w for w in argv]
+    if argv[0] == "train" and kind == "nowhere":
+        pytest.skip("a link to a folder that is still to be made")
+    assert "X" in fails(capsys, *words, code=1)
+
+
 def test_damaged_files_are_answered(engine, capsys):
     whole = engine.read_bytes()
     engine.write_bytes(whole[: len(whole) // 2])
