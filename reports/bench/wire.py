@@ -70,6 +70,6 @@ def message(data: bytes, number: int) -> dict[str, Any] | None:
     """The reply with this number that a line holds, or None if the line is something else."""
     try:
         value = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) and value.get("number") == number else None

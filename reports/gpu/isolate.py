@@ -50,7 +50,7 @@ def isolated(check: Check, folder: Path, command: tuple[str, ...] = WORKER) -> R
         seconds = time.perf_counter() - started
         lines = out.splitlines()
         if process.returncode == 0 and lines:
-            with contextlib.suppress(ValueError, KeyError, TypeError):
+            with contextlib.suppress(ValueError, KeyError, TypeError, RecursionError):
                 return replace(result_from(json.loads(lines[-1])), seconds=seconds)
         return Result(check, words.CRASHED, _last_words(process.returncode, said), seconds)
 
