@@ -6,11 +6,16 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := train,cpu,rtx,bench,test
 
-.PHONY: demo test lint format gpu-check clean
+.PHONY: demo pages test lint format gpu-check clean
 
 # The demo: train, export, compare, write - at most three minutes of work on two cores.
 demo: $(READY)
 	$(BIN)/p2 demo
+
+# The HTML pages of the finished reports, from their JSON; git keeps none of them.
+pages: $(READY)
+	$(BIN)/p2 bench render $(wildcard artifacts/bench/*.json)
+	$(BIN)/p2 practical report
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)

@@ -197,6 +197,7 @@ class _Written(TypedDict):
     longest_copy: Measure
     wording: _Wording
     excerpts: list[Excerpt]
+    left_out: NotRequired[Count]
 
 
 class _Windows(TypedDict):

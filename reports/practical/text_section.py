@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ..numbers import NOTHING, percent
 from .document import Document, Figure, Section
 from .figure_files import inline
 from .shown import Text
+from .text import slurs
 from .text.copies import SPAN
 from .text.excerpts import Excerpt
 from .text.figures import label
@@ -113,29 +115,23 @@ def _greedy(results: dict[str, Any]) -> str:
         "Always the most probable character, from a random first one. There is one such text for each of the"
         f" {texts} characters of the vocabulary, and no other; all were written, these were drawn."
     )
-    rows = [_row(checkpoint, [checkpoint["greedy"]["excerpts"]]) for checkpoint in results["checkpoints"]]
-    return f'<p class="prose">{text(words)}</p>\n' + _text_table(("generated texts",), rows)
+    cells = [[checkpoint["greedy"]] for checkpoint in results["checkpoints"]]
+    return _text_table(words, ("generated texts",), results, cells)
 
 
 def _sampled(results: dict[str, Any]) -> str:
     taus = list(results["checkpoints"][0]["sampled"])
-    rows = [
-        _row(checkpoint, [checkpoint["sampled"][tau]["excerpts"] for tau in taus])
-        for checkpoint in results["checkpoints"]
-    ]
+    cells = [[checkpoint["sampled"][tau] for tau in taus] for checkpoint in results["checkpoints"]]
     words = (
         f"tau multiplies the logits. {results['checkpoints'][0]['sampled'][taus[0]]['texts']} texts were"
         " written for each; these are the first."
     )
-    return f'<p class="prose">{text(words)}</p>\n' + _text_table([f"tau {tau}" for tau in taus], rows)
+    return _text_table(words, [f"tau {tau}" for tau in taus], results, cells)
 
 
 def _completed(results: dict[str, Any], settings: dict[str, Any]) -> str:
-    rows = [
-        _row(
-            checkpoint,
-            [[checkpoint["prompt"]["excerpt"]], (checkpoint["completions"] or {"excerpts": []})["excerpts"]],
-        )
+    cells = [
+        [{"excerpts": [checkpoint["prompt"]["excerpt"]]}, checkpoint["completions"] or {"excerpts": []}]
         for checkpoint in results["checkpoints"]
     ]
     words = (
@@ -143,12 +139,27 @@ def _completed(results: dict[str, Any], settings: dict[str, Any]) -> str:
         " whether anything differs."
     )
     headings = (f"“{settings['prompt']}”", "beginnings of sentences of the book")
-    return f'<p class="prose">{text(words)}</p>\n' + _text_table(headings, rows)
+    return _text_table(words, headings, results, cells)
 
 
-def _text_table(headings: Any, rows: list[str]) -> str:
+def _text_table(words: str, headings: Sequence[str], results: dict[str, Any], cells: list[list[Any]]) -> str:
+    """Words, then a row of texts for each checkpoint; those with a slur are left out, and counted."""
+    rows, left_out = [], 0
+    for checkpoint, row in zip(results["checkpoints"], cells, strict=True):
+        shown = [[one for one in cell["excerpts"] if not slurs.stands_in(one["text"])] for cell in row]
+        left_out += sum(map(_held, row)) - sum(map(len, shown))
+        rows.append(_row(checkpoint, shown))
+    if left_out:
+        which = "1 text is" if left_out == 1 else f"{left_out} texts are"
+        words += f" {which} not shown, for a slur would be seen; the figures count all texts."
     head = "".join(f'<th scope="col">{text(name)}</th>' for name in ("checkpoint", *headings))
-    return parts.table(head, rows, "words texts")
+    return f'<p class="prose">{text(words)}</p>\n' + parts.table(head, rows, "words texts")
+
+
+def _held(cell: dict[str, Any]) -> int:
+    """How many excerpts a cell has, and would have had without those that the choice left out."""
+    left_out: int = cell.get("left_out", 0)
+    return len(cell["excerpts"]) + left_out
 
 
 def _row(checkpoint: dict[str, Any], cells: list[list[Excerpt]]) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
+import subprocess
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +18,13 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from p2.cli import main
 from p2.reports import demo, parity_report
-from p2.reports.bench import plots
+from p2.reports.bench import html, plots
 from p2.reports.bench.reading import load
 from p2.reports.html.style import CSS
 from p2.reports.practical import gradients_plots, toy_plots
+from p2.reports.practical import page as practical_page
 from p2.reports.practical.text import figures as text_figures
 from p2.trainer import curve
 from p2.trainer.drawing import DARK
@@ -144,7 +149,35 @@ def test_what_is_looked_for_is_found():
 
 
 PICTURES = sorted(ARTIFACTS.glob("**/*.svg"))
-PAGES = sorted(ARTIFACTS.glob("*/*.html"))
+PAGES = ("bench", "practical")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory) -> Callable[[str], str]:
+    """Pages as `make pages` builds them: that of one benchmark, and the practical's."""
+    place = tmp_path_factory.mktemp("pages") / "practical"
+    shutil.copytree(ARTIFACTS / "practical", place, ignore=shutil.ignore_patterns("*.html"))
+    of = {
+        "bench": html.page(load(ARTIFACTS / "bench/zen4-cells.json")),
+        "practical": practical_page.write(place).read_text(),
+    }
+    return of.__getitem__
+
+
+def test_pages_are_built_and_not_kept():
+    root = ARTIFACTS.parent
+    assert "*.html" in (root / ".gitignore").read_text().splitlines()
+    if (root / ".git").exists() and shutil.which("git"):
+        kept = subprocess.run(["git", "ls-files", "*.html"], cwd=root, capture_output=True, text=True)
+        assert kept.stdout == ""
+    recipe = re.search(r"^pages:.*\n((?:\t.*\n)+)", (root / "Makefile").read_text(), re.MULTILINE)[1]
+    commands = re.findall(r"\t\$\(BIN\)/p2 (\w+ \w+)", recipe)
+    assert commands == ["bench render", "practical report"]
+    assert all(main([*command.split(), "--help"]) == 0 for command in commands)
+
+
+def test_the_practicals_page_holds_the_run_at_the_reports_scale(page):
+    assert "Generated text: seed-scale" in page("practical")
 
 
 def colours(markup: str) -> set[str]:
@@ -161,9 +194,9 @@ def test_a_picture_of_its_own_is_legible_in_the_dark(path):
             assert f'[style*="{what}: {colour}"] {{ {what}: {DARK[colour]} !important }}' in head
 
 
-@pytest.mark.parametrize("path", [*PICTURES, *PAGES], ids=lambda p: p.name)
-def test_words_and_lines_take_their_colour_from_the_theme(path):
-    markup = path.read_text()
+@pytest.mark.parametrize("drawn", [*PICTURES, *PAGES], ids=lambda d: getattr(d, "name", d))
+def test_words_and_lines_take_their_colour_from_the_theme(drawn, page):
+    markup = page(drawn) if drawn in PAGES else drawn.read_text()
     for drawn in re.findall(r"<svg .*?</svg>", markup, re.DOTALL):
         body = drawn.rpartition("</style>")[2]
         assert colours(body) <= set(DARK)
@@ -211,11 +244,10 @@ class Boxes(HTMLParser):
             pass
 
 
-@pytest.mark.parametrize("name", ["bench/zen4-cells.html", "practical/report.html"])
-def test_what_is_wide_scrolls_in_a_box_of_its_own(name):
-    page = re.sub(r"(<svg )[^>]*>.*?</svg>", r"\1></svg>", (ARTIFACTS / name).read_text(), flags=re.DOTALL)
+@pytest.mark.parametrize("name", PAGES)
+def test_what_is_wide_scrolls_in_a_box_of_its_own(name, page):
     boxes = Boxes()
-    boxes.feed(page)
+    boxes.feed(re.sub(r"(<svg )[^>]*>.*?</svg>", r"\1></svg>", page(name), flags=re.DOTALL))
     assert boxes.count > 10
     assert not boxes.loose
     assert re.search(r"\.scroll \{ overflow-x: auto", CSS)

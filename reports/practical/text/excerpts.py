@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TypedDict
 
+from . import slurs
 from .copies import Copies
 from .loops import find_loop
 
@@ -35,3 +37,29 @@ def excerpt(text: str, given: int, copies: Copies) -> Excerpt:
     spans = copies.spans(text[: 2 * SHOWN])
     inside = [(span.start, min(span.end, len(shown))) for span in spans if span.start <= len(shown) - SLIVER]
     return {"text": shown, "given": given, "spans": inside, "loop": loop.period if loop else None}
+
+
+class Chosen(TypedDict):
+    """Excerpts to be shown, and how many others a slur kept from standing in their place."""
+
+    excerpts: list[Excerpt]
+    left_out: int
+
+
+def choose(texts: Iterable[tuple[str, int]], most: int, copies: Copies) -> Chosen:
+    """The beginnings of the first `most` texts in which no slur is seen.
+
+    Args:
+        texts: each with how many characters of it were given.
+        most: how many are wanted; there are fewer where the texts do not suffice.
+        copies: of the book.
+    """
+    chosen: Chosen = {"excerpts": [], "left_out": 0}
+    for text, given in texts:
+        if len(chosen["excerpts"]) == most:
+            break
+        if slurs.stands_in(text[:SHOWN]):
+            chosen["left_out"] += 1
+        else:
+            chosen["excerpts"].append(excerpt(text, given, copies))
+    return chosen

@@ -11,7 +11,7 @@ import numpy as np
 from ....spec.engine import Engine
 from . import writing
 from .copies import SPAN, Copies, covered, spans_of
-from .excerpts import excerpt
+from .excerpts import choose, excerpt
 from .loops import find_loop, seen_after, smallest_rotation
 from .options import TextOptions
 from .wording import Lexicon
@@ -118,14 +118,13 @@ class Analysis:
         """Greedy texts from every character of the vocabulary: all that there are from one character."""
         first = list(engine.card.vocabulary)
         texts = writing.greedy(engine, first, self.asked.length, _nobody)
-        drawn = np.random.default_rng(abs(seed)).permutation(len(first))[:SHOWN_GREEDY]
-        shown = [excerpt(texts[index], 1, self.copies) for index in drawn.tolist()]
-        return {**self.describe(texts), "excerpts": shown}
+        drawn = np.random.default_rng(abs(seed)).permutation(len(first))
+        shown = choose(((texts[index], 1) for index in drawn.tolist()), SHOWN_GREEDY, self.copies)
+        return {**self.describe(texts), **shown}
 
     def _sampled(self, engine: Engine, tau: float, seed: int) -> dict[str, Any]:
         texts = writing.sampled(engine, tau, self.asked.samples, self.asked.sample_length, seed, _nobody)
-        shown = [excerpt(text, 1, self.copies) for text in texts[:SHOWN_SAMPLED]]
-        return {**self.describe(texts), "excerpts": shown}
+        return {**self.describe(texts), **choose(((text, 1) for text in texts), SHOWN_SAMPLED, self.copies)}
 
     def _completed(self, engine: Engine) -> dict[str, Any]:
         """Greedy completions of the asked prompt and of the book's own beginnings of sentences."""
@@ -154,10 +153,7 @@ class Analysis:
                 "recite": sum(length >= SPAN for length in follows) / len(others),
                 "stray": len(strays) / len(others),
                 "stray_into_a_copy": len(joined) / len(others),
-                "excerpts": [
-                    excerpt(text, len(start), self.copies)
-                    for text, start in zip(others[:SHOWN_COMPLETED], self.prompts, strict=False)
-                ],
+                **choose(zip(others, map(len, self.prompts), strict=True), SHOWN_COMPLETED, self.copies),
             }
         return result
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from p2.reports.practical.text import slurs
+
 Results = dict[str, Any]
 
 BOOK_WORDING = {
@@ -157,3 +159,9 @@ def put() -> Callable[..., None]:
         where[int(last) if isinstance(where, list) else last] = value
 
     return change
+
+
+@pytest.fixture
+def turnip(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A harmless word stands for those that are not shown."""
+    monkeypatch.setattr(slurs, "LISTED", frozenset({"turnip"}))

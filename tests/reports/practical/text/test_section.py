@@ -41,6 +41,27 @@ def test_an_accuracy_that_was_not_reached_is_said(document, tmp_path, checked):
     )
 
 
+@pytest.mark.usefixtures("turnip")
+def test_texts_with_a_slur_are_not_shown_and_counted(document, tmp_path, put):
+    before = text_section.sections(document, tmp_path)
+    assert not any("not shown" in section["html"] for section in before)
+    bad = {"text": "Turnips all", "given": 1, "spans": [], "loop": None}
+    results = document["results"]
+    results["checkpoints"][0]["greedy"]["excerpts"].append(bad)
+    put(results, "checkpoints.1.greedy.left_out", 2)  # by the choice
+    put(results, "checkpoints.0.sampled.1.excerpts", [bad])
+    put(results, "checkpoints.2.prompt.excerpt", bad)
+    put(results, "checkpoints.2.completions.excerpts", [bad])
+    after = text_section.sections(document, tmp_path)
+    _, greedy, sampled, completed, figures_of = (section["html"] for section in after)
+    why = "not shown, for a slur would be seen; the figures count all texts."
+    assert f" 3 texts are {why}" in greedy
+    assert f" 1 text is {why}" in sampled
+    assert f" 2 texts are {why}" in completed
+    assert "Turnip" not in greedy + sampled + completed
+    assert figures_of == before[-1]["html"]
+
+
 def test_a_missing_picture_is_a_sentence(document, tmp_path):
     (tmp_path / "text-loops.svg").unlink()
     with pytest.raises(P2Error, match=r"text-loops\.svg is missing"):

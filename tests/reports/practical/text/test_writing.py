@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2.reports.practical.text import measure, writing
+from p2.reports.practical.text import measure, slurs, writing
 from p2.reports.practical.text.options import WINDOW, parse
 from p2.runtime.backends import open_step_engine
 from p2.spec.codec import Codec
@@ -58,7 +58,7 @@ def test_greedy_texts_go_on_from_their_prompts(engine, numpy_model):
 
 
 @pytest.mark.usefixtures("few")
-def test_everything_about_an_engine_is_measured(engine):
+def test_everything_about_an_engine_is_measured(engine, monkeypatch):
     asked = parse({}, {"length": 100, "sample_length": 100, "samples": 2})
     analysis = measure.Analysis(BOOK, asked, "the cat", ["and the dog", "the mat, and"])
     said = []
@@ -77,6 +77,17 @@ def test_everything_about_an_engine_is_measured(engine):
     assert found["tau"]["0.01"]["entropy"] > found["tau"]["100"]["entropy"]
     # The same seed gives the same texts.
     assert analysis.measure(engine, 3, said.append) == found
+    # What is not shown is counted all the same.
+    monkeypatch.setattr(slurs, "stands_in", lambda _: True)
+    hidden = analysis.measure(engine, 3, said.append)
+    kinds = [("greedy",), ("sampled", "0.5"), ("sampled", "1"), ("sampled", "2"), ("completions",)]
+    for names in kinds:
+        before, after = found, hidden
+        for name in names:
+            before, after = before[name], after[name]
+        assert before["left_out"] == 0
+        assert after == before | {"excerpts": [], "left_out": before["texts"]}
+    assert hidden["prompt"] == found["prompt"]
 
 
 def test_texts_are_described_by_their_loops_and_copies():
