@@ -78,18 +78,16 @@ class Weights:
         height, _ = self.shape(name)
         rows = rows or slice(0, height)
         block, scales = cut(height, rows, np.asarray(self._stored[f"{name}_scale"].array(), np.float32))
-        factors = scales * GRID * halves(self._card, name)
-        names = []
-        for number, factor in enumerate(factors):
-            first = rows.start + number * block
-            q, key = f"{name}_q_{first}_{block}", f"{name}_factor_{first}_{block}"
-            if q not in self.tensors:
-                weights = np.asarray(self._stored[f"{name}_q"].array()[first : first + block], np.int8)
-                if saturates():  # products of unsigned bytes do not
-                    weights = (weights.view(np.uint8) ^ np.uint8(128)).astype(np.uint8)
-                self.tensors[q] = Tensor.of(q, weights)
-                self.tensors[key] = Tensor.of(key, factor)
-            names.append((q, key))
+        starts = range(rows.start, rows.stop, block)
+        names = [(f"{name}_q_{start}_{block}", f"{name}_factor_{start}_{block}") for start in starts]
+        if names[0][0] not in self.tensors:
+            weights: Array = np.asarray(self._stored[f"{name}_q"].array(), np.int8)
+            if saturates():  # products of unsigned bytes do not
+                weights = weights.view(np.uint8) ^ np.uint8(128)
+            factors = scales * GRID * halves(self._card, name)
+            for (q, factor), start, row in zip(names, starts, factors, strict=True):
+                self.tensors[q] = Tensor.of(q, weights[start : start + block])
+                self.tensors[factor] = Tensor.of(factor, row)
         return block, names
 
     def shape(self, name: str) -> tuple[int, ...]:
