@@ -58,7 +58,9 @@ def test_every_p2_command_runs(tmp_path, monkeypatch, capsys):
     # What the machine can do, and how fast a process starts, is tested elsewhere and takes seconds.
     monkeypatch.setattr(rates, "measure", lambda threads: {"matmul numpy": 1e9})
     monkeypatch.setattr(startup, "measure", lambda runs, folder: {})
-    Path("book.txt").write_text("The quick brown fox jumps over the lazy dog. The end.\n" * 60)
+    # As in most books, with characters that the text inside Python does not have.
+    book = "The quick brown fox “jumps” over the lazy dog — and naïvely so. The end.\n"
+    Path("book.txt").write_text(book * 60, encoding="utf-8")
     run = [shlex.split(command)[1:] for command in commands() if command.startswith("p2 ")]
     assert len(run) > 20
     for argv in run:
