@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from .elements import E4M3, varints
+
 Bytes = bytes | memoryview
 Fields = Callable[[Bytes], Iterator[tuple[int, "int | memoryview"]]]
 
@@ -180,34 +182,11 @@ def _raw(kind: int, typed: dict[int, list[int | memoryview]]) -> bytes:
     if number in (4, 10):  # little-endian floats, packed or one by one
         return b"".join(_message(part) for part in parts)
     width = {FLOAT16: "<u2", BFLOAT16: "<u2", INT32: "<i4", INT64: "<i8"}.get(kind, "u1")
-    numbers = [
-        _varints(part) if isinstance(part, memoryview) else np.array([part], np.uint64) for part in parts
-    ]
+    try:
+        numbers = [varints(p) if isinstance(p, memoryview) else np.array([p], np.uint64) for p in parts]
+    except ValueError as error:
+        raise Damaged(str(error)) from error
     return np.concatenate([np.zeros(0, np.uint64), *numbers]).astype(width).tobytes()
-
-
-def _varints(data: memoryview) -> npt.NDArray[np.uint64]:
-    """The numbers of a packed field."""
-    octets = np.frombuffer(data, np.uint8)
-    ends = np.flatnonzero(octets < 0x80) + 1
-    starts = np.concatenate([[0], ends[:-1]]) if len(ends) else ends
-    if len(octets) != (ends[-1] if len(ends) else 0) or (ends - starts > 10).any():
-        raise Damaged("it ends inside a number")
-    shifts = 7 * (np.arange(len(octets)) - np.repeat(starts, ends - starts))
-    shifted = (octets & 0x7F).astype(np.uint64) << shifts.astype(np.uint64)
-    return np.add.reduceat(shifted, starts) if len(starts) else shifted
-
-
-def _e4m3() -> npt.NDArray[np.float32]:
-    """The values of the 256 float8 numbers with 4 bits of exponent, 3 of mantissa and no infinities."""
-    codes = np.arange(256)
-    exponent, mantissa = codes >> 3 & 15, (codes & 7) / 8
-    size = np.where(exponent == 0, mantissa * 2.0**-6, (1 + mantissa) * 2.0 ** (exponent - 7))
-    size[codes & 127 == 127] = np.nan
-    return np.where(codes < 128, size, -size).astype(np.float32)
-
-
-_E4M3 = _e4m3()
 
 
 @dataclass(frozen=True)
@@ -276,7 +255,7 @@ class Tensor:
             upper = np.frombuffer(self.raw, dtype="<u2").astype(np.uint32)
             return (upper << 16).view(np.float32).reshape(self.shape)
         if self.type == FLOAT8:
-            return _E4M3[np.frombuffer(self.raw, dtype=np.uint8)].reshape(self.shape)
+            return E4M3[np.frombuffer(self.raw, dtype=np.uint8)].reshape(self.shape)
         if self.type != INT4:
             return np.frombuffer(self.raw, dtype=_NUMPY[self.type]).reshape(self.shape)
         packed = np.frombuffer(self.raw, dtype=np.uint8)

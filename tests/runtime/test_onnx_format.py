@@ -18,6 +18,7 @@ from p2.runtime.onnx_format import (
     Node,
     Tensor,
     Value,
+    encode,
     encode_model,
 )
 
@@ -151,5 +152,44 @@ def test_weights_in_another_file_are_refused():
     tensor.data_location = TensorProto.EXTERNAL
     entry = tensor.external_data.add()
     entry.key, entry.value = "location", "w.bin"
+    with pytest.raises(Damaged, match="lie in another file"):
+        Tensor.parse(tensor.SerializeToString())
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        (TensorProto.INT8, [-128, -1, 0, 127]),
+        (TensorProto.UINT8, [0, 127, 128, 255]),
+        (TensorProto.INT32, [-(2**31), -1, 300, 2**31 - 1]),
+        (TensorProto.INT64, [-(2**63), -1, 300, 2**63 - 1]),
+        (TensorProto.BOOL, [True, False, True, True]),
+        (TensorProto.FLOAT, [0.0, -1.5, 1e-30, 3e38]),
+        (TensorProto.DOUBLE, [0.0, -1.5, 1e-300, 3e300]),
+        (TensorProto.FLOAT16, [0.0, -1.5, 6e-8, 65504.0]),
+        (TensorProto.BFLOAT16, [0.0, -1.5, 1e-30, 3e38]),
+        (TensorProto.INT4, [-8, -1, 0, 7]),
+        (TensorProto.FLOAT8E4M3FN, [0.0, -1.5, 448.0, 2.0**-9]),
+    ],
+)
+def test_constants_in_the_fields_for_single_types(kind, values):
+    tensor = helper.make_tensor("a", kind, [2, 2], values)
+    assert not tensor.raw_data
+    tensor.data_location = TensorProto.DEFAULT  # said aloud, as some tools do
+    found = Tensor.parse(tensor.SerializeToString()).array()
+    np.testing.assert_array_equal(found, numpy_helper.to_array(tensor).astype(found.dtype))
+
+
+@pytest.mark.parametrize("octets", [b"\x80", b"\x01\xff", b"\xff" * 10 + b"\x01", b"\x01\x02\x03"])
+def test_hostile_numbers_of_a_packed_field(octets):
+    """Cut off, too long, or of another count than the shape says."""
+    message = encode(1, 2) + encode(2, TensorProto.INT8) + encode(8, "a") + encode(5, octets)
+    with pytest.raises(Damaged):
+        Tensor.parse(message)
+
+
+def test_weights_in_another_file_are_said_to_be():
+    tensor = helper.make_tensor("a", TensorProto.FLOAT, [1], [1.0])
+    tensor.data_location = TensorProto.EXTERNAL
     with pytest.raises(Damaged, match="lie in another file"):
         Tensor.parse(tensor.SerializeToString())
