@@ -51,7 +51,7 @@ class _Checked(ctypes.Structure):
     _ranges: ClassVar[dict[str, tuple[int, int]]] = {}  # inclusive; else whatever is not negative
 
     def __setattr__(self, name: str, value: Any) -> None:
-        kind: Any = dict(self._fields_)[name]
+        kind: Any = next(field[1] for field in self._fields_ if field[0] == name)
         if kind is ctypes.c_float:
             value = float(value)
             if not math.fabs(value) <= _FLOAT_MAX:

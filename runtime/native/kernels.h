@@ -137,10 +137,10 @@ static inline __attribute__((always_inline)) void int4_kernel(
     for (int b = 0; b < blocks; b++) {
         __m512i sum[ROWS * PANELS][4];
         EACH(r, rows) {
-            int total = 0;
-            for (int i = 0; i < m->block / 16; i++) total += sums[r * (width / 16) + b * (m->block / 16) + i];
+            uint32_t total = 0; /* modulo 2**32, as the products are added */
+            for (int i = 0; i < m->block / 16; i++) total += (uint32_t)sums[r * (width / 16) + b * (m->block / 16) + i];
             EACH(p, panels)
-                EACH(v, vectors) sum[p * rows + r][v] = _mm512_set1_epi32(-8 * total);
+                EACH(v, vectors) sum[p * rows + r][v] = _mm512_set1_epi32((int32_t)(0u - 8u * total));
         }
         for (int k = b * m->block / 8; k < (b + 1) * m->block / 8; k++) {
             fetch(how, e, k);

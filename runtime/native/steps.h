@@ -60,8 +60,10 @@ static void advance(team *w, int thread, int number, const layer *l, const value
     meet(w);
 }
 
+/* NaN comes last, as numpy has it: without an order for all numbers a sort may read anywhere. */
 static int descending(const void *a, const void *b) {
     const float x = *(const float *)a, y = *(const float *)b;
+    if (isnan(x) || isnan(y)) return !!isnan(x) - !!isnan(y);
     return (x < y) - (x > y);
 }
 
