@@ -9,6 +9,7 @@ import numpy as np
 from ..spec.agreement import agreement
 from ..spec.engine import Engine
 from ..spec.errors import ContractError
+from ..spec.shell import printable
 from .step_file import StepFile
 
 # Relative to the logits at export. What ONNX Runtime's quantisers make of small models is off by 0.01
@@ -37,7 +38,7 @@ def check_changed(step: StepFile, engine: Engine) -> None:
             f" {off:.0%} off; export the checkpoint again with `p2 export`"
         )
     print(
-        f"p2: {step.path} was changed after its export, so it runs as it stands, and slower; its logits are"
-        f" {off:.2g} off (relative to those at its export)",
+        f"p2: {printable(str(step.path))} was changed after its export, so it runs as it stands, and slower;"
+        f" its logits are {off:.2g} off (relative to those at its export)",
         file=sys.stderr,
     )

@@ -23,6 +23,7 @@ from ...runtime.step_file import open_step
 from ...spec.errors import UsageError
 from ...spec.locks import scratch_folder
 from ...spec.noise import gumbel
+from ...spec.shell import printable
 from .options import MAX_BATCH
 
 if TYPE_CHECKING:
@@ -135,12 +136,13 @@ def operators(events: list[dict[str, Any]], steps: int) -> list[Operator]:
 def show(result: Profile, console: Console) -> None:
     """A table for the terminal."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(
-        title=f"{result.file}: {result.step_us:,.1f} µs a step without the profile, batch {result.batch},"
-        f" {result.threads} thread{'s' if result.threads > 1 else ''}",
-        title_justify="left",
+    title = (
+        f"{printable(result.file)}: {result.step_us:,.1f} µs a step without the profile, batch"
+        f" {result.batch}, {result.threads} thread{'s' if result.threads > 1 else ''}"
     )
+    table = Table(title=Text(title, "italic"), title_justify="left")
     for heading in ("operator", "calls a step", "µs a step, profiled", "share"):
         table.add_column(heading, justify="left" if heading == "operator" else "right")
     for operator in result.operators:

@@ -51,6 +51,9 @@ def test_the_command(card_of, write_step, capsys, monkeypatch):
     assert "Gemm" in capsys.readouterr().out
     assert cli.main(["bench", "profile", path.name, "--batch", "3", "--threads", "1", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["batch"] == 3
+    path.rename(path.with_name("x[bold]y.onnx"))  # a name that rich would take for markup
+    assert cli.main(["bench", "profile", "x[bold]y.onnx", "--threads", "1"]) == 0
+    assert "x[bold]y.onnx" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
