@@ -183,6 +183,18 @@ def test_addresses(engine):
         refuses(engine, lambda s, last=last: engine.draw(s, last, address, 3, Sampling()))
 
 
+def test_top_k_beyond_the_vocabulary_is_the_vocabulary(engine):
+    """In 32 bits 2**32 + 1 is 1, which is greedy; in a float32 10**400 is nothing at all."""
+    random = np.random.default_rng(3).gumbel(size=(20, BATCH, VOCAB)).astype(np.float32)
+    texts = [
+        engine.decode(engine.zero_state(BATCH), tokens(BATCH), random, Sampling(top_p=0.99, top_k=top_k))
+        for top_k in (0, VOCAB, 2**31, 2**32, 2**32 + 1, 2**64 + 1, 10**400)
+    ]
+    assert all(np.array_equal(text, texts[0]) for text in texts)
+    greedy = engine.decode(engine.zero_state(BATCH), tokens(BATCH), random, Sampling(top_p=0.99, top_k=1))
+    assert not np.array_equal(texts[0], greedy)
+
+
 def test_batches(engine):
     for batch in (0, -1, 1.5, True, "2", None, 2**31, 2**32 + 1, 10**18):
         refuses(engine, lambda _, batch=batch: engine.zero_state(batch))

@@ -92,3 +92,11 @@ def test_tau_multiplies_what_temperature_divides():
 def test_impossible_settings_are_named(make, word):
     with pytest.raises(UsageError, match=word):
         make()
+
+
+@pytest.mark.parametrize(
+    "setting", [{"top_k": 1.5}, {"top_k": "3"}, {"top_p": "x"}, {"temperature": None}, {"min_p": [0]}]
+)
+def test_settings_are_numbers(setting):
+    with pytest.raises(UsageError, match="must be a"):
+        Sampling(**setting)
