@@ -134,7 +134,7 @@ def _race(check: dict[str, Any]) -> str:
         part
         for part in (
             f"## Hidden {check['check']['hidden']:,}",
-            f"Copying its own memory, bytes read and written: {copied}.",
+            f"Copying its own memory, bytes read and written: {_plain(copied)}.",
             table,
             notes,
         )
