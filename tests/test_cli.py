@@ -382,29 +382,35 @@ def test_what_is_neither_a_file_nor_a_folder_is_answered(argv, kind, here, capsy
     assert "X" in fails(capsys, *words, code=1)
 
 
+def pasted(capsys, argv: list[str], code: int, before: str, after: str) -> list[str]:
+    """Call, and return the words that a shell reads in the command of the one line it says."""
+    assert main(argv) == code
+    said = capsys.readouterr()
+    (line,) = [line for line in (said.out + said.err).splitlines() if before in line]
+    assert line.isprintable()
+    words = line.partition(before)[2].removesuffix("\n")
+    words = words.partition(after)[0] if after else words
+    shell = subprocess.run(["bash", "-c", f"printf '%s\\0' {words}"], capture_output=True, check=True)
+    return shell.stdout.decode().split("\0")[:-1]
+
+
 @pytest.mark.parametrize("name", ["; rm x", "it's $(rm x)", "-x", "a\n\x1b[31mb"])
-def test_a_command_to_paste_means_the_folder_that_it_names(name, here, tiny_run, capsys):
+def test_a_command_to_paste_means_the_folder_that_it_names(name, here, capsys):
     """Whatever it is called; and no name breaks a line or reaches the terminal as it is."""
-
-    def pasted(argv: list[str], code: int, before: str, after: str = "`") -> list[str]:
-        assert main(argv) == code
-        said = capsys.readouterr()
-        (line,) = [line for line in (said.out + said.err).splitlines() if before in line]
-        assert line.isprintable()
-        words = line.partition(before)[2].partition(after)[0] if after else line.partition(before)[2]
-        shell = subprocess.run(["bash", "-c", f"printf '%s\\0' {words}"], capture_output=True, check=True)
-        return shell.stdout.decode().split("\0")[:-1]
-
     folder = f"./{name}" if name.startswith("-") else name
-    assert pasted(["parity", f"--checkpoint={name}"], 1, "`") == ["p2", "export", folder]
-    assert pasted(["train", "--resume", f"--out={name}"], 1, "`") == ["p2", "train", "--out", name]
+    argv = ["parity", f"--checkpoint={name}"]
+    assert pasted(capsys, argv, 1, "`", "`") == ["p2", "export", folder]
+    argv = ["train", "--resume", f"--out={name}"]
+    assert pasted(capsys, argv, 1, "`", "`") == ["p2", "train", "--out", name]
+
+
+def test_the_next_command_of_an_export_means_its_file(here, tiny_run, capsys):
+    name = "-; rm 'x'\n$(y)"
     tiny_run.rename(here / name)
     argv = ["export", "--engine", "none", "--", name]
-    assert pasted(argv, 0, "next: ", "") == ["p2", "generate", "--engine", f"{name}/{name}.onnx"]
-    (here / name / "best").rename(here / name / "bad")
-    (here / name / "last" / "model.json").write_text("{")
-    assert main(["inspect", "--", name]) == 1
-    assert len(capsys.readouterr().err.splitlines()) == 1
+    words = pasted(capsys, argv, 0, "next: ", "")
+    assert words == ["p2", "generate", "--engine", f"{name}/{name}.onnx"]
+    assert main(words[1:]) == 0
 
 
 def test_damaged_files_are_answered(engine, capsys):
