@@ -293,7 +293,7 @@ def test_bad_calls_are_answered(here, capsys, no_race, argv, code, words):
 
 
 def test_the_help_knows_both_commands(capsys):
-    assert "compare A B" in bench(capsys, "--help")[0]
+    assert "compare  What changed" in bench(capsys, "--help")[0]
     assert "--markdown" in bench(capsys, "compare", "--help")[0]
     assert cli.main(["--help"]) == 0
     assert "bench" in capsys.readouterr().out
