@@ -3,7 +3,8 @@
 The generator, the parity suite, the server and the benchmarks see only this. An engine knows
 tokens, never text; it owns no random numbers; its state is opaque to callers, except that a
 snapshot of it is plain numpy arrays under the contract's names (``h_00``, ``c_00``, ...), so a
-state saved by one backend can be restored into another.
+state saved by one backend can be restored into another. Every engine checks what it is handed first
+(`spec.arguments`): a `UsageError` says what does not fit, and the state is as it was.
 """
 
 from __future__ import annotations
