@@ -26,7 +26,7 @@ def texts(path):
     for backend in usable_backends(path):
         engine = open_step_engine(path, threads=1, backend=backend)
         for number, sampling in enumerate(SETTINGS):
-            written[backend, number] = Decoder(engine, sampling, 5, (0, 1)).write(40).tolist()
+            written[backend, number] = Decoder(engine, sampling, 5, (0, 1)).write(20).tolist()
     return written
 
 
@@ -64,15 +64,14 @@ def test_the_lowest_operator_set_says_the_same(precision, card_of, write_step):
 
 def test_up_again_is_where_it_was(card_of, write_step):
     """A plan is built from any of them: what is put behind the step is of the newest set."""
-    for cell in ("lstm", "gru"):
-        model = onnx.load(write_step(card_of(cell)))
-        again = at_opset(at_opset(model, 13), OPSET)
-        assert sorted(map(str, again.graph.node)) == sorted(map(str, model.graph.node))
+    model = onnx.load(write_step(card_of("gru")))
+    again = at_opset(at_opset(model, 13), OPSET)
+    assert sorted(map(str, again.graph.node)) == sorted(map(str, model.graph.node))
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_plain_onnx_runtime_and_the_reference_evaluator_run_it(precision, cell, card_of, write_step):
-    card = card_of(*cell, precision=precision)
+def test_plain_onnx_runtime_and_the_reference_evaluator_run_it(precision, card_of, write_step):
+    card = card_of("gru", precision=precision)
     path = write_step(card)
     kind = np.float16 if precision == "float16" else np.float32
     feeds = {f"{name}_in": np.zeros((2, card.hidden), kind) for name in card.state_names} | {
