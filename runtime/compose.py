@@ -14,6 +14,7 @@ changes nothing (`fit_to_cpu`).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -164,13 +165,33 @@ def _fold_constants(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]
     kept: list[Node] = []
     for node in nodes:
         given = [tensors.get(name) for name in node.inputs if name]
-        if node.op != "DequantizeLinear" or not all(given) or any(t.type in _WIDE for t in given if t):
+        constant = [tensor for tensor in given if tensor is not None and tensor.type not in _WIDE]
+        axis, block = node.integer("axis", 1), node.integer("block_size", 0)
+        axis += len(constant[0].shape) if axis < 0 and constant else 0
+        if (
+            node.op != "DequantizeLinear"
+            or len(node.outputs) != 1
+            or len(constant) < len(given)
+            or not _spread_over(constant, axis, block)
+        ):
             kept.append(node)
             continue
-        q, scales, *zero = (np.asarray(tensor.array(), np.float32) for tensor in given if tensor)
-        axis, block = node.integer("axis", 1), node.integer("block_size", 0)
+        q, scales, *zero = (np.asarray(tensor.array(), np.float32) for tensor in constant)
         tensors[node.outputs[0]] = Tensor.of(node.outputs[0], _dequantised(q, scales, zero, axis, block))
     return kept
+
+
+def _spread_over(constant: list[Tensor], axis: int, block: int) -> bool:
+    """Whether scales and zero points are one number, one for each place on the axis, or one for each block."""
+    if len(constant) not in (2, 3):
+        return False
+    shape, *others = (tensor.shape for tensor in constant)
+    if all(math.prod(other) == 1 for other in others):
+        return True
+    if not 0 <= axis < len(shape) or not 0 <= block <= shape[axis]:
+        return False
+    in_blocks = (*shape[:axis], -(-shape[axis] // block), *shape[axis + 1 :]) if block else None
+    return all(math.prod(other) == 1 or other in ((shape[axis],), in_blocks) for other in others)
 
 
 def _dequantised(q: Floats, scales: Floats, zero: list[Floats], axis: int, block: int) -> Floats:

@@ -21,6 +21,7 @@ from ..spec.arguments import (
 )
 from ..spec.card import bytes_per_step, step_shapes
 from ..spec.engine import Snapshot
+from ..spec.errors import ContractError
 from ..spec.sampling import Sampling
 from . import tuning
 from .changed import check_changed
@@ -174,9 +175,26 @@ class OnnxEngine:
         feeds |= {f"{name}_start": array for name, array in state.items()}
         with answering(f"{self.path}: ONNX Runtime {self._version} could not run the graph"):
             results: list[npt.NDArray[Any]] = session.run(None, feeds)
+        if not self._step.as_traced:  # its nodes are anybody's
+            self._check_results(kind, feeds, results)
         for name, array in zip(self._states, results, strict=False):
             state[name] = array
         return results
+
+    def _check_results(
+        self, kind: str, feeds: dict[str, npt.NDArray[Any]], results: list[npt.NDArray[Any]]
+    ) -> None:
+        """A graph may say one shape and compute another."""
+        card, given = self.card, feeds["noise" if kind.startswith("decode") else "tokens"]
+        count, batch = given.shape[:2]
+        wanted = [(batch, card.hidden)] * len(self._states)
+        wanted += {"feed": [], "feed+logits": [(count, batch, card.vocab)]}.get(kind, [(count, batch)])
+        for expected, array in zip(wanted, results, strict=False):
+            if array.shape != expected:
+                raise ContractError(
+                    f"{self.path} breaks the step contract: a result must be {list(expected)}, and its nodes"
+                    f" compute {list(array.shape)}"
+                )
 
     def _open_session(self, kind: str, threads: int) -> ort.InferenceSession:
         """Build the loop of this kind at its first use: most runs need one or two of the four."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import random
 import tracemalloc
+import types
 
 import numpy as np
 import onnx
@@ -14,9 +16,9 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 from p2.reports.inspect import describe
-from p2.runtime import native
+from p2.runtime import compose, native
 from p2.runtime.onnx_engine import OnnxEngine
-from p2.runtime.onnx_format import MOST_FIELDS, MOST_METADATA, Damaged, Model, encode
+from p2.runtime.onnx_format import MOST_FIELDS, MOST_METADATA, Damaged, Model, Node, Tensor, encode
 from p2.runtime.onnx_gpu import OnnxGpuEngine
 from p2.runtime.onnx_providers import STAND_IN
 from p2.runtime.step_file import open_step
@@ -288,3 +290,35 @@ def test_a_file_may_change_under_a_running_engine(how, backend, forge):
     if how == "removed":
         path.unlink()
     np.testing.assert_array_equal(engine.feed(engine.zero_state(1), text, logits=True), expected)
+
+
+SPREADS = [
+    # scales, axis, block, whether they fit a matrix [4, 6]
+    ((), 1, 0, True),
+    ((6,), 1, 0, True),
+    ((6,), -1, 0, True),
+    ((4,), 0, 0, True),
+    ((2, 6), 0, 2, True),
+    ((5,), 1, 0, False),
+    ((6,), 7, 0, False),
+    ((1, 6), 0, 2**62, False),
+    ((3, 6), 0, -1, False),
+    ((4, 6, 1), 1, 0, False),
+]
+
+
+@pytest.mark.parametrize(("shape", "axis", "block", "fits"), SPREADS)
+def test_scales_that_do_not_spread_are_left_to_onnx_runtime(shape, axis, block, fits):
+    node = Node.make("DequantizeLinear", ["q", "s"], ["y"], axis=axis, block_size=block)
+    tensors = {"q": Tensor.of("q", np.ones((4, 6), np.int8)), "s": Tensor.of("s", np.ones(shape, np.float32))}
+    assert compose._fold_constants([node], tensors) == ([] if fits else [node])
+    assert ("y" in tensors) == fits
+
+
+def test_a_graph_that_computes_another_shape_than_it_says_is_named(forge, monkeypatch):
+    step = dataclasses.replace(open_step(forge("float32", lambda model: None)), as_traced=False)
+    engine = OnnxEngine(step, 1)
+    session = types.SimpleNamespace(run=lambda *_: [np.zeros((1, 32), np.float32), np.zeros((), np.float32)])
+    monkeypatch.setattr(engine, "_open_session", lambda *_: session)
+    with pytest.raises(ContractError, match=r"a result must be \[3, 1, 30\], and its nodes compute \[\]"):
+        engine.feed(engine.zero_state(1), np.zeros((1, 3), np.int64), logits=True)
