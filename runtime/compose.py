@@ -182,7 +182,7 @@ def _fold_constants(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]
 
 
 def _spread_over(constant: list[Tensor], axis: int, block: int) -> bool:
-    """Whether scales and zero points are one number, one for each place on the axis, or one for each block."""
+    """Whether scales and zero points are one number, one for each place on an axis, or one for a block."""
     if len(constant) not in (2, 3):
         return False
     shape, *others = (tensor.shape for tensor in constant)
