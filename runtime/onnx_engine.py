@@ -187,7 +187,7 @@ class OnnxEngine:
         """A graph may say one shape and compute another."""
         card, given = self.card, feeds["noise" if kind.startswith("decode") else "tokens"]
         count, batch = given.shape[:2]
-        wanted = [(batch, card.hidden)] * len(self._states)
+        wanted: list[tuple[int, ...]] = [(batch, card.hidden)] * len(self._states)
         wanted += {"feed": [], "feed+logits": [(count, batch, card.vocab)]}.get(kind, [(count, batch)])
         for expected, array in zip(wanted, results, strict=False):
             if array.shape != expected:
