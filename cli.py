@@ -12,10 +12,15 @@ from typing import Annotated
 
 import typer
 
-from . import cli_bench, cli_export, cli_gpu, cli_practical
-from .cli_export import DEFAULT_RUN
-from .cli_practical import EncodingErrors
-from .reports.terminal import (
+from .commands import bench as cli_bench
+from .commands import export as cli_export
+from .commands import gpu_check as cli_gpu
+from .commands import practical as cli_practical
+from .commands.export import DEFAULT_RUN
+from .commands.practical import EncodingErrors
+from .contract.errors import P2Error, ToleranceExceeded, UsageError
+from .contract.shell import printable
+from .render.terminal import (
     OutputLost,
     console,
     flush_stdout,
@@ -25,8 +30,6 @@ from .reports.terminal import (
     say,
     stdout_is_the_result,
 )
-from .spec.errors import P2Error, ToleranceExceeded, UsageError
-from .spec.shell import printable
 from .version import __version__
 
 Backend = Annotated[
@@ -311,7 +314,7 @@ def generate(
         stop=tuple(stop or ()),
         on_unknown=on_unknown,
     )
-    from .reports.engines import open_engine
+    from .engines import open_engine
 
     opened = open_engine(engine, threads, backend)
     lines = jsonl or prompts is not None
@@ -355,8 +358,8 @@ def parity(
 ) -> None:
     """Prove that engines say the same as eager PyTorch; exit code 1 if one does not."""
     with needing("train"):
-        from .reports import parity_report
-        from .reports.progress import Stages
+        from .parity import report as parity_report
+        from .render.stages import Stages
 
         with Stages() as stages:
             outcome = parity_report.run_parity(
@@ -390,7 +393,7 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Write everything as JSON.")] = False,
 ) -> None:
     """Say what a file holds: card, parameters, bytes a step reads, layers, plan header."""
-    from .reports import inspect as inspection
+    from .commands import inspection
 
     found = inspection.describe(file)
     if as_json:
@@ -421,7 +424,7 @@ def doctor(
 def demo() -> None:
     """Everything once, on the text that Python carries, in about two minutes."""
     with needing("train"):
-        from .reports import demo as demonstration
+        from .commands import demonstration
 
         passed = demonstration.run(console())
     if not passed:
@@ -477,7 +480,7 @@ def _answer(argv: list[str] | None) -> int:
     except OutputLost:
         return 0  # what is to be said of it is said in `main`
     except OSError as error:
-        from .spec.files import explain
+        from .contract.files import explain
 
         what = f"cannot use {error.filename}" if error.filename else "the system refuses"
         print(f"p2: {printable(what)}: {explain(error)}", file=sys.stderr)

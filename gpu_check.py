@@ -25,7 +25,7 @@ def main() -> int:
     package.__path__ = [str(ROOT)]
     sys.modules["p2"] = package
     try:
-        from p2.spec.locks import scratch_folder
+        from p2.contract.locks import scratch_folder
         from p2.version import __version__
 
         package.__version__ = __version__  # type: ignore[attr-defined]

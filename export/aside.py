@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..contract.card import Card
+from ..contract.errors import ContractError, P2Error
+from ..contract.files import reading, sha256_of, write_atomically
+from ..contract.plan import read_sidecar, sidecar_path
 from ..runtime.step_file import open_step
-from ..spec.card import Card
-from ..spec.errors import ContractError, P2Error
-from ..spec.files import reading, sha256_of, write_atomically
-from ..spec.plan import read_sidecar, sidecar_path
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,10 @@ from typing import Any
 
 import onnx
 
-from ..spec import files, nvidia
-from ..spec.cache import cache_path, read_cache, write_cache
-from ..spec.card import Card
-from ..spec.errors import BackendMissing, BuilderRefused, ContractError, UsageError
-from ..spec.nvidia import Library, Sink
-from ..spec.plan import (
+from ..contract import files
+from ..contract.card import Card
+from ..contract.errors import BackendMissing, BuilderRefused, ContractError, UsageError
+from ..contract.plan import (
     FLAVOURS,
     FLOAT_TYPES,
     TENSORRT,
@@ -37,6 +35,9 @@ from ..spec.plan import (
     parse_header,
     write_sidecar,
 )
+from ..runtime import nvidia
+from ..runtime.cache import cache_path, read_cache, write_cache
+from ..runtime.nvidia import Library, Sink
 from . import bfloat16, untyped
 from .choice_stage import add_choice
 from .layers import layers_in
@@ -79,7 +80,7 @@ def build_plan(
         engine: ``tensorrt`` or ``tensorrt-rtx``.
         batch: smallest, usual and largest batch. Batch 1 always runs as well, on kernels of its own.
         options: targets and compatibility.
-        choice: whether the plan also chooses the next character (`spec.choice`), which lets the device
+        choice: whether the plan also chooses the next character (`contract.choice`), which lets the device
             write many without the host; a bare step has the tensors of the contract only.
         log: hears every message of the builder, the chosen kernels included.
         progress: called as ``progress(phase, done, steps)``; phases nest.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..spec.card import Card
-from ..spec.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE, constants, operators
+from ..contract.card import Card
+from ..contract.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE, constants, operators
 
 
 def add_choice(graph: onnx.GraphProto, card: Card) -> None:
-    """Append `spec.choice` to a step.
+    """Append `contract.choice` to a step.
 
     Afterwards it has two more inputs, ``noise`` float32 ``[batch, vocab]`` and ``filters`` float32
     ``[batch, 4]``, and one more output, ``next`` int64 ``[batch]``. A graph without the step's ``token``

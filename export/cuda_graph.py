@@ -18,13 +18,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..spec import nvidia
-from ..spec.arguments import check_batch, check_last, check_noise, check_sampling, check_tokens
-from ..spec.card import Card
-from ..spec.choice import filter_row
-from ..spec.engine import Snapshot
-from ..spec.errors import BackendMissing, P2Error
-from ..spec.sampling import Sampling
+from ..contract.arguments import check_batch, check_last, check_noise, check_sampling, check_tokens
+from ..contract.card import Card
+from ..contract.choice import filter_row
+from ..contract.engine import Snapshot
+from ..contract.errors import BackendMissing, P2Error
+from ..contract.sampling import Sampling
+from ..runtime import nvidia
 from ..trainer import checkpoint
 from ..trainer.model import State
 from ..trainer.tensor_state import TensorState, batch_of, restored
@@ -41,7 +41,7 @@ Capture = Callable[[Body], Body]
 
 
 class CudaGraphEngine:
-    """`spec.engine.Engine` over PyTorch CUDA graphs, in float32.
+    """`contract.engine.Engine` over PyTorch CUDA graphs, in float32.
 
     Args:
         card: the model.
@@ -221,11 +221,11 @@ class _Loop:
 
 
 def _filtered(logits: Tensor, filters: Tensor) -> Tensor:
-    """`spec.sampling.threshold` and the masking after it.
+    """`contract.sampling.threshold` and the masking after it.
 
     Args:
         logits: float32 ``[batch, vocab]``.
-        filters: float32 ``[batch, 4]``, rows of `spec.choice.filter_row`.
+        filters: float32 ``[batch, 4]``, rows of `contract.choice.filter_row`.
     """
     tau, top_k, top_p, min_p = torch.split(filters, 1, dim=1)
     ordered = logits.sort(dim=1, descending=True).values

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..spec import nvidia
-from ..spec.agreement import LIMITS, Agreement
-from ..spec.card import canonical_precision
-from ..spec.errors import BuilderRefused, P2Error, UsageError
-from ..spec.files import write_atomically
-from ..spec.plan import FLAVOURS, TENSORRT, TENSORRT_RTX, runs_on
-from ..spec.shell import install
-from ..spec.stamp import PROBE_TOKENS
+from ..contract.agreement import LIMITS, Agreement
+from ..contract.card import canonical_precision
+from ..contract.errors import BuilderRefused, P2Error, UsageError
+from ..contract.files import write_atomically
+from ..contract.plan import FLAVOURS, TENSORRT, TENSORRT_RTX, runs_on
+from ..contract.shell import install
+from ..contract.stamp import PROBE_TOKENS
+from ..runtime import nvidia
 
 Say = Callable[[str], None]
 
@@ -72,7 +72,7 @@ def export_checkpoint(
 
     Args:
         source: a checkpoint, or a training run's folder (its best checkpoint is taken).
-        precision: one of `spec.card.PRECISIONS`.
+        precision: one of `contract.card.PRECISIONS`.
         opset: ONNX operator set, for runtimes that are older than p2's; None is `opset.OPSET`.
         out: the .onnx file; by default the run folder's name inside it
             (``artifacts/charlm/charlm.onnx``). The plan lies beside it. What is there of another precision or

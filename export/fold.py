@@ -1,4 +1,4 @@
-"""Trained weights rearranged into the tensors of the folded step (`spec.card.step_shapes`).
+"""Trained weights rearranged into the tensors of the folded step (`contract.card.step_shapes`).
 
 Layer 0 sees one of V characters, so its input product is one of V rows: ``embedding @ W_ih.T + b``
 is computed once, here, and the product becomes a table look-up. Everything is done in float64
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import torch
 
-from ..spec.card import Card, step_shapes
+from ..contract.card import Card, step_shapes
 
 Weights = dict[str, torch.Tensor]
 

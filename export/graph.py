@@ -14,10 +14,10 @@ import numpy.typing as npt
 import onnx
 import torch
 
-from ..spec.card import Card, step_shapes
-from ..spec.errors import P2Error
-from ..spec.finite import first_not_finite
-from ..spec.stamp import PROBE, PROBE_LOGITS, stamped
+from ..contract.card import Card, step_shapes
+from ..contract.errors import P2Error
+from ..contract.finite import first_not_finite
+from ..contract.stamp import PROBE, PROBE_LOGITS, stamped
 from ..version import __version__
 from . import bfloat16
 from .fold import Weights
@@ -71,7 +71,7 @@ def step_graph(card: Card, weights: Weights, opset: int = OPSET) -> onnx.ModelPr
 def stamp(model: onnx.ModelProto) -> None:
     """Write the checksum of graph and card into the file: the ONNX format itself has none.
 
-    A runtime compares it on loading (`spec.stamp`). Whoever edits a graph on purpose stamps it again.
+    A runtime compares it on loading (`contract.stamp`). Whoever edits a graph on purpose stamps it again.
     """
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     graph = model.graph.SerializeToString(deterministic=True)
@@ -83,7 +83,7 @@ def add_probe(model: onnx.ModelProto, tokens: npt.NDArray[np.int64], logits: npt
 
     Args:
         model: the step.
-        tokens: what it read from a zero state, int64 ``[length]``, at most `spec.stamp.PROBE_TOKENS`.
+        tokens: what it read from a zero state, int64 ``[length]``, at most `contract.stamp.PROBE_TOKENS`.
         logits: what followed, float32 ``[vocab]``.
     """
     rounded = [float(f"{logit:.6g}") for logit in logits[:PROBE_LOGITS]]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from ..spec.layers import Layer
+from ..contract.layers import Layer
 
 _LINE = re.compile(r"^Name: (?P<name>.*?), LayerType: (?P<kind>\w+),(?P<rest>.*)$", re.MULTILINE)
 _OLD_LINE = re.compile(r"^Layer\((?P<kind>\w+)\): (?P<name>.*?), Tactic:", re.MULTILINE)

@@ -46,7 +46,7 @@ class _Rewriter:
             if not matrix:
                 self._nodes.append(node)
                 continue
-            # `w_x_LL` meets the input and `w_LL` the state of the same layer (`spec.card.step_shapes`).
+            # `w_x_LL` meets the input and `w_LL` the state of the same layer (`contract.card.step_shapes`).
             partner = matrix.replace("w_x_", "w_") if matrix.startswith("w_x_") else ""
             group = [node, products[partner]] if partner in products else [node]
             used.update(self._matrix(member) for member in group)

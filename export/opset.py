@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 from onnx import helper, numpy_helper
 
-from ..spec.errors import UsageError
+from ..contract.errors import UsageError
 
 OPSET = 21  # the first with block-wise DequantizeLinear and int4
 LOWEST = {"float32": 13, "float16": 13, "bfloat16": 13, "float8": 19, "int8": 13, "int4": OPSET}

@@ -2,7 +2,7 @@
 
 Symmetric. With 8 bits every output has one float32 scale; float8 is E4M3 and has 4 significant bits at every
 size from 2^-6 to 448 of them. With 4 bits each run of up to 128 weights of an output has a scale
-(`spec.card.block_for`), and the output layer keeps 8 bits (`spec.card.weight_bits`).
+(`contract.card.block_for`), and the output layer keeps 8 bits (`contract.card.weight_bits`).
 Standard operators (opset 21), so ONNX Runtime, TensorRT and TensorRT-RTX all read the same file. The
 folded table and the biases stay in float: a step reads one row of them.
 
@@ -16,7 +16,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from ..spec.card import block_for, weight_bits
+from ..contract.card import block_for, weight_bits
 
 FLOAT8_MAX = 448.0
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..spec.card import Card
+from ..contract.card import Card
 from .fold import Weights
 
 

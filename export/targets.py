@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..spec.card import Card
-from ..spec.errors import BuilderRefused, UsageError
-from ..spec.nvidia import Gpu, Library
-from ..spec.plan import RTX_CAPABILITIES, TENSORRT, Flavour
+from ..contract.card import Card
+from ..contract.errors import BuilderRefused, UsageError
+from ..contract.plan import RTX_CAPABILITIES, TENSORRT, Flavour
+from ..runtime.nvidia import Gpu, Library
 
 FLOAT8_CAPABILITY = (8, 9)
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ..spec.card import Card
-from ..spec.choice import NEXT
-from ..spec.errors import BuilderRefused
-from ..spec.nvidia import Library
+from ..contract.card import Card
+from ..contract.choice import NEXT
+from ..contract.errors import BuilderRefused
+from ..runtime.nvidia import Library
 
 OPSET = 17  # of ONNX 1.13, which TensorRT 8.6 was made for
 
@@ -54,7 +54,7 @@ def keep_choice_exact(trt: Any, network: Any, card: Card) -> None:
         layer = network.get_layer(index)
         tensors = [layer.get_input(number) for number in range(layer.num_inputs)]
         tensors += [layer.get_output(number) for number in range(layer.num_outputs)]
-        # The parser names a layer after its node (see `spec.choice.operators`).
+        # The parser names a layer after its node (see `contract.choice.operators`).
         chooses = layer.name.startswith(("choice_", NEXT))
         if chooses and any(tensor is not None and tensor.dtype == trt.float32 for tensor in tensors):
             layer.precision = trt.float32

@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..contract.agreement import LIMITS, Agreement, agreement
+from ..contract.engine import Engine
+from ..contract.errors import BackendMissing, P2Error, ToleranceExceeded
+from ..contract.noise import first_tokens, gumbel
+from ..contract.sampling import Sampling
+from ..contract.shell import install
 from ..runtime.backends import open_step_engine, usable_backends
-from ..spec.agreement import LIMITS, Agreement, agreement
-from ..spec.engine import Engine
-from ..spec.errors import BackendMissing, P2Error, ToleranceExceeded
-from ..spec.noise import first_tokens, gumbel
-from ..spec.sampling import Sampling
-from ..spec.shell import install
 
 STEPS = 256
 BATCH = 2  # more than one row, so that mixed-up rows would show
@@ -53,7 +53,7 @@ def verify(model: bytes, reference: Engine, precision: str, steps: int = STEPS) 
     Args:
         model: a serialised step graph.
         reference: the eager model.
-        precision: whose limits to apply (`spec.agreement.LIMITS`).
+        precision: whose limits to apply (`contract.agreement.LIMITS`).
         steps: recurrent steps, at least 256 to mean anything.
 
     Raises:

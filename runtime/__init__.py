@@ -2,8 +2,8 @@
 
     p2 generate --engine charlm.onnx --prompt "The "
 
-`onnx_format` reads and writes the few parts of an ONNX file that are needed, `step_file` checks a
-step graph against the contract, `compose` wraps it into one in-graph loop that samples inside,
-`onnx_engine` runs that on ONNX Runtime, `tensorrt` runs a plan, `generate` turns tokens into
-text as they come.
+A folder for each backend: `native`, `onnxruntime`, `tensorrt`. `onnx_format` reads the few parts of an ONNX
+file that are needed, `step_file` and `step_weights` hold a step graph to the contract, `decoder`, `generate`,
+`streams` and `prompts` turn tokens into text as they come, `locate` finds engines, `doctor` says what runs
+here.
 """

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..spec.errors import BackendMissing, UsageError
+from ..contract.errors import BackendMissing, UsageError
 from .step_file import open_step
 
 if TYPE_CHECKING:
     from .native.engine import NativeEngine
-    from .onnx_engine import OnnxEngine
+    from .onnxruntime.engine import OnnxEngine
 
 NATIVE, ONNXRUNTIME = "native", "onnxruntime-cpu"
 CPU_BACKENDS = (NATIVE, ONNXRUNTIME)
@@ -40,7 +40,7 @@ def open_step_engine(
 
         if backend == NATIVE or why_not(step) is None:
             return NativeEngine(step, threads)
-    from .onnx_engine import OnnxEngine
+    from .onnxruntime.engine import OnnxEngine
 
     return OnnxEngine(step, threads)
 
@@ -53,7 +53,7 @@ def usable_backends(path: Path) -> list[str | None]:
         P2Error: the file cannot be read, or breaks the contract.
     """
     from .native.engine import why_not
-    from .session import import_onnxruntime
+    from .onnxruntime.session import import_onnxruntime
 
     step = open_step(path)
     found: list[str | None] = [] if why_not(step) else [NATIVE]

@@ -6,10 +6,10 @@ import sys
 
 import numpy as np
 
-from ..spec.agreement import agreement
-from ..spec.engine import Engine
-from ..spec.errors import ContractError
-from ..spec.shell import printable
+from ..contract.agreement import agreement
+from ..contract.engine import Engine
+from ..contract.errors import ContractError
+from ..contract.shell import printable
 from .step_file import StepFile
 
 # Relative to the logits at export. What ONNX Runtime's quantisers make of small models is off by 0.01

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ..spec.codec import Tokens
-from ..spec.engine import DrawingEngine, Engine, State
-from ..spec.noise import Address, Noise, NoiseSource
-from ..spec.sampling import Sampling, scale_noise
+from ..contract.codec import Tokens
+from ..contract.engine import DrawingEngine, Engine, State
+from ..contract.noise import Address, Noise, NoiseSource
+from ..contract.sampling import Sampling, scale_noise
 
 # Noise for at most this many numbers at a time, so that memory does not grow with the length.
 NOISE_NUMBERS = 1 << 20

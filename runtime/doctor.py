@@ -8,15 +8,15 @@ import sys
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from ..spec import nvidia
-from ..spec.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, Flavour, runs_on
-from ..spec.shell import install
+from ..contract.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, Flavour, runs_on
+from ..contract.shell import install
 from ..version import __version__
-from . import native, onnx_providers
-from .cuda import driver_too_old
+from . import native, nvidia
 from .installed import PACKAGES, Package, onnxruntimes, packages
 from .native import binding
+from .onnxruntime import providers as onnx_providers
 from .processor import cpu_name
+from .tensorrt.driver import driver_too_old
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from ..spec.codec import Codec, Tokens
-from ..spec.engine import Engine
-from ..spec.errors import UsageError
-from ..spec.sampling import Sampling
+from ..contract.codec import Codec, Tokens
+from ..contract.engine import Engine
+from ..contract.errors import UsageError
+from ..contract.sampling import Sampling
 from .decoder import Decoder
 
 # Pieces should reach the person several times a second, and be long enough to cost nothing.

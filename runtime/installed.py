@@ -11,8 +11,8 @@ import subprocess
 import sys
 from dataclasses import dataclass
 
-from ..spec import nvidia
-from ..spec.plan import FLAVOURS
+from ..contract.plan import FLAVOURS
+from . import nvidia
 
 # What is reported, and the extra that brings it.
 PACKAGES = {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..spec.errors import P2Error, UsageError
-from ..spec.shell import command
+from ..contract.errors import P2Error, UsageError
+from ..contract.shell import command
 
 ARTIFACTS = Path("artifacts")
 

@@ -10,8 +10,8 @@ import sys
 import textwrap
 from typing import Any, TextIO
 
-from ..spec.codec import Codec
-from ..spec.engine import Engine
+from ..contract.codec import Codec
+from ..contract.engine import Engine
 from .generate import Request, generate
 from .progress import Progress
 from .prompts import Prompts

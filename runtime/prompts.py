@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from ..spec.codec import Codec
-from ..spec.errors import P2Error
-from ..spec.files import decode_text, read_text, reading
+from ..contract.codec import Codec
+from ..contract.errors import P2Error
+from ..contract.files import decode_text, read_text, reading
 from .streams import encode_prompt
 
 STDIN = "-"

@@ -10,10 +10,10 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..spec.card import CHECKSUM, Card
-from ..spec.errors import ContractError, P2Error
-from ..spec.files import reading
-from ..spec.stamp import CHANGED, DAMAGED, Probe, condition, read_probe
+from ..contract.card import CHECKSUM, Card
+from ..contract.errors import ContractError, P2Error
+from ..contract.files import reading
+from ..contract.stamp import CHANGED, DAMAGED, Probe, condition, read_probe
 from . import step_weights
 from .onnx_format import FLOAT, FLOAT16, INT64, TYPE_NAMES, Damaged, Graph, Model, Value
 

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..spec.card import Card, step_shapes, weight_bits
-from ..spec.finite import first_not_finite
-from ..spec.integers import MOST
+from ..contract.card import Card, step_shapes, weight_bits
+from ..contract.finite import first_not_finite
+from ..contract.integers import MOST
 from .onnx_format import BFLOAT16, FLOAT, FLOAT8, FLOAT16, INT4, INT8, TYPE_NAMES, Graph, Tensor
 
 Shape = tuple[int, ...]

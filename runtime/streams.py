@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
-from ..spec.codec import Codec, Tokens, UnknownCharacter
-from ..spec.engine import Engine
-from ..spec.errors import P2Error
+from ..contract.codec import Codec, Tokens, UnknownCharacter
+from ..contract.engine import Engine
+from ..contract.errors import P2Error
 from .decoder import Decoder
 from .generate import Cutter, Pace, Request
 

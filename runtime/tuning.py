@@ -15,12 +15,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, NotRequired, TypedDict, TypeVar, cast
 
-from ..spec import cache
-from ..spec.card import Card
-from ..spec.documents import read_document
-from ..spec.errors import P2Error
-from ..spec.files import write_json
-from ..spec.schema import Natural, Within
+from ..contract.card import Card
+from ..contract.documents import read_document
+from ..contract.errors import P2Error
+from ..contract.files import write_json
+from ..contract.schema import Natural, Within
+from . import cache
 
 Option = TypeVar("Option")
 

@@ -14,7 +14,9 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from p2.spec.card import Card
+from p2.contract.card import Card
+
+from .reading_pages import Checked
 
 # Tiny models run fastest on one thread, and two test workers with two threads each would wait for
 # one another. Set before torch is imported.
@@ -226,3 +228,9 @@ def tiny_run(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("copy") / "charlm"
     shutil.copytree(trained(), folder)
     return folder
+
+
+@pytest.fixture
+def checked() -> type[Checked]:
+    """Read a page: ``checked(markup).text``."""
+    return Checked

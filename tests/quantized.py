@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from p2.contract.card import Card, block_for, step_shapes, weight_bits
 from p2.runtime.onnx_format import FLOAT, INT4, Graph, Tensor
 from p2.runtime.step_file import StepFile
-from p2.spec.card import Card, block_for, step_shapes, weight_bits
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -126,7 +126,7 @@ def test_help_needs_nothing_heavy():
 
 def test_text_is_the_same_without_torch(card_of, write_step):
     from p2.runtime.generate import Request
-    from p2.runtime.onnx_engine import open_onnx
+    from p2.runtime.onnxruntime.engine import open_onnx
     from p2.runtime.printing import write_samples
 
     path = write_step(card_of())

@@ -16,11 +16,11 @@ import pytest
 
 from p2 import __version__
 from p2.cli import main
+from p2.contract.card import PRECISIONS
+from p2.contract.plan import TENSORRT_RTX
 from p2.export.exporter import export_checkpoint
-from p2.runtime.onnx_engine import OnnxEngine
-from p2.spec.card import PRECISIONS
-from p2.spec.nvidia import gpus, installed
-from p2.spec.plan import TENSORRT_RTX
+from p2.runtime.nvidia import gpus, installed
+from p2.runtime.onnxruntime.engine import OnnxEngine
 
 
 @pytest.fixture

@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from p2.spec import plan
-from p2.spec.card import Card
-from p2.spec.errors import P2Error
+from p2.contract import plan
+from p2.contract.card import Card
+from p2.contract.errors import P2Error
 
 ROOT = Path(__file__).resolve().parent.parent
 Read = Callable[[Path], object]
@@ -87,7 +87,7 @@ def small(value: Any) -> Any:
 
 
 def a_checkpoint(folder: Path) -> tuple[Path, Any, Read]:
-    from p2.reports import inspect
+    from p2.commands import inspection as inspect
     from p2.trainer import checkpoint
     from p2.trainer.metrics import Metrics
     from p2.trainer.model import CharModel
@@ -114,7 +114,7 @@ def a_checkpoint(folder: Path) -> tuple[Path, Any, Read]:
 
 
 def a_sidecar(folder: Path) -> tuple[Path, Any, Read]:
-    from p2.reports import inspect
+    from p2.commands import inspection as inspect
 
     data = b"ftrt" + bytes(20) + bytes([10, 13, 3, 9]) + bytes(36)
     path = folder / "charlm.plan"
@@ -134,8 +134,8 @@ def a_sidecar(folder: Path) -> tuple[Path, Any, Read]:
 
 
 def a_bench_report(folder: Path) -> tuple[Path, Any, Read]:
-    from p2.reports.bench import compare, rendering
-    from p2.reports.bench.reading import load
+    from p2.bench import compare, rendering
+    from p2.bench.reading import load
 
     document = small(json.loads((ROOT / "artifacts/bench/xeon-2-cores.json").read_text()))
     path = folder / "report.json"
@@ -153,7 +153,7 @@ def a_bench_report(folder: Path) -> tuple[Path, Any, Read]:
 
 def a_practical(name: str) -> Callable[[Path], tuple[Path, Any, Read]]:
     def make(folder: Path) -> tuple[Path, Any, Read]:
-        from p2.reports.practical import page
+        from p2.practical import page
 
         document = json.loads((ROOT / f"artifacts/practical/{name}.json").read_text())
         read = lambda path: page.write(path.parent)  # noqa: E731
@@ -163,7 +163,7 @@ def a_practical(name: str) -> Callable[[Path], tuple[Path, Any, Read]]:
 
 
 def a_gpu_report(folder: Path) -> tuple[Path, Any, Read]:
-    from p2.reports.gpu import run
+    from p2.gpu_check import run
 
     report = json.loads((ROOT / "artifacts/gpu/h100-check-pytorch.json").read_text())
     race = json.loads((ROOT / "artifacts/gpu/h100-bench-pytorch-onnxruntime.json").read_text())
@@ -176,9 +176,9 @@ def a_gpu_report(folder: Path) -> tuple[Path, Any, Read]:
 
 
 def a_training(folder: Path) -> tuple[Path, Any, Read]:
-    from p2.reports.practical.toy_results import results_of
-    from p2.reports.practical.toy_runs import Runs
-    from p2.trainer.toy import ToyOptions
+    from p2.practical.toy.results import results_of
+    from p2.practical.toy.runs import Runs
+    from p2.practical.toy.training import ToyOptions
 
     options = ToyOptions("rnn", 4)
     tests = {y: {"numbers": None, "tested": 3, "right": 2} for y in ("0", "1")}
@@ -196,7 +196,7 @@ def a_training(folder: Path) -> tuple[Path, Any, Read]:
 
 
 def a_clock(folder: Path) -> tuple[Path, Any, Read]:
-    from p2.reports.practical.text.clock import Clock
+    from p2.practical.text.clock import Clock
 
     document = {"wall": 1.0, "cpu": 2, "mode": "full"}
     return folder / "clock.json", document, lambda path: Clock(path, "quick", resume=True).seconds()
@@ -226,12 +226,12 @@ KINDS: dict[str, Callable[[Path], tuple[Path, Any, Read]]] = {
 @pytest.fixture
 def pictures_aside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """No picture is drawn or needed: that takes longer than all the rest."""
-    from p2.reports.bench import plots
+    from p2.bench import plots
 
     for name in ("of_run", "of_model"):
         monkeypatch.setattr(plots, name, lambda *_: [])
     for module in ("page_parts", "text_section"):
-        monkeypatch.setattr(f"p2.reports.practical.{module}.inline", lambda _: "<svg ></svg>")
+        monkeypatch.setattr(f"p2.practical.{module}.inline", lambda _: "<svg ></svg>")
     return
 
 

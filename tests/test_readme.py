@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from p2.bench import rates, startup
 from p2.cli import main
-from p2.reports.bench import rates, startup
-from p2.spec.card import PRECISIONS
-from p2.spec.nvidia import gpus, installed
-from p2.spec.plan import FLAVOURS
+from p2.contract.card import PRECISIONS
+from p2.contract.plan import FLAVOURS
+from p2.runtime.nvidia import gpus, installed
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()

@@ -25,13 +25,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ..spec.card import Card
-from ..spec.documents import check, read_sealed, write_sealed
-from ..spec.errors import ContractError, P2Error
-from ..spec.files import reading, remove_leftovers, write_bytes
-from ..spec.finite import first_not_finite
-from ..spec.kinds import kind_of
-from ..spec.shell import command
+from ..contract.card import Card
+from ..contract.documents import check, read_sealed, write_sealed
+from ..contract.errors import ContractError, P2Error
+from ..contract.files import reading, remove_leftovers, write_bytes
+from ..contract.finite import first_not_finite
+from ..contract.kinds import kind_of
+from ..contract.shell import command
 from .model import parameter_shapes
 from .record import Record
 

@@ -23,9 +23,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from ..spec.codec import Codec, UnknownCharacter, describe
-from ..spec.errors import P2Error, UsageError
-from ..spec.files import reading
+from ..contract.codec import Codec, UnknownCharacter, describe
+from ..contract.errors import P2Error, UsageError
+from ..contract.files import reading
 from .encodings import UTF8, Faults, check_encoding, unreadable
 from .sources import STDIN, files_of
 

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..spec.errors import P2Error
-from ..spec.files import write_bytes
+from ..contract.errors import P2Error
+from ..contract.files import write_bytes
 from . import drawing
 from .runfolder import RunFolder, read_log
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 import torch
 
-from ..spec.errors import BackendMissing
+from ..contract.errors import BackendMissing
 
 
 def choose_device(name: str) -> torch.device:

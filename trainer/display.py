@@ -9,7 +9,7 @@ import sys
 import time
 from typing import Protocol
 
-from ..spec.shell import printable
+from ..contract.shell import printable
 from .metrics import Metrics, Report
 
 PLAIN_SECONDS = 5.0

@@ -1,6 +1,6 @@
 """The reference engine: the PyTorch model itself behind the engine protocol.
 
-It decodes with `CharModel.step`, the cells as written out, and chooses with `spec.sampling.choose`,
+It decodes with `CharModel.step`, the cells as written out, and chooses with `contract.sampling.choose`,
 so it is the definition that the exported engines are compared with, not the fastest way to a text.
 """
 
@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..spec.arguments import check_batch, check_last, check_noise, check_sampling, check_tokens
-from ..spec.engine import Snapshot
-from ..spec.sampling import Sampling, choose
+from ..contract.arguments import check_batch, check_last, check_noise, check_sampling, check_tokens
+from ..contract.engine import Snapshot
+from ..contract.sampling import Sampling, choose
 from . import checkpoint
 from .model import CharModel
 from .tensor_state import TensorState, batch_of, restored
@@ -23,7 +23,7 @@ _CHUNK_TOKENS = 1 << 14  # tokens of one forward call: bounds the memory of a lo
 
 
 class EagerEngine:
-    """A `CharModel` as a `spec.engine.Engine`.
+    """A `CharModel` as a `contract.engine.Engine`.
 
     Args:
         model: in float32, on any device; it is put into evaluation mode.

@@ -6,7 +6,7 @@ import codecs
 import unicodedata
 from typing import Any
 
-from ..spec.errors import UsageError
+from ..contract.errors import UsageError
 
 ENCODING_ERRORS = {"strict": "", "replace": "\ufffd", "skip": ""}
 """What may become of bytes that cannot be read, and what stands in their place; strict refuses the file."""

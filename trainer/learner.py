@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..spec.card import Card
-from ..spec.errors import ContractError, P2Error
-from ..spec.noise import words
+from ..contract.card import Card
+from ..contract.errors import ContractError, P2Error
+from ..contract.noise import words
 from .allocator import keep_freed_memory
 from .metrics import Metrics
 from .model import CharModel, State

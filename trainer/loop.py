@@ -16,9 +16,9 @@ from typing import Any
 
 import torch
 
-from ..spec.codec import describe, vocabulary_of
-from ..spec.errors import P2Error, UsageError
-from ..spec.shell import command
+from ..contract.codec import describe, vocabulary_of
+from ..contract.errors import P2Error, UsageError
+from ..contract.shell import command
 from . import checkpoint, curve
 from .checkpoint import Checkpoint, holds_checkpoint
 from .corpus import BUILT_IN, Corpus, load

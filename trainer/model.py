@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..spec.card import Card
+from ..contract.card import Card
 from .cells import ResetBeforeGRU, gru_cell, lstm_cell, rnn_cell
 
 State = dict[str, Tensor]

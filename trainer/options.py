@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from ..spec.card import Card
-from ..spec.errors import ContractError, UsageError
-from ..spec.schema import problem
+from ..contract.card import Card
+from ..contract.errors import ContractError, UsageError
+from ..contract.schema import problem
 from ..version import __version__
 from .encodings import ENCODING_ERRORS
 

@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypedDict
 
-from ..spec.errors import ContractError
-from ..spec.schema import Count, Within, problem
+from ..contract.errors import ContractError
+from ..contract.schema import Count, Within, problem
 from .corpus import Corpus
 from .metrics import Metrics
 

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..spec.card import Card, stored_parameters
-from ..spec.shell import command
+from ..contract.card import Card, stored_parameters
+from ..contract.shell import command
 from . import checkpoint, curve
 from .checkpoint import holds_checkpoint
 from .display import Display, duration

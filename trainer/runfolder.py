@@ -11,10 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NotRequired, TypedDict
 
-from ..spec.documents import parse
-from ..spec.errors import ContractError, P2Error
-from ..spec.files import reading, remove_leftovers, write_bytes, writing
-from ..spec.schema import Count, Measure, problem
+from ..contract.documents import parse
+from ..contract.errors import ContractError, P2Error
+from ..contract.files import reading, remove_leftovers, write_bytes, writing
+from ..contract.schema import Count, Measure, problem
 from . import checkpoint
 from .checkpoint import holds_checkpoint
 

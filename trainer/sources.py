@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..spec.errors import P2Error, UsageError
-from ..spec.files import reading
-from ..spec.shell import command
+from ..contract.errors import P2Error, UsageError
+from ..contract.files import reading
+from ..contract.shell import command
 
 STDIN = "-"
 SUFFIXES = (".adoc", ".markdown", ".md", ".org", ".rst", ".tex", ".text", ".txt")

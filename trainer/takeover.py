@@ -15,8 +15,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..spec.errors import P2Error, UsageError
-from ..spec.files import explain, locked, make_folder, sync_folder, writing
+from ..contract.errors import P2Error, UsageError
+from ..contract.files import explain, locked, make_folder, sync_folder, writing
 from .checkpoint import holds_checkpoint
 from .runfolder import RunFolder
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from ..spec.arguments import check_snapshot, check_state_shapes
-from ..spec.card import Card
-from ..spec.engine import Snapshot
-from ..spec.errors import UsageError
+from ..contract.arguments import check_snapshot, check_state_shapes
+from ..contract.card import Card
+from ..contract.engine import Snapshot
+from ..contract.errors import UsageError
 from .model import State
 
 

@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..spec.errors import P2Error
-from ..spec.noise import words
+from ..contract.errors import P2Error
+from ..contract.noise import words
 
 Tokens = npt.NDArray[np.integer[Any]]
 

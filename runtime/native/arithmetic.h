@@ -68,7 +68,7 @@ static inline __attribute__((always_inline)) vf rounded_product(vf a, vf b) {
     return product;
 }
 
-/* The functions of int8 and int4 models, to the last bit as spec/integers.py defines them. */
+/* The functions of int8 and int4 models, to the last bit as contract/integers.py defines them. */
 static inline __attribute__((always_inline)) vf defined_tanh(vf x) {
     const vf limit = all(5.25f);
     x = (vf)_mm512_min_ps(_mm512_max_ps((__m512)x, (__m512)-limit), (__m512)limit);

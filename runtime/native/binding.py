@@ -17,8 +17,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from ...spec.arguments import MAX_THREADS
-from ...spec.errors import P2Error, UsageError
+from ...contract.arguments import MAX_THREADS
+from ...contract.errors import P2Error, UsageError
 
 LAYOUT = 7  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
@@ -123,7 +123,7 @@ class Model(_Checked):
 
 
 class Filters(_Checked):
-    """Settings of `spec.sampling`'s filters."""
+    """Settings of `contract.sampling`'s filters."""
 
     _ranges: ClassVar = {"on": (0, 1)}
 

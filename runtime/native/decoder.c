@@ -4,7 +4,7 @@
  * Every thread of a team owns some panels of every matrix and the units that they make, so a layer's products, its
  * cell and the rounding of its state stay with one thread and in its cache. Small models can have a team for every few
  * texts, and for every few layers when they read: then nobody waits within a character. What is computed is defined in
- * spec/card.py (step_shapes) and spec/sampling.py. */
+ * contract/card.py (step_shapes) and contract/sampling.py. */
 
 #define _GNU_SOURCE /* processors of a thread */
 

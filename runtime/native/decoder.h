@@ -31,7 +31,7 @@ typedef struct {
  * INT4: two numbers a byte, plus 8: [panels][rows / 8][vectors][16][4], rows 0..3 of eight in the low
  *       halves, 4..7 in the high ones; a scale for each `block` rows of an output.
  * scales: float [panels][blocks][vectors][16] of weights times 1/127, the step of the activations, and times 1/2 for
- *       gates with a sigmoid, as their biases are (spec/integers.py).
+ *       gates with a sigmoid, as their biases are (contract/integers.py).
  * place: OWN, SHARED or MEMORY.
  * ahead: whether one row asks for weights in advance, with COMPACT also two: else where place is SHARED only.
  * start: INT8 only, int32 [panels][vectors][16]: -128 times the sum over the rows. */
@@ -63,7 +63,7 @@ typedef struct {
     const float *out_bias;
 } model;
 
-/* Settings of the filters; `on` = 0 leaves them out. Meaning: spec/sampling.py. */
+/* Settings of the filters; `on` = 0 leaves them out. Meaning: contract/sampling.py. */
 typedef struct {
     int32_t on, top_k;
     float tau, top_p, min_p;

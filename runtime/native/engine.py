@@ -1,4 +1,4 @@
-"""The compiled decoder as an engine (`spec.engine.Engine`)."""
+"""The compiled decoder as an engine (`contract.engine.Engine`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...spec.arguments import (
+from ...contract.arguments import (
     check_address,
     check_batch,
     check_last,
@@ -20,11 +20,11 @@ from ...spec.arguments import (
     check_threads,
     check_tokens,
 )
-from ...spec.card import bytes_per_step
-from ...spec.engine import Snapshot
-from ...spec.errors import BackendMissing
-from ...spec.noise import Address
-from ...spec.sampling import Sampling
+from ...contract.card import bytes_per_step
+from ...contract.engine import Snapshot
+from ...contract.errors import BackendMissing
+from ...contract.noise import Address
+from ...contract.sampling import Sampling
 from .. import tuning
 from ..processor import cpu_name, processors
 from ..step_file import StepFile
@@ -79,7 +79,7 @@ def why_not(step: StepFile) -> str | None:
 
 
 class NativeEngine:
-    """`spec.engine.Engine` on the compiled decoder.
+    """`contract.engine.Engine` on the compiled decoder.
 
     The state is a dict of float32 arrays ``[batch, hidden]`` under the contract's names. A text does not
     depend on the batch it is written in, nor on how its prompt was cut, to the last bit.
@@ -161,8 +161,8 @@ class NativeEngine:
     def draw(self, state: State, last: Tokens, address: Address, count: int, sampling: Sampling) -> Tokens:
         """Write `count` characters per stream with noise that is made here; see `DrawingEngine.draw`.
 
-        Noise is computed exactly, as `spec.noise` says, for those characters only that an approximation of
-        known error does not rule out.
+        Noise is computed exactly, as `contract.noise` says, for those characters only that an
+        approximation of known error does not rule out.
         """
         batch = check_state(self.card, state)
         check_last(self.card, last, batch)

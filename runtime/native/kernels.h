@@ -88,7 +88,7 @@ static inline __attribute__((always_inline)) void add_products(__m512i *sum, __m
     __asm__("vpdpbusd %2, %1, %0" : "+v"(*sum) : "v"(plain), "vm"(with_sign));
 }
 
-/* The same for int8 weights and activations of 8 bits, as spec/integers.py defines it: the sum is exact. It lies within
+/* The same for int8 weights and activations of 8 bits, as contract/integers.py defines it: the sum is exact. It lies within
  * 32 bits, though not on its way. */
 static inline __attribute__((always_inline)) void int8_kernel(
     const int how, const int rows, const int panels, const int vectors, const uint8_t *a, size_t width,
@@ -328,7 +328,7 @@ static inline __attribute__((always_inline)) void plain_of(
 }
 #undef BIAS
 
-/* Each of them for floats, and as spec/integers.py defines it. */
+/* Each of them for floats, and as contract/integers.py defines it. */
 static void lstm(const layer *l, int rows, int first, int end, const float *z, size_t z_panel,
                  const int64_t *tokens, size_t token_step, value new, float *cells) {
     if (is_float(&l->h)) lstm_of(0, l, rows, first, end, z, z_panel, tokens, token_step, new, cells);

@@ -1,4 +1,4 @@
-/* The noise of spec/noise.py, by address, and which characters can be the choice that it makes.
+/* The noise of contract/noise.py, by address, and which characters can be the choice that it makes.
  *
  * A choice needs the exact noise of those characters only that can still win. So all get an approximation whose error
  * is bounded, sixteen at a time in float32, and where several lie within the bound of the best one, `choose_drawn` in

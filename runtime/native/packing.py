@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...spec.card import Card, bytes_per_step, step_shapes, weight_bits
-from ...spec.integers import GRID, cut, halves
-from .. import huge_pages
+from ...contract.card import Card, bytes_per_step, step_shapes, weight_bits
+from ...contract.integers import GRID, cut, halves
 from ..onnx_format import BFLOAT16, FLOAT16
 from ..onnx_format import INT4 as ONNX_INT4
 from ..onnx_format import INT8 as ONNX_INT8
-from ..products import FLOATS, Weights
+from ..onnxruntime.products import FLOATS, Weights
 from ..step_file import StepFile
-from . import binding
+from . import binding, huge_pages
 from .binding import LANES, PANEL, Layer, Model, Product
 
 Array = npt.NDArray[Any]

@@ -67,7 +67,7 @@ static int descending(const void *a, const void *b) {
     return (x < y) - (x > y);
 }
 
-/* The smallest logit that survives the filters: spec.sampling.threshold. */
+/* The smallest logit that survives the filters: contract.sampling.threshold. */
 static float threshold(const float *logits, int vocab, const filters *f, float *sorted) {
     memcpy(sorted, logits, vocab * sizeof(float));
     qsort(sorted, vocab, sizeof(float), descending);
@@ -98,11 +98,11 @@ static int64_t choose(const float *logits, const float *noise, int vocab, const 
     return best;
 }
 
-/* -log(-log((word + 1/2) / 2**32)), as spec/noise.py has it. */
+/* -log(-log((word + 1/2) / 2**32)), as contract/noise.py has it. */
 static float gumbel(uint32_t word) { return (float)-log(-log((word + 0.5) * 0x1p-32)); }
 
 /* The same as `choose` for the noise that was drawn. Here no product and sum become one instruction: both are rounded,
- * as in spec/sampling.py. */
+ * as in contract/sampling.py. */
 static int64_t choose_drawn(const float *logits, drawing d, int vocab, float temperature, const filters *f,
                             float *scratch) {
     const float least = f->on ? threshold(logits, vocab, f, scratch) : -INFINITY;

@@ -7,7 +7,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from p2.spec.card import Card
+from p2.contract.card import Card
 
 
 def lstm_step(card: Card, block: int = 32) -> onnx.ModelProto:

@@ -10,14 +10,14 @@ import numpy as np
 import onnx
 import pytest
 
+from p2.contract.agreement import Agreement
+from p2.contract.errors import P2Error
+from p2.contract.files import write_bytes
+from p2.contract.plan import Sidecar, read_sidecar, sidecar_path, write_sidecar
 from p2.export import builder, graph, verify
 from p2.export.aside import Place
 from p2.export.exporter import export_checkpoint
 from p2.runtime.step_file import open_step
-from p2.spec.agreement import Agreement
-from p2.spec.errors import P2Error
-from p2.spec.files import write_bytes
-from p2.spec.plan import Sidecar, read_sidecar, sidecar_path, write_sidecar
 from p2.trainer import checkpoint as checkpoints
 
 

@@ -8,11 +8,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from p2.contract.errors import BackendMissing, BuilderRefused, P2Error, UsageError
+from p2.contract.plan import TENSORRT, read_sidecar
 from p2.export.builder import build_plan
 from p2.export.targets import Options
-from p2.spec import nvidia
-from p2.spec.errors import BackendMissing, BuilderRefused, P2Error, UsageError
-from p2.spec.plan import TENSORRT, read_sidecar
+from p2.runtime import nvidia
 
 GPUS = nvidia.Gpus((nvidia.Gpu("NVIDIA Test", (9, 0), 1 << 30),))
 NONE = nvidia.Gpus(problem="no NVIDIA driver is installed")

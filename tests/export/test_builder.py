@@ -10,12 +10,12 @@ import sys
 import pytest
 from onnx import helper
 
+from p2.contract.card import PRECISIONS
+from p2.contract.errors import BackendMissing, ContractError, P2Error, UsageError
+from p2.contract.files import sha256_of
+from p2.contract.plan import TENSORRT, TENSORRT_RTX, read_header, read_sidecar, sidecar_path
 from p2.export.builder import available, build_plan
-from p2.spec import nvidia
-from p2.spec.card import PRECISIONS
-from p2.spec.errors import BackendMissing, ContractError, P2Error, UsageError
-from p2.spec.files import sha256_of
-from p2.spec.plan import TENSORRT, TENSORRT_RTX, read_header, read_sidecar, sidecar_path
+from p2.runtime import nvidia
 
 HAS_RTX = nvidia.installed(TENSORRT_RTX)
 rtx = [pytest.mark.rtx, pytest.mark.skipif(not HAS_RTX, reason="tensorrt_rtx is not installed")]
@@ -238,7 +238,8 @@ def test_a_build_needs_no_torch(step, tmp_path):
     path, card = step()
     code = (
         "import json, sys; sys.modules['torch'] = None\n"
-        "from pathlib import Path; from p2.export.builder import build_plan; from p2.spec.card import Card\n"
+        "from pathlib import Path; from p2.export.builder import build_plan\n"
+        "from p2.contract.card import Card\n"
         "card = Card.from_dict(json.loads(sys.argv[1]), '')\n"
         "print(build_plan(Path(sys.argv[2]), card, Path(sys.argv[3]), engine='tensorrt-rtx'))"
     )

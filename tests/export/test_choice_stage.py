@@ -7,12 +7,12 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from p2.contract.card import PRECISIONS
+from p2.contract.choice import filter_row
+from p2.contract.errors import ContractError
+from p2.contract.noise import gumbel
+from p2.contract.sampling import Sampling, choose, scale_noise
 from p2.export.choice_stage import add_choice
-from p2.spec.card import PRECISIONS
-from p2.spec.choice import filter_row
-from p2.spec.errors import ContractError
-from p2.spec.noise import gumbel
-from p2.spec.sampling import Sampling, choose, scale_noise
 
 SAMPLINGS = [
     Sampling(0),

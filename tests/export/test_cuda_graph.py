@@ -11,15 +11,15 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from p2.contract.engine import Engine
+from p2.contract.errors import BackendMissing, ContractError, P2Error, UsageError
+from p2.contract.noise import gumbel
+from p2.contract.sampling import Sampling, choose, scale_noise
 from p2.export import cuda_graph
 from p2.export.cuda_graph import CudaGraphEngine, open_cuda_graph
 from p2.export.fold import fold
 from p2.export.step import Step
-from p2.spec import nvidia
-from p2.spec.engine import Engine
-from p2.spec.errors import BackendMissing, ContractError, P2Error, UsageError
-from p2.spec.noise import gumbel
-from p2.spec.sampling import Sampling, choose, scale_noise
+from p2.runtime import nvidia
 
 SAMPLINGS = [
     Sampling(0),

@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from p2.contract.card import PRECISIONS, step_shapes
+from p2.contract.errors import P2Error, ToleranceExceeded
 from p2.export import verify
 from p2.export.exporter import export_checkpoint
 from p2.export.fold import fold
 from p2.export.graph import step_graph
 from p2.runtime.backends import open_step_engine, usable_backends
 from p2.runtime.step_file import open_step
-from p2.spec.card import PRECISIONS, step_shapes
-from p2.spec.errors import P2Error, ToleranceExceeded
 from p2.trainer.eager import EagerEngine
 from p2.trainer.model import CharModel, parameter_shapes
 from tests.conftest import traced_once

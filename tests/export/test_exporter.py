@@ -8,17 +8,17 @@ import onnx
 import pytest
 import torch
 
+from p2.contract.agreement import LIMITS
+from p2.contract.card import PRECISIONS
+from p2.contract.errors import BackendMissing, BuilderRefused, P2Error, ToleranceExceeded, UsageError
+from p2.contract.plan import TENSORRT_RTX, read_header, read_sidecar
+from p2.contract.shell import install
+from p2.contract.stamp import FIELDS, GRAPH, PROBE
 from p2.export import exporter, verify
 from p2.export.exporter import export_checkpoint, parse_batch
-from p2.runtime.onnx_engine import open_onnx
-from p2.spec import nvidia
-from p2.spec.agreement import LIMITS
-from p2.spec.card import PRECISIONS
-from p2.spec.errors import BackendMissing, BuilderRefused, P2Error, ToleranceExceeded, UsageError
-from p2.spec.nvidia import installed
-from p2.spec.plan import TENSORRT_RTX, read_header, read_sidecar
-from p2.spec.shell import install
-from p2.spec.stamp import FIELDS, GRAPH, PROBE
+from p2.runtime import nvidia
+from p2.runtime.nvidia import installed
+from p2.runtime.onnxruntime.engine import open_onnx
 from tests.conftest import traced_once
 
 needs_rtx = pytest.mark.skipif(not installed(TENSORRT_RTX), reason="tensorrt_rtx is not installed")
@@ -147,7 +147,7 @@ def test_a_graph_too_large_for_one_file_is_refused(monkeypatch, tiny_run, tmp_pa
 
 
 def test_exporter_lists_the_builders_that_exist():
-    from p2.spec.plan import FLAVOURS
+    from p2.contract.plan import FLAVOURS
 
     assert set(exporter.ENGINES) == {"auto", "none", *FLAVOURS}
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx.reference import ReferenceEvaluator
 
-from p2.spec.card import PRECISIONS, Card, step_shapes
-from p2.spec.errors import P2Error
+from p2.contract.card import PRECISIONS, Card, step_shapes
+from p2.contract.errors import P2Error
 
 
 def run_reference(
@@ -97,10 +97,10 @@ def test_any_vocabulary_survives_in_every_artifact(card_of, write_step, paramete
     """Checkpoint, ONNX file and sidecar, each as a file; what they give encodes and decodes all of it."""
     import torch
 
+    from p2.contract.codec import Codec
+    from p2.contract.plan import Sidecar, read_sidecar, write_sidecar
     from p2.export.graph import stamp
     from p2.runtime.step_file import open_step
-    from p2.spec.codec import Codec
-    from p2.spec.plan import Sidecar, read_sidecar, write_sidecar
     from p2.trainer import checkpoint
     from p2.trainer.record import Record
 

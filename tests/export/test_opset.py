@@ -8,14 +8,14 @@ import onnxruntime as ort
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from p2.contract.card import PRECISIONS
+from p2.contract.errors import UsageError
+from p2.contract.sampling import Sampling
 from p2.export.bfloat16 import multiplied
 from p2.export.graph import nodes_sha256, stamp
 from p2.export.opset import LOWEST, OPSET, at_opset, check_opset
 from p2.runtime.backends import open_step_engine, usable_backends
 from p2.runtime.decoder import Decoder
-from p2.spec.card import PRECISIONS
-from p2.spec.errors import UsageError
-from p2.spec.sampling import Sampling
 
 SETTINGS = (Sampling(0.8), Sampling(top_k=5, top_p=0.9, min_p=0.01))
 

@@ -7,14 +7,14 @@ import json
 import pytest
 
 from p2.cli import main
+from p2.commands.inspection import describe
+from p2.contract.card import PRECISIONS
+from p2.contract.errors import BuilderRefused, P2Error, UsageError
+from p2.contract.plan import TENSORRT_RTX, read_header, sidecar_path
 from p2.export.builder import build_plan
 from p2.export.targets import Options
-from p2.reports.inspect import describe
-from p2.runtime.plan import read_plan
-from p2.spec import nvidia
-from p2.spec.card import PRECISIONS
-from p2.spec.errors import BuilderRefused, P2Error, UsageError
-from p2.spec.plan import TENSORRT_RTX, read_header, sidecar_path
+from p2.runtime import nvidia
+from p2.runtime.tensorrt.opening import read_plan
 
 pytestmark = [
     pytest.mark.rtx,

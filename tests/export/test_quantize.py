@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+from p2.contract.card import block_for
 from p2.export.quantize import quantize, quantize_blocks
-from p2.spec.card import block_for
 
 matrices = {
     "block": st.sampled_from([1, 16, 32]),

@@ -7,11 +7,11 @@ import onnx
 import onnxruntime as ort
 import pytest
 
+from p2.contract.choice import filter_row
+from p2.contract.sampling import Sampling
 from p2.export.choice_stage import add_choice
 from p2.export.matvec import as_sums
 from p2.export.opset import at_opset
-from p2.spec.choice import filter_row
-from p2.spec.sampling import Sampling
 
 
 def run(model, feeds):

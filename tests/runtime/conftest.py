@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from p2.runtime.cuda import Device
-from p2.runtime.plan import Plan
-from p2.runtime.tensorrt import PlanEngine
-from p2.spec.card import Card
-from p2.spec.nvidia import Library
-from p2.spec.plan import FLAVOURS, PlanHeader, Sidecar
+from p2.contract.card import Card
+from p2.contract.plan import FLAVOURS, PlanHeader, Sidecar
+from p2.runtime.nvidia import Library
+from p2.runtime.tensorrt.driver import Device
+from p2.runtime.tensorrt.engine import PlanEngine
+from p2.runtime.tensorrt.opening import Plan
 
 from .cuda_double import FakeCuda
 from .tensorrt_double import FakeTensorRT
@@ -24,7 +24,7 @@ from .tensorrt_double import FakeTensorRT
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path, monkeypatch) -> Path:
     """Caches of these tests lie in a folder of their own."""
-    monkeypatch.setattr("p2.spec.cache.folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr("p2.runtime.cache.folder", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 

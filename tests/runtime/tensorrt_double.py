@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from p2.spec.card import Card
+from p2.contract.card import Card
 
 from .cuda_double import STREAM, FakeCuda
 

@@ -6,12 +6,12 @@ import builtins
 
 import pytest
 
+from p2.contract.errors import BackendMissing, UsageError
 from p2.runtime import native
 from p2.runtime.backends import open_step_engine, usable_backends
 from p2.runtime.native import binding
 from p2.runtime.native.engine import NativeEngine
-from p2.runtime.onnx_engine import OnnxEngine
-from p2.spec.errors import BackendMissing, UsageError
+from p2.runtime.onnxruntime.engine import OnnxEngine
 
 compiled = pytest.mark.skipif(not native.available(), reason="the compiled decoder cannot run here")
 

@@ -10,16 +10,16 @@ import onnxruntime as ort
 import pytest
 from onnx import helper, numpy_helper
 
+from p2.commands.inspection import describe
+from p2.contract.card import CHECKSUM
+from p2.contract.errors import BackendMissing, ContractError, P2Error
+from p2.contract.sampling import Sampling
+from p2.contract.stamp import FIELDS, GRAPH, PROBE
 from p2.export.graph import add_probe
 from p2.export.opset import at_opset
-from p2.reports.inspect import describe
 from p2.runtime.backends import open_step_engine, usable_backends
 from p2.runtime.decoder import Decoder
 from p2.runtime.step_file import open_step
-from p2.spec.card import CHECKSUM
-from p2.spec.errors import BackendMissing, ContractError, P2Error
-from p2.spec.sampling import Sampling
-from p2.spec.stamp import FIELDS, GRAPH, PROBE
 
 SETTINGS = (Sampling(0.7), Sampling(top_k=4, top_p=0.9, min_p=0.01))
 

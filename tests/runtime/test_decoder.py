@@ -7,9 +7,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from p2.contract.sampling import Sampling
 from p2.runtime.decoder import Decoder, read_texts
-from p2.runtime.onnx_engine import OnnxEngine, open_onnx
-from p2.spec.sampling import Sampling
+from p2.runtime.onnxruntime.engine import OnnxEngine, open_onnx
 
 
 class Watched:

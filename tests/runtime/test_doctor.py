@@ -12,11 +12,11 @@ import sys
 import pytest
 from rich.console import Console
 
-from p2.runtime import doctor, installed, onnx_providers
+from p2.contract.shell import install
+from p2.runtime import doctor, installed, nvidia
 from p2.runtime.installed import PACKAGES, Package
 from p2.runtime.native import binding
-from p2.spec import nvidia
-from p2.spec.shell import install
+from p2.runtime.onnxruntime import providers as onnx_providers
 
 ADA = nvidia.Gpus((nvidia.Gpu("NVIDIA GeForce RTX 4090", (8, 9), 24 << 30),), "570.86.15", (13, 0))
 HOPPER = nvidia.Gpus((nvidia.Gpu("NVIDIA H200", (9, 0), 139 << 30),), "580.1", (13, 0))

@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from p2.contract import arguments
+from p2.contract.engine import DrawingEngine
+from p2.contract.errors import ContractError, P2Error, UsageError
+from p2.contract.noise import Address
+from p2.contract.sampling import Sampling
 from p2.runtime import native
-from p2.runtime.onnx_engine import OnnxEngine
-from p2.runtime.onnx_gpu import OnnxGpuEngine
-from p2.runtime.onnx_providers import STAND_IN
+from p2.runtime.onnxruntime.engine import OnnxEngine
+from p2.runtime.onnxruntime.gpu import OnnxGpuEngine
+from p2.runtime.onnxruntime.providers import STAND_IN
 from p2.runtime.step_file import open_step
-from p2.spec import arguments
-from p2.spec.engine import DrawingEngine
-from p2.spec.errors import ContractError, P2Error, UsageError
-from p2.spec.noise import Address
-from p2.spec.sampling import Sampling
 
 VOCAB, HIDDEN, BATCH = 30, 32, 2
 

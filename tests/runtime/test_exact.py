@@ -8,17 +8,19 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2.cli import main
+from p2.contract.integers import MOST, Definition
+from p2.contract.noise import gumbel
+from p2.contract.sampling import Sampling, choose
 from p2.export.exporter import export_checkpoint
-from p2.runtime import native, onnx_engine, products
-from p2.runtime.compose import decode_body, decode_graph
+from p2.runtime import native
 from p2.runtime.native.engine import NativeEngine, why_not
-from p2.runtime.onnx_engine import OnnxEngine
-from p2.runtime.prefill import can_prefill
+from p2.runtime.onnxruntime import engine as onnx_engine
+from p2.runtime.onnxruntime import products
+from p2.runtime.onnxruntime.compose import decode_body, decode_graph
+from p2.runtime.onnxruntime.engine import OnnxEngine
+from p2.runtime.onnxruntime.prefill import can_prefill
 from p2.runtime.step_file import open_step
 from p2.runtime.step_weights import breach
-from p2.spec.integers import MOST, Definition
-from p2.spec.noise import gumbel
-from p2.spec.sampling import Sampling, choose
 
 from ..conftest import CELLS, make_card
 from ..quantized import step_of, tensors_of

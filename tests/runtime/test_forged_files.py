@@ -15,16 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import numpy_helper
 
-from p2.reports.inspect import describe
-from p2.runtime import compose, native
-from p2.runtime.onnx_engine import OnnxEngine
+from p2.commands.inspection import describe
+from p2.contract.errors import ContractError, P2Error
+from p2.contract.noise import Address
+from p2.contract.sampling import Sampling
+from p2.runtime import native
 from p2.runtime.onnx_format import MOST_FIELDS, MOST_METADATA, Damaged, Model, Node, Tensor, encode
-from p2.runtime.onnx_gpu import OnnxGpuEngine
-from p2.runtime.onnx_providers import STAND_IN
+from p2.runtime.onnxruntime import compose
+from p2.runtime.onnxruntime.engine import OnnxEngine
+from p2.runtime.onnxruntime.gpu import OnnxGpuEngine
+from p2.runtime.onnxruntime.providers import STAND_IN
 from p2.runtime.step_file import open_step
-from p2.spec.errors import ContractError, P2Error
-from p2.spec.noise import Address
-from p2.spec.sampling import Sampling
 
 from ..conftest import CELLS, make_card, step_bytes
 from .forging import forged, sign

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2.contract.codec import Codec, UnknownCharacter
+from p2.contract.errors import UsageError
+from p2.contract.sampling import Sampling
 from p2.runtime import printing
 from p2.runtime.decoder import Decoder
 from p2.runtime.generate import MAX_SAMPLES, PIECE_CHARACTERS, Cutter, Pace, Request, generate, sampling_of
-from p2.runtime.onnx_engine import open_onnx
-from p2.spec.codec import Codec, UnknownCharacter
-from p2.spec.errors import UsageError
-from p2.spec.sampling import Sampling
+from p2.runtime.onnxruntime.engine import open_onnx
 
 
 @pytest.fixture

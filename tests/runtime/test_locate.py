@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from p2.contract.errors import P2Error, UsageError
 from p2.runtime.locate import locate, name_for
-from p2.spec.errors import P2Error, UsageError
 
 
 @pytest.fixture

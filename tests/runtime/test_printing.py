@@ -7,10 +7,10 @@ import json
 
 import pytest
 
+from p2.contract.codec import UnknownCharacter
 from p2.runtime import printing, streams
 from p2.runtime.generate import Request
-from p2.runtime.onnx_engine import open_onnx
-from p2.spec.codec import UnknownCharacter
+from p2.runtime.onnxruntime.engine import open_onnx
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from p2.contract.codec import Codec, UnknownCharacter
+from p2.contract.errors import P2Error
 from p2.runtime.prompts import Prompts
-from p2.spec.codec import Codec, UnknownCharacter
-from p2.spec.errors import P2Error
 
 CODEC = Codec("abcé")
 

@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from p2.contract.card import CHECKSUM
+from p2.contract.errors import ContractError, P2Error
 from p2.export.graph import stamp
-from p2.runtime.onnx_engine import open_onnx
+from p2.runtime.onnxruntime.engine import open_onnx
 from p2.runtime.step_file import open_step
-from p2.spec.card import CHECKSUM
-from p2.spec.errors import ContractError, P2Error
 
 
 @pytest.fixture

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import pytest
 
+from p2.contract.codec import UnknownCharacter
+from p2.contract.sampling import Sampling
 from p2.runtime import streams
 from p2.runtime.generate import Request, generate
-from p2.runtime.onnx_engine import open_onnx
+from p2.runtime.onnxruntime.engine import open_onnx
 from p2.runtime.streams import CLOSE_RANKS, GROUP, Text, write_texts
-from p2.spec.codec import UnknownCharacter
-from p2.spec.sampling import Sampling
 
 PROMPTS = ["a fox", "", "the quick brown fox", "the", "", "zebras and lions.", "the", "a"]
 

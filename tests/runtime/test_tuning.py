@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.runtime import onnx_engine, tuning
-from p2.runtime.onnx_engine import OnnxEngine, open_onnx
+from p2.contract.sampling import Sampling
+from p2.runtime import cache, tuning
+from p2.runtime.onnxruntime import engine as onnx_engine
+from p2.runtime.onnxruntime.engine import OnnxEngine, open_onnx
 from p2.runtime.tuning import LARGEST, MARGIN, Memory, Plan, choose, groups, size_class, thread_counts
-from p2.spec import cache
-from p2.spec.sampling import Sampling
 
 from ..conftest import make_card
 

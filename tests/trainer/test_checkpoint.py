@@ -14,10 +14,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from p2.spec import documents, files
-from p2.spec.card import Card
-from p2.spec.documents import digest
-from p2.spec.errors import ContractError, P2Error
+from p2.contract import documents, files
+from p2.contract.card import Card
+from p2.contract.documents import digest
+from p2.contract.errors import ContractError, P2Error
 from p2.trainer import checkpoint
 from p2.trainer.checkpoint import Checkpoint, Tensors
 from p2.trainer.metrics import Metrics

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2.spec.errors import P2Error, UsageError
+from p2.contract.errors import P2Error, UsageError
 from p2.trainer.corpus import BUILT_IN, load
 from p2.trainer.windows import Lanes, RandomWindows, split
 

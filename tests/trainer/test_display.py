@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.spec.errors import P2Error
+from p2.contract.errors import P2Error
 from p2.trainer import curve, display
 from p2.trainer.metrics import SMOOTHING, Metrics, Report, running_average
 from p2.trainer.runfolder import Log, RunFolder, read_log

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from p2.spec.card import Card
-from p2.spec.engine import Engine
-from p2.spec.errors import ContractError, P2Error
-from p2.spec.noise import gumbel
-from p2.spec.sampling import Sampling, choose, scale_noise
+from p2.contract.card import Card
+from p2.contract.engine import Engine
+from p2.contract.errors import ContractError, P2Error
+from p2.contract.noise import gumbel
+from p2.contract.sampling import Sampling, choose, scale_noise
 from p2.trainer import checkpoint, eager
 from p2.trainer.eager import EagerEngine, open_checkpoint
 from p2.trainer.model import CharModel

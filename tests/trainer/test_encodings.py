@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p2.spec.errors import P2Error, UsageError
+from p2.contract.errors import P2Error, UsageError
 from p2.trainer.corpus import load
 
 QUOTED = "“Don’t,” she said – and it was done.\n"

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from p2.spec.card import Card
-from p2.spec.codec import Codec
-from p2.spec.errors import ContractError, P2Error
+from p2.contract.card import Card
+from p2.contract.codec import Codec
+from p2.contract.errors import ContractError, P2Error
 from p2.trainer.learner import Learner
 from p2.trainer.options import TrainOptions
 from p2.trainer.windows import Lanes, RandomWindows

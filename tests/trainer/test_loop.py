@@ -14,9 +14,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from p2.spec.codec import Codec
-from p2.spec.documents import write_sealed
-from p2.spec.errors import P2Error, UsageError
+from p2.contract.codec import Codec
+from p2.contract.documents import write_sealed
+from p2.contract.errors import P2Error, UsageError
 from p2.trainer import checkpoint, loop, run
 from p2.trainer.corpus import Corpus, load
 from p2.trainer.display import Silent

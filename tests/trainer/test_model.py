@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from p2.spec.card import Card, stored_parameters
+from p2.contract.card import Card, stored_parameters
 from p2.trainer.cells import ResetBeforeGRU
 from p2.trainer.model import CharModel, parameter_shapes
 

@@ -14,8 +14,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.spec.card import Card
-from p2.spec.errors import BackendMissing, ContractError, UsageError
+from p2.contract.card import Card
+from p2.contract.errors import BackendMissing, ContractError, UsageError
 from p2.trainer import device
 from p2.trainer.options import TrainOptions, parse_accuracies, resumed, started_from
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from p2.spec.errors import P2Error, UsageError
+from p2.contract.errors import P2Error, UsageError
 from p2.trainer.corpus import load
 from p2.trainer.sources import files_of
 

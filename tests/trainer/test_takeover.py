@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import torch
 
-from p2.spec.errors import P2Error
-from p2.spec.files import write_bytes
+from p2.contract.errors import P2Error
+from p2.contract.files import write_bytes
 from p2.trainer import checkpoint, curve, loop
 from p2.trainer.corpus import Corpus
 from p2.trainer.display import Silent

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2.spec.errors import P2Error
+from p2.contract.errors import P2Error
 from p2.trainer.windows import Lanes, RandomWindows, split, uniform_integers
 
 

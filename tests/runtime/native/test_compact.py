@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2.contract.agreement import agreement
+from p2.contract.noise import gumbel
+from p2.contract.sampling import Sampling
 from p2.runtime import native
 from p2.runtime.native import binding, packing
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.step_file import open_step
-from p2.spec.agreement import agreement
-from p2.spec.noise import gumbel
-from p2.spec.sampling import Sampling
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the decoder was not compiled, or this processor has no AVX-512 with VNNI"

@@ -9,20 +9,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2.contract.agreement import agreement
+from p2.contract.card import bytes_per_step
+from p2.contract.errors import P2Error, UsageError
+from p2.contract.noise import gumbel
+from p2.contract.sampling import Sampling, choose
 from p2.runtime import native, tuning
 from p2.runtime.native import binding, packing
 from p2.runtime.native import engine as engine_module
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.native.pace import Pace
 from p2.runtime.native.packing import padded
-from p2.runtime.onnx_engine import OnnxEngine
 from p2.runtime.onnx_format import Tensor
+from p2.runtime.onnxruntime.engine import OnnxEngine
 from p2.runtime.step_file import open_step
-from p2.spec.agreement import agreement
-from p2.spec.card import bytes_per_step
-from p2.spec.errors import P2Error, UsageError
-from p2.spec.noise import gumbel
-from p2.spec.sampling import Sampling, choose
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the decoder was not compiled, or this processor has no AVX-512 with VNNI"

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from p2.contract.noise import Address, first_tokens, gumbel
+from p2.contract.sampling import Sampling, scale_noise
 from p2.runtime import native
 from p2.runtime.decoder import Decoder
 from p2.runtime.native import binding
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.onnx_format import Tensor
 from p2.runtime.step_file import open_step
-from p2.spec.noise import Address, first_tokens, gumbel
-from p2.spec.sampling import Sampling, scale_noise
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the decoder was not compiled, or this processor has no AVX-512 with VNNI"

@@ -1,0 +1,152 @@
+"""A Python process of the benchmark's own that reads lines and answers with lines."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+
+from ..contract.errors import P2Error
+
+_END_SECONDS = 10.0
+
+
+class LineProcess:
+    """``python -m MODULE ARGUMENTS...``, whose answers are waited for no longer than is said.
+
+    Args:
+        module: that is run.
+        arguments: for it.
+        environment: of the process; None hands on this one's.
+    """
+
+    def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
+        self._killed = False
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
+        # -P: what lies in the folder that the person is in must not take the place of a library.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            env=environment,
+            start_new_session=True,  # Ctrl-C is for the benchmark, which then ends its processes
+        )
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read_lines, daemon=True)
+        self._reader.start()
+
+    @property
+    def running(self) -> bool:
+        """Whether it has neither ended nor been killed."""
+        return not self._killed and self._process.poll() is None
+
+    @property
+    def killed(self) -> bool:
+        """Whether `kill` was called."""
+        return self._killed
+
+    def send(self, line: bytes) -> None:
+        """Hand over a line, its end included.
+
+        Raises:
+            OSError: the process does not read any more.
+        """
+        if self._killed:
+            raise BrokenPipeError
+        assert self._process.stdin is not None
+        self._process.stdin.write(line)
+        self._process.stdin.flush()
+
+    def receive(self, seconds: float) -> bytes | None:
+        """The next line of an answer; None when there are no more.
+
+        Raises:
+            TimeoutError: nothing came in so many seconds.
+        """
+        try:
+            return self._lines.get(timeout=max(0.0, seconds))
+        except queue.Empty:
+            raise TimeoutError from None
+
+    def ask(self, line: str, seconds: float, what: str) -> str:
+        """Hand over a line and wait for the one that answers it.
+
+        Args:
+            line: without its end.
+            seconds: the longest that the answer may take.
+            what: the process, for people: ``the process of ...``.
+
+        Raises:
+            P2Error: the process ended, or did not answer in time.
+        """
+        try:
+            self.send(line.encode() + b"\n")
+            answer = self.receive(seconds)
+        except TimeoutError:
+            self.kill()
+            raise P2Error(f"{what} did not answer within {seconds:g} s") from None
+        except OSError:
+            answer = None
+        if answer is None:
+            raise P2Error(f"{what} ended before its time ({self.fate()})")
+        return answer.decode().strip()
+
+    def fate(self) -> str:
+        """What became of a process that ended by itself, as a clause; it is cleaned up."""
+        if self._killed:
+            return "it was ended"
+        try:
+            code = self._process.wait(_END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            return "it stopped listening"
+        self._errors.seek(0)
+        said = self._errors.read().decode(errors="replace").split("\n")
+        last = next((text.strip() for text in reversed(said) if text.strip()), "")
+        if code < 0:
+            name = signal.Signals(-code).name
+            how = f"killed by {name}{', often for lack of memory' if name == 'SIGKILL' else ''}"
+        else:
+            how = f"exit code {code}"
+        self.kill()
+        return f"{how}{': ' + last if last else ''}"
+
+    def kill(self) -> None:
+        """End the process, and those it started, at once."""
+        if self._killed:
+            return
+        self._killed = True
+        with contextlib.suppress(OSError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()
+        self._reader.join(_END_SECONDS)
+        for stream in (self._process.stdin, self._process.stdout, self._errors):
+            with contextlib.suppress(OSError):
+                if stream is not None:
+                    stream.close()
+
+    def __enter__(self) -> LineProcess:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+
+    def _read_lines(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError, ValueError):
+            for data in self._process.stdout:
+                self._lines.put(data)
+        self._lines.put(None)

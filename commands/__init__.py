@@ -1,0 +1,1 @@
+"""The commands room: one thin file a command, which reads its options, calls one thing and prints."""

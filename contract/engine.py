@@ -1,0 +1,114 @@
+"""The one protocol that every backend implements, and that everything else knows.
+
+The generator, the parity suite, the server and the benchmarks see only this. An engine knows
+tokens, never text; it owns no random numbers; its state is opaque to callers, except that a
+snapshot of it is plain numpy arrays under the contract's names (``h_00``, ``c_00``, ...), so a
+state saved by one backend can be restored into another. Every engine checks what it is handed first
+(`contract.arguments`): a `UsageError` says what does not fit, and the state is as it was.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from .card import Card
+from .noise import Address
+from .sampling import Sampling
+
+State = Any
+Snapshot = dict[str, npt.NDArray[np.float32]]
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """One loaded model, ready to run.
+
+    Attributes:
+        card: what the model is.
+        name: the backend in a few words, e.g. ``onnxruntime float16 (CPU)``.
+    """
+
+    card: Card
+    name: str
+
+    def zero_state(self, batch: int) -> State:
+        """A state of zeros for `batch` independent streams."""
+        ...
+
+    def feed(
+        self, state: State, tokens: npt.NDArray[np.int64], *, logits: bool = False
+    ) -> npt.NDArray[np.float32] | None:
+        """Advance `state` over known tokens.
+
+        Args:
+            state: advanced in place.
+            tokens: int64 ``[batch, length]``, length >= 0.
+            logits: whether to return the prediction after each token.
+
+        Returns:
+            float32 ``[batch, length, vocab]`` if `logits`, else None.
+        """
+        ...
+
+    def decode(
+        self,
+        state: State,
+        last: npt.NDArray[np.int64],
+        noise: npt.NDArray[np.float32],
+        sampling: Sampling,
+    ) -> npt.NDArray[np.int64]:
+        """Write `count` characters per stream: feed a token, choose the next, feed it, ...
+
+        Args:
+            state: advanced in place over `last` and all new tokens but the final one.
+            last: int64 ``[batch]``, the newest tokens, not yet fed.
+            noise: float32 ``[count, batch, vocab]``, already scaled by the temperature
+                (`sampling.scale_noise`).
+            sampling: the settings.
+
+        Returns:
+            The new tokens, int64 ``[batch, count]``; the last column has not been fed.
+        """
+        ...
+
+    def snapshot(self, state: State) -> Snapshot:
+        """A copy of `state`: float32 ``[batch, hidden]`` per name of `Card.state_names`."""
+        ...
+
+    def restore(self, snapshot: Snapshot) -> State:
+        """A state equal to a snapshot, of this or another backend."""
+        ...
+
+    def close(self) -> None:
+        """Give back what the engine holds; it cannot be used afterwards."""
+        ...
+
+
+@runtime_checkable
+class DrawingEngine(Engine, Protocol):
+    """An engine that can make the noise itself, where it needs it: that costs less than handing it over."""
+
+    def draw(
+        self,
+        state: State,
+        last: npt.NDArray[np.int64],
+        address: Address,
+        count: int,
+        sampling: Sampling,
+    ) -> npt.NDArray[np.int64]:
+        """What `decode` writes with the noise of these addresses (`noise.gumbel`), times the temperature.
+
+        Args:
+            state: advanced in place over `last` and all new tokens but the final one.
+            last: int64 ``[batch]``, the newest tokens, not yet fed.
+            address: where the noise begins.
+            count: characters for each stream.
+            sampling: the settings.
+
+        Returns:
+            The new tokens, int64 ``[batch, count]``; the last column has not been fed.
+        """
+        ...

@@ -1,0 +1,86 @@
+"""One size of the benchmark: p2's engines on this GPU and everything else that runs there, in turns.
+
+It is `p2 bench`'s race, with the GPU's copy rate measured before and after it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ..bench.contender import Model
+from ..bench.models import Prepared, prepare_peers
+from ..bench.options import QUICK, Plan
+from ..bench.plugins import Entrant, find
+from ..bench.race import Race
+from ..contract.card import Card
+from ..contract.errors import BackendMissing
+from ..contract.plan import FLAVOURS, sidecar_path
+from ..render.progress import Progress
+from . import copying
+from .models import Files
+
+# A GPU's clock settles within a second; what the turns are for is other work on the machine.
+PLAN = dataclasses.replace(QUICK, rounds=3, turn_seconds=0.5, batches=(1, 8, 64), batch_rounds=2)
+
+
+def bench(
+    files: Files,
+    card: Card,
+    contenders: tuple[str, ...],
+    precisions: tuple[str, ...],
+    device: str,
+    plan: Plan = PLAN,
+) -> dict[str, Any]:
+    """Race contenders on one model; see `bench.document.Entry` for the figures.
+
+    Args:
+        files: of the model, whose step graphs are there.
+        card: the model.
+        contenders: keys of the benchmark's contenders.
+        precisions: of the step graphs that are there.
+        device: ``cuda`` or ``cpu``: whose copy rate is measured.
+        plan: how long and how often.
+    """
+    steps = {precision: files.step(precision) for precision in precisions}
+    for precision, step in steps.items():
+        _lay_plans_beside(files, step, precision)
+    model = Model(f"{card.cell},{card.layers},{card.embedding},{card.hidden}", card, files.checkpoint, steps)
+    prepare_peers(model)
+    copies = [_copies(device)]
+    with Progress() as progress:
+        race = Race(Prepared(model, None, "the weights are random"), plan, None, progress)
+        entries = race.run([Entrant(key, find(key)) for key in contenders])
+    copies.append(_copies(device))
+    rates = [found["bytes_per_second"] for found in copies if "bytes_per_second" in found]
+    for entry in entries:
+        speed = entry["characters_per_second"]
+        reads = entry["bytes_per_step"]
+        entry["bandwidth_share"] = (
+            speed["median"] * reads / max(rates)
+            if speed and reads and rates and entry["device"] == device
+            else None
+        )
+    return {"copies": copies, "entries": entries, "notes": race.notes}
+
+
+def _lay_plans_beside(files: Files, step: Path, precision: str) -> None:
+    """A contender looks for its plan beside the step, as `p2 export` lays it."""
+    for flavour in FLAVOURS:
+        if not files.plan(flavour, precision).exists():
+            continue
+        for single in (False, True):
+            plan = files.plan(flavour, precision, single)
+            target = step.with_name(plan.name)
+            shutil.copyfile(plan, target)
+            shutil.copyfile(sidecar_path(plan), sidecar_path(target))
+        return
+
+
+def _copies(device: str) -> dict[str, Any]:
+    try:
+        return copying.measure(device)
+    except BackendMissing as error:
+        return {"problem": str(error)}

@@ -1,0 +1,137 @@
+"""Which checks this machine can run, in which order, and what it lacks for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ..contract.card import PRECISIONS
+from ..contract.errors import UsageError
+from .backends import BACKENDS, SINGLE, Backend, refuses
+from .check import Check
+from .options import Options
+
+MODELS = (("rnn", "after"), ("lstm", "after"), ("gru", "after"), ("gru", "before"))
+
+RACED = ("float32", "float16", "int8", "int4")
+
+# What else runs such models on the machine, beside p2's engines.
+PEERS = {
+    "cuda": ("cuda-eager", "cuda-graph", "cuda-compile", "ort-cuda"),
+    "cpu": ("torch-eager", "torch-cell"),
+}
+
+# Seconds. Builders try many kernels; a library that hangs must not hold up the others for long.
+MODEL, BUILD, CHECK, SOAK, BENCH = 600.0, 900.0, 300.0, 1200.0, 1800.0
+
+
+def available(rehearse: bool) -> tuple[list[Backend], dict[str, str]]:
+    """The backends that can be tried here, and why the others cannot, by their titles."""
+    able, missing = [], {}
+    for backend in BACKENDS.values():
+        if backend.device != ("cpu" if rehearse else "cuda"):
+            continue
+        # One that has to refuse this GPU is asked all the same, if it is installed at all.
+        reason = backend.missing()
+        if reason and not (refuses(backend) and "compute capability" in reason):
+            missing[backend.title] = reason
+        else:
+            able.append(backend)
+    return able, missing
+
+
+def checks(options: Options, backends: Sequence[Backend]) -> list[Check]:
+    """Every check, those that others need before them.
+
+    Raises:
+        UsageError: `only` names none.
+    """
+    found = [*_models(options.hidden, MODELS)]
+    for backend in backends:
+        found += _of(backend, options)
+    for hidden in options.bench_hidden:
+        found += _benchmark(hidden, backends, "cpu" if options.rehearse else "cuda")
+    # A benchmark may need a model that is there already, in more precisions.
+    unique = {check.name: check for check in reversed(found)}
+    unique = {check.name: unique[check.name] for check in found}
+    if not options.only:
+        return list(unique.values())
+    wanted = {name for name in unique if any(part in name for part in options.only)}
+    if not wanted:
+        kinds = ", ".join(dict.fromkeys(check.kind for check in unique.values()))
+        raise UsageError(f"--only {','.join(options.only)} names no check: there are {kinds}")
+    for check in reversed(unique.values()):
+        if check.name in wanted:
+            wanted.update(check.needs)
+    return [check for check in unique.values() if check.name in wanted]
+
+
+def _models(
+    hidden: int, cells: Iterable[tuple[str, str]], precisions: tuple[str, ...] = PRECISIONS
+) -> list[Check]:
+    return [
+        Check("model", MODEL, cell=cell, reset=reset, hidden=hidden, precisions=precisions)
+        for cell, reset in cells
+    ]
+
+
+def _of(backend: Backend, options: Options) -> list[Check]:
+    """The checks of one backend."""
+    found: list[Check] = []
+    if refuses(backend):
+        first = Check("refusal", CHECK, backend.key, "lstm", precision="float32", hidden=options.hidden)
+        needs = _needs(first, backend, found)
+        return [*found, replace(first, needs=needs)]
+    for cell, reset in MODELS:
+        for precision in backend.precisions:
+            base = Check("parity", CHECK, backend.key, cell, reset, precision, hidden=options.hidden)
+            base = replace(base, needs=_needs(base, backend, found))
+            for mode in backend.modes:
+                found.append(replace(base, mode=mode))
+                if mode == SINGLE:  # one text: what the others look at takes several
+                    continue
+                if precision == "float32":
+                    kinds = ("capture", "snapshot", "batches")
+                    found += [replace(base, kind=kind, mode=mode) for kind in kinds]
+                if (cell, precision) == ("lstm", "float32"):
+                    amount = options.soak_characters
+                    found.append(replace(base, kind="soak", timeout=SOAK, mode=mode, amount=amount))
+    return found
+
+
+def _needs(check: Check, backend: Backend, found: list[Check]) -> tuple[str, ...]:
+    """What a check of an engine needs; the build of its plan is put among the checks."""
+    model = Check("model", MODEL, cell=check.cell, reset=check.reset, hidden=check.hidden)
+    if not backend.flavour:
+        return (model.name,)
+    build = replace(check, kind="build", timeout=BUILD, mode="", needs=(model.name,))
+    found.append(build)
+    return (model.name, build.name)
+
+
+def _benchmark(hidden: int, backends: Sequence[Backend], device: str) -> list[Check]:
+    """A race at one width: lstm, of which there is an operator and a module everywhere."""
+    found = _models(hidden, [("lstm", "after")], RACED)
+    needs = [found[0].name]
+    contenders: list[str] = []
+    for backend in backends:
+        if not backend.contenders or refuses(backend):
+            continue
+        for precision in (p for p in RACED if p in backend.precisions):
+            contenders += [key.format(precision) for key in backend.contenders]
+            if backend.flavour:
+                found.append(
+                    Check("build", BUILD, backend.key, "lstm", "after", precision, hidden=hidden,
+                          needs=(needs[0],))
+                )  # fmt: skip
+    race = Check(
+        "benchmark",
+        BENCH,
+        backends[0].key if backends else "",
+        "lstm",
+        hidden=hidden,
+        precisions=RACED,
+        contenders=(*dict.fromkeys(contenders), *PEERS[device]),
+        needs=tuple(needs),
+    )
+    return [*found, race]

@@ -1,0 +1,42 @@
+"""Say what is being done: a spinner with the stage on a terminal, a line per stage in a pipe."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from ..contract.shell import printable
+
+
+class Stages:
+    """Shows the current stage on stderr, so that stdout holds results only."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+
+        self._console = Console(file=sys.stderr)
+        self._status = self._console.status("starting") if self._console.is_terminal else None
+
+    def __enter__(self) -> Stages:
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._status:
+            self._status.stop()
+
+    def progress(self, phase: str, done: int, steps: int) -> None:
+        """How far the stage is; only a terminal shows it."""
+        if self._status:
+            self._status.update(f"{phase}: {done} of {steps}")
+
+    def say(self, stage: str) -> None:
+        """A new stage begins."""
+        stage = printable(stage)
+        if self._status:
+            self._status.update(stage)
+        else:
+            print(stage, file=sys.stderr, flush=True)

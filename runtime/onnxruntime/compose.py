@@ -1,0 +1,400 @@
+"""Wrap a step into loops that run inside ONNX Runtime: one call, many characters.
+
+Two graphs are made from the same step, both around a Scan (which costs about 10 % less per
+iteration than a Loop: it needs no condition, and takes its slice of the noise by itself):
+
+- decode: feed a token, add the noise to the logits, take the argmax, feed that, ...; with the
+  filters (top-k, top-p, min-p) compiled in only when they are used;
+- feed: advance over known tokens, with or without the logits of every position.
+
+A step whose nodes are still the ones that p2 exported is written anew for the processor (`cells`);
+any other graph that keeps the contract is wrapped as it is, fitted to the processor where that
+changes nothing (`fit_to_cpu`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from ..onnx_format import (
+    BFLOAT16,
+    FLOAT,
+    FLOAT8,
+    FLOAT16,
+    INT4,
+    INT8,
+    INT32,
+    INT64,
+    UINT8,
+    Graph,
+    Node,
+    Tensor,
+    Value,
+)
+from ..step_file import OPSET, StepFile
+from . import cells
+from .products import COLUMN_BLOCK, FLOATS, INTEGERS, Scope, Weights, block_product, pack_blocks
+
+Floats = npt.NDArray[np.float32]
+
+_WIDE = (INT32, INT64)  # integers that float32 does not hold exactly
+
+
+@dataclass(frozen=True)
+class Body:
+    """A step ready to be wrapped.
+
+    Attributes:
+        nodes: the step's operators, reading ``token`` and ``<state>_in``.
+        tensors: its constants.
+        states: names of the states.
+        hidden: width of each.
+        vocab: vocabulary size.
+        before: operators that run once, before the loop.
+        rounded: states that travel in 8 bits as well: ``<state>_in_q8`` to ``<state>_out_q8``, beginning
+            as ``<state>_start_q8``, which `before` makes.
+        noise: what the loop slices as ``noise_now``.
+        noisy: whether the step adds the noise itself and has ``noisy_logits`` for a result.
+        opset: operator set of the nodes.
+    """
+
+    nodes: list[Node]
+    tensors: dict[str, Tensor]
+    states: tuple[str, ...]
+    hidden: int
+    vocab: int
+    before: list[Node] = field(default_factory=list)
+    rounded: tuple[str, ...] = ()
+    noise: str = "noise"
+    noisy: bool = False
+    opset: int = OPSET
+
+
+def decode_body(step: StepFile, filters: bool) -> Body:
+    """The step as the decode loop runs it best."""
+    if not step.as_traced:
+        return fit_to_cpu(step)
+    weights = Weights(step)
+    # Gemm adds the noise on its way, if it has the bias in it and nothing wants the bare logits.
+    noisy = weights.kind == FLOATS and not filters
+    body = _written(step, weights, "noisy_logits" if noisy else "logits", "noise_now" if noisy else None)
+    if not noisy:
+        return body
+    add = Node.make("Add", ["noise", weights.floats("b_out")], ["noise_and_bias"])
+    return replace(body, before=[*body.before, add], noise="noise_and_bias", noisy=True)
+
+
+def feed_body(step: StepFile, logits: bool) -> Body:
+    """The step as the loop over known tokens runs it best."""
+    if not step.as_traced:
+        return fit_to_cpu(step)
+    return _written(step, Weights(step), "logits" if logits else None, None)
+
+
+def _written(step: StepFile, weights: Weights, output: str | None, bias: str | None) -> Body:
+    card = step.card
+    in_8_bits = weights.kind == INTEGERS
+    rounded = tuple(s for s in card.state_names if s.startswith("h_")) if in_8_bits else ()
+    scope, before = Scope(weights), Scope(weights)
+    scope.rounded.update(f"{state}_in" for state in rounded)
+    cells.step(scope, card, output, bias)
+    for state in rounded:
+        before.round(f"{state}_start")
+        scope.round(f"{state}_out")
+    return Body(
+        scope.nodes,
+        weights.tensors,
+        card.state_names,
+        card.hidden,
+        card.vocab,
+        before.nodes,
+        rounded,
+    )
+
+
+def fit_to_cpu(step: StepFile) -> Body:
+    """A step that p2 did not write, as a CPU runs it best, numerically the same or closer to float32.
+
+    Shorter floats are widened once, now, instead of around every operator in every step.
+    DequantizeLinear and MatMul become one product on integers.
+    """
+    tensors = dict(step.graph.tensors)
+    nodes = [
+        Node(n.op, list(n.inputs), list(n.outputs), n.domain, dict(n.attributes)) for n in step.graph.nodes
+    ]
+    _widen(nodes, tensors)
+    sources = {name for node in nodes if _scaled_matrix(node, tensors) for name in node.inputs}
+    nodes = _widen_float8(nodes, tensors)
+    nodes = _fold_constants(_fuse_integer_products(nodes, tensors), tensors)
+    read = {name for node in nodes for name in node.inputs}
+    tensors = {name: tensor for name, tensor in tensors.items() if name in read or name not in sources}
+    card = step.card
+    return Body(nodes, tensors, card.state_names, card.hidden, card.vocab, opset=step.opset)
+
+
+def _widen(nodes: list[Node], tensors: dict[str, Tensor]) -> None:
+    for name, tensor in tensors.items():
+        if tensor.type in (FLOAT16, BFLOAT16):
+            tensors[name] = Tensor.of(name, np.asarray(tensor.array(), np.float32))
+    for node in nodes:
+        if node.op == "Cast" and node.integer("to", FLOAT) in (FLOAT16, BFLOAT16):
+            node.attributes = Node.make("Cast", [], [], to=FLOAT).attributes
+
+
+def _widen_float8(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]:
+    """DequantizeLinear(float8, a scale for each output) becomes a float32 constant."""
+    kept: list[Node] = []
+    for node in nodes:
+        found = _scaled_matrix(node, tensors)
+        if found is None or found[0].type != FLOAT8 or len(found[1].shape) != 1:
+            kept.append(node)
+            continue
+        q, scales = found
+        name = node.outputs[0]
+        widened = np.asarray(q.array(), np.float32) * np.asarray(scales.array(), np.float32)
+        tensors[name] = Tensor.of(name, widened)
+    return kept
+
+
+def _fold_constants(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]:
+    """What is left of DequantizeLinear over constants, computed now: ONNX Runtime fails on it in a loop."""
+    kept: list[Node] = []
+    for node in nodes:
+        given = [tensors.get(name) for name in node.inputs if name]
+        constant = [tensor for tensor in given if tensor is not None and tensor.type not in _WIDE]
+        axis, block = node.integer("axis", 1), node.integer("block_size", 0)
+        axis += len(constant[0].shape) if axis < 0 and constant else 0
+        if (
+            node.op != "DequantizeLinear"
+            or len(node.outputs) != 1
+            or len(constant) < len(given)
+            or not _spread_over(constant, axis, block)
+        ):
+            kept.append(node)
+            continue
+        q, scales, *zero = (np.asarray(tensor.array(), np.float32) for tensor in constant)
+        tensors[node.outputs[0]] = Tensor.of(node.outputs[0], _dequantised(q, scales, zero, axis, block))
+    return kept
+
+
+def _spread_over(constant: list[Tensor], axis: int, block: int) -> bool:
+    """Whether scales and zero points are one number, one for each place on an axis, or one for a block."""
+    if len(constant) not in (2, 3):
+        return False
+    shape, *others = (tensor.shape for tensor in constant)
+    if all(math.prod(other) == 1 for other in others):
+        return True
+    if not 0 <= axis < len(shape) or not 0 <= block <= shape[axis]:
+        return False
+    in_blocks = (*shape[:axis], -(-shape[axis] // block), *shape[axis + 1 :]) if block else None
+    return all(math.prod(other) == 1 or other in ((shape[axis],), in_blocks) for other in others)
+
+
+def _dequantised(q: Floats, scales: Floats, zero: list[Floats], axis: int, block: int) -> Floats:
+    def spread(values: Floats) -> Floats:
+        if values.size == 1:
+            return values.reshape(())
+        if values.ndim == 1:
+            return values.reshape([-1 if number == axis % q.ndim else 1 for number in range(q.ndim)])
+        return np.repeat(values, block, axis=axis)[tuple(map(slice, q.shape))]
+
+    return np.asarray((q - (spread(zero[0]) if zero else 0)) * spread(scales), np.float32)
+
+
+def _scaled_matrix(node: Node, tensors: dict[str, Tensor]) -> tuple[Tensor, Tensor] | None:
+    """The constants of a DequantizeLinear as `export.quantize` writes it: a matrix, and its scales for each
+    output, or for each block of rows and output; None for any other node.
+    """
+    if node.op != "DequantizeLinear" or len(node.inputs) != 2 or len(node.outputs) != 1:
+        return None
+    q, scales = (tensors.get(name) for name in node.inputs)
+    if q is None or scales is None or len(q.shape) != 2 or q.type not in (INT8, INT4, FLOAT8):
+        return None
+    rows, columns = q.shape
+    block, axis = node.integer("block_size", 0), node.integer("axis", 1)
+    by_output = block == 0 and axis == 1 and scales.shape == (columns,)
+    by_block = block in (16, 32, 64, 128) and axis == 0 and scales.shape == (-(-rows // block), columns)
+    return (q, scales) if (by_output or by_block) and scales.type in (FLOAT, FLOAT16) else None
+
+
+def _fuse_integer_products(nodes: list[Node], tensors: dict[str, Tensor]) -> list[Node]:
+    """DequantizeLinear(q, scale) -> MatMul(x, .) becomes MatMulNBits(x, packed q, scale)."""
+    scaled = {}
+    for node in nodes:
+        found = _scaled_matrix(node, tensors)
+        if found is not None and found[0].type != FLOAT8:
+            scaled[node.outputs[0]] = node, *found
+    kept: list[Node] = []
+    for node in nodes:
+        product = node.op == "MatMul" and len(node.inputs) == 2 and len(node.outputs) == 1
+        product = product and node.inputs[1] in scaled
+        kept.append(_fuse(node, *scaled[node.inputs[1]], tensors) if product else node)
+    unread = scaled.keys() - {name for node in kept for name in node.inputs}
+    return [node for node in kept if unread.isdisjoint(node.outputs)]
+
+
+def _fuse(product: Node, source: Node, q: Tensor, scales: Tensor, tensors: dict[str, Tensor]) -> Node:
+    bits = 8 if q.type == INT8 else 4
+    rows, columns = q.shape
+    block = source.integer("block_size", 0)
+    by_block = np.asarray(scales.array(), np.float32)
+    if block == 0:  # a scale per output: every block repeats it
+        block = COLUMN_BLOCK
+        by_block = np.tile(by_block, (-(-rows // block), 1))
+    name = source.outputs[0]  # a tensor may be shared: the packed form has a name of its own
+    packed, by_output = f"{name}_packed", f"{name}_scales"
+    tensors[packed] = Tensor.of(packed, pack_blocks(np.asarray(q.array(), np.int8), bits, block))
+    tensors[by_output] = Tensor.of(by_output, np.ascontiguousarray(by_block.T).reshape(-1))
+    return block_product(
+        [product.inputs[0], packed, by_output], product.outputs[0], rows, columns, bits, block
+    )
+
+
+def decode_graph(body: Body, filters: bool) -> Graph:
+    """The decode loop.
+
+    Inputs: ``first`` int64 [batch]; ``<state>_start`` float32 [batch, hidden]; ``noise`` float32
+    [count, batch, vocab]; with filters also ``tau`` float32 [], ``top_k`` int64 [1], ``top_p`` and
+    ``min_p`` float32 []. Outputs: ``<state>_end`` and ``tokens`` int64 [count, batch].
+
+    Args:
+        body: the step.
+        filters: whether top-k, top-p and min-p take part.
+    """
+    nodes = list(body.nodes)
+    logits = "logits"
+    settings: list[Value] = []
+    if filters:
+        nodes += _filter_nodes(body.opset)
+        logits = "kept_logits"
+        settings = [
+            Value("tau", FLOAT, ()),
+            Value("top_k", INT64, (1,)),
+            Value("top_p", FLOAT, ()),
+            Value("min_p", FLOAT, ()),
+        ]
+    if not body.noisy:
+        nodes.append(Node.make("Add", [logits, "noise_now"], ["noisy_logits"]))
+    nodes += [
+        Node.make("ArgMax", ["noisy_logits"], ["next"], axis=1, keepdims=0),
+        Node.make("Identity", ["next"], ["written"]),
+    ]
+    states, new_states = _carried(body, "_in"), _carried(body, "_out")
+    token = Value("token", INT64, ("batch",))
+    inner = Graph(
+        nodes,
+        {},
+        [token, *states, Value("noise_now", FLOAT, ("batch", body.vocab))],
+        [Value("next", INT64, ("batch",)), *new_states, Value("written", INT64, ("batch",))],
+    )
+    loop = Node.make(
+        "Scan",
+        ["first", *(value.name for value in _carried(body, "_start")), body.noise],
+        ["last", *(value.name for value in _carried(body, "_end")), "tokens"],
+        body=inner.encoded("decode_step"),
+        num_scan_inputs=1,
+    )
+    return Graph(
+        [*body.before, loop],
+        body.tensors | (_filter_constants() if filters else {}),
+        [
+            Value("first", INT64, ("batch",)),
+            *_state_values(body, "_start"),
+            Value("noise", FLOAT, ("count", "batch", body.vocab)),
+            *settings,
+        ],
+        [*_state_values(body, "_end"), Value("tokens", INT64, ("count", "batch"))],
+    )
+
+
+def feed_graph(body: Body, logits: bool) -> Graph:
+    """The loop over known tokens.
+
+    Inputs: ``tokens`` int64 [length, batch]; ``<state>_start``. Outputs: ``<state>_end``, and with
+    `logits` also ``all_logits`` float32 [length, batch, vocab].
+    """
+    outputs = _carried(body, "_out")
+    results = _carried(body, "_end")
+    if logits:
+        outputs.append(Value("logits", FLOAT, ("batch", body.vocab)))
+        results.append(Value("all_logits", FLOAT, ("length", "batch", body.vocab)))
+    nodes = _needed(body.nodes, {value.name for value in outputs})
+    inner = Graph(nodes, {}, [*_carried(body, "_in"), Value("token", INT64, ("batch",))], outputs)
+    loop = Node.make(
+        "Scan",
+        [*(value.name for value in _carried(body, "_start")), "tokens"],
+        [value.name for value in results],
+        body=inner.encoded("feed_step"),
+        num_scan_inputs=1,
+    )
+    used = {name for node in [*nodes, *body.before] for name in node.inputs}
+    return Graph(
+        [*body.before, loop],
+        {name: tensor for name, tensor in body.tensors.items() if name in used},
+        [Value("tokens", INT64, ("length", "batch")), *_state_values(body, "_start")],
+        [value for value in results if value.type == FLOAT],
+    )
+
+
+def _carried(body: Body, suffix: str) -> list[Value]:
+    """Everything that goes round the loop besides the token."""
+    wide = ("batch", body.hidden)
+    return [
+        *_state_values(body, suffix),
+        *(Value(f"{state}{suffix}_q8", UINT8, wide) for state in body.rounded),
+    ]
+
+
+def _state_values(body: Body, suffix: str) -> list[Value]:
+    return [Value(f"{state}{suffix}", FLOAT, ("batch", body.hidden)) for state in body.states]
+
+
+def _needed(nodes: list[Node], wanted: set[str]) -> list[Node]:
+    """The nodes that the wanted values depend on: a prompt needs no output layer."""
+    wanted = set(wanted)
+    kept: list[Node] = []
+    for node in reversed(nodes):
+        if wanted.intersection(node.outputs):
+            wanted.update(node.inputs)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _filter_constants() -> dict[str, Tensor]:
+    constants: dict[str, npt.NDArray[np.generic]] = {
+        "f_zero": np.array([0], np.int64),
+        "f_one": np.array([1], np.int64),
+        "f_axis": np.array(1, np.int64),
+        "f_inf": np.array(np.inf, np.float32),
+        "f_minus_inf": np.array(-np.inf, np.float32),
+    }
+    return {name: Tensor.of(name, array) for name, array in constants.items()}
+
+
+def _filter_nodes(opset: int) -> list[Node]:
+    """`contract.sampling.threshold` and the masking after it, operator by operator."""
+    make = Node.make
+    least = make("ReduceMin", ["f_survivors", "f_one"], ["f_threshold"], keepdims=1)
+    if opset < 18:  # there ReduceMin takes no axes
+        least = make("TopK", ["f_survivors", "f_one"], ["f_threshold", "f_place"], axis=1, largest=0)
+    return [
+        make("TopK", ["logits", "top_k"], ["f_ordered", "f_order"], axis=1, largest=1, sorted=1),
+        make("Slice", ["f_ordered", "f_zero", "f_one", "f_one"], ["f_best"]),
+        make("Sub", ["f_ordered", "f_best"], ["f_below"]),
+        make("Mul", ["f_below", "tau"], ["f_scaled"]),
+        make("Exp", ["f_scaled"], ["f_weights"]),
+        make("ReduceSum", ["f_weights", "f_one"], ["f_total"], keepdims=1),
+        make("Div", ["f_weights", "f_total"], ["f_probabilities"]),
+        make("CumSum", ["f_probabilities", "f_axis"], ["f_before"], exclusive=1),
+        make("Less", ["f_before", "top_p"], ["f_in_top_p"]),
+        make("GreaterOrEqual", ["f_weights", "min_p"], ["f_in_min_p"]),
+        make("And", ["f_in_top_p", "f_in_min_p"], ["f_in"]),
+        make("Where", ["f_in", "f_ordered", "f_inf"], ["f_survivors"]),
+        least,
+        make("GreaterOrEqual", ["logits", "f_threshold"], ["f_keep"]),
+        make("Where", ["f_keep", "logits", "f_minus_inf"], ["kept_logits"]),
+    ]

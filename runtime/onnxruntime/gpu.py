@@ -1,0 +1,320 @@
+"""A step graph on one of ONNX Runtime's GPU providers, its state on the device from call to call.
+
+The step and the choice after it are one graph, run once per character. Tokens, noise and states are
+bound to memory on the device: a run reads its token where the run before wrote it, so the host sends
+a block of noise, receives a block of tokens, and copies nothing in between. Two sets of states change
+places with every step.
+"""
+
+from __future__ import annotations
+
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...contract.arguments import (
+    check_batch,
+    check_last,
+    check_noise,
+    check_owner,
+    check_sampling,
+    check_snapshot,
+    check_tokens,
+)
+from ...contract.engine import Snapshot
+from ...contract.errors import ContractError, P2Error
+from ...contract.sampling import Sampling, choose
+from ..changed import check_changed
+from ..onnx_format import FLOAT, FLOAT16, INT64, Graph, Node, Value, encode_model
+from ..step_file import StepFile, open_step
+from ..tensorrt.driver import aligned
+from .providers import PROVIDERS, Provider, open_session, require
+from .session import answering, import_onnxruntime
+
+Tokens = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+
+SLOTS = 32  # steps whose tokens and noise travel together; even, so that a block ends where it began
+_FLOAT_TYPES: dict[int, np.dtype[Any]] = {FLOAT: np.dtype(np.float32), FLOAT16: np.dtype(np.float16)}
+
+
+class _Memory:
+    """Arrays on a provider's device."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._runtime = import_onnxruntime()
+        self._provider = provider
+
+    def new(self, array: npt.NDArray[Any]) -> Any:
+        """An OrtValue on the device, with a copy of the array."""
+        create = self._runtime.OrtValue
+        if self._provider.plugin:
+            value = create.ortvalue_from_shape_and_type(
+                array.shape, array.dtype.type, self._provider.device, 0
+            )
+            self.put(value, array)
+            return value
+        # On the processor an OrtValue made from an array is the array's own memory.
+        return create.ortvalue_from_numpy(array.copy(), self._provider.device, 0)
+
+    def put(self, value: Any, array: npt.NDArray[Any]) -> None:
+        """Overwrite a value of the same shape and type; returns when it is there."""
+        if self._provider.plugin:
+            source = self._runtime.OrtValue.ortvalue_from_numpy(array)
+            self._runtime.copy_tensors([source], [value])
+        else:
+            value.update_inplace(array)
+
+    def get(self, value: Any, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """A copy on the host, of the shape and type of `like`."""
+        if self._provider.plugin:
+            copy = np.empty_like(like)
+            target = self._runtime.OrtValue.ortvalue_from_numpy(copy)
+            self._runtime.copy_tensors([value], [target])
+            return copy
+        return np.array(value.numpy())
+
+
+class _Block:
+    """What a block of steps with one batch size reads and writes, on the device and on the host.
+
+    Every row begins at an address that TensorRT takes. Row `i` of `tokens` is what step `i` reads, and
+    it writes row ``i + 1``; a step over known text writes its choice aside, into the last row.
+    """
+
+    def __init__(self, memory: _Memory, batch: int, vocab: int) -> None:
+        row = aligned(8 * batch) // 8
+        wide = aligned(4 * batch * vocab) // 4
+        self.host_tokens = np.zeros((SLOTS + 2, row), np.int64)
+        self.host_floats = np.zeros((SLOTS, wide), np.float32)
+        self.tokens = memory.new(self.host_tokens)
+        self.noise = memory.new(self.host_floats)
+        self.logits = memory.new(self.host_floats)
+
+
+class GpuState:
+    """One batch of streams on the device.
+
+    Attributes:
+        batch: number of streams.
+        owner: where its memory is: that of the engine that made it.
+        sets: two sets of states by name, each an OrtValue ``[batch, hidden]`` of the graph's float type.
+        current: which of the two sets holds the state now.
+        block: what its steps read and write besides.
+        bindings: a binding for each slot, by what is done (``feed`` or ``decode``).
+    """
+
+    def __init__(
+        self, batch: int, sets: tuple[dict[str, Any], dict[str, Any]], block: _Block, owner: _Memory
+    ) -> None:
+        self.batch = batch
+        self.owner = owner
+        self.sets = sets
+        self.current = 0
+        self.block = block
+        self.bindings: dict[str, list[Any]] = {}
+
+
+class OnnxGpuEngine:
+    """`contract.engine.Engine` on a GPU provider of ONNX Runtime.
+
+    The state is a `GpuState`, which only this engine reads; a snapshot of it fits any backend.
+
+    Top-k, top-p and min-p are applied on the host, which then waits for every character.
+
+    Args:
+        step: a checked step graph.
+        provider: where it runs.
+
+    Raises:
+        BackendMissing: the provider is not here, or does not take the graph.
+        ContractError: the states are of a type that numpy cannot hold.
+    """
+
+    def __init__(self, step: StepFile, provider: Provider) -> None:
+        require(provider)
+        if step.float_type not in _FLOAT_TYPES:
+            raise ContractError(
+                f"{step.path} keeps its states in a type that ONNX Runtime's GPU engine does not read back:"
+                " export it in float32 or float16"
+            )
+        self.card = step.card
+        self.name = f"ONNX Runtime {step.card.precision} ({provider.title})"
+        self.path = step.path
+        self._provider = provider
+        self._memory = _Memory(provider)
+        self._model: bytes | None = encode_model(_step_and_choice(step), step.opset)
+        self._float = _FLOAT_TYPES[step.float_type]
+        self._sessions: dict[int | None, Any] = {}
+        self._blocks: weakref.WeakValueDictionary[int, _Block] = weakref.WeakValueDictionary()
+        self._session(1)
+        check_changed(step, self)
+
+    def zero_state(self, batch: int) -> GpuState:
+        """Zeros for `batch` streams."""
+        batch = check_batch(batch)
+        return self._state({name: self._zeros(batch) for name in self.card.state_names})
+
+    def feed(self, state: GpuState, tokens: Tokens, *, logits: bool = False) -> Floats | None:
+        """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
+        batch = self._batch_of(state)
+        length = check_tokens(self.card, tokens, batch).shape[1]
+        block, vocab = state.block, self.card.vocab
+        result = np.empty((batch, length, vocab), np.float32) if logits else None
+        done = 0
+        while done < length:
+            begin = state.current
+            count = min(SLOTS - begin, length - done)
+            block.host_tokens[begin : begin + count, :batch] = tokens[:, done : done + count].T
+            self._memory.put(block.tokens, block.host_tokens)
+            self._run("feed", state, count)
+            if result is not None:
+                rows = self._memory.get(block.logits, block.host_floats)[begin : begin + count]
+                values = rows[:, : batch * vocab].reshape(count, batch, vocab)
+                result[:, done : done + count] = values.swapaxes(0, 1)
+            done += count
+        return result
+
+    def decode(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
+        """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
+        batch = self._batch_of(state)
+        check_last(self.card, last, batch)
+        check_noise(self.card, noise, batch)
+        if check_sampling(sampling).filters:
+            return self._decode_on_host(state, last, noise, sampling)
+        block = state.block
+        written = np.empty((batch, len(noise)), np.int64)
+        done = 0
+        while done < len(noise):
+            begin = state.current
+            count = min(SLOTS - begin, len(noise) - done)
+            block.host_tokens[begin, :batch] = last
+            self._memory.put(block.tokens, block.host_tokens)
+            rows = noise[done : done + count].reshape(count, -1)
+            block.host_floats[begin : begin + count, : rows.shape[1]] = rows
+            self._memory.put(block.noise, block.host_floats)
+            self._run("decode", state, count)
+            rows_out = self._memory.get(block.tokens, block.host_tokens)[begin + 1 : begin + 1 + count]
+            written[:, done : done + count] = rows_out[:, :batch].T
+            last = written[:, done + count - 1]
+            done += count
+        return written
+
+    def snapshot(self, state: GpuState) -> Snapshot:
+        """A copy of the state, float32 whatever the graph's type."""
+        like = np.empty((self._batch_of(state), self.card.hidden), self._float)
+        values = state.sets[state.current].items()
+        return {name: self._memory.get(value, like).astype(np.float32) for name, value in values}
+
+    def restore(self, snapshot: Snapshot) -> GpuState:
+        """A state equal to a snapshot, of this or another backend.
+
+        Raises:
+            ContractError: the snapshot is of another model.
+        """
+        check_snapshot(self.card, snapshot)
+        names = self.card.state_names
+        return self._state({name: np.ascontiguousarray(snapshot[name], self._float) for name in names})
+
+    def close(self) -> None:
+        """Drop the session, and with it the weights."""
+        self._sessions.clear()
+        self._model = None
+
+    def _decode_on_host(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
+        written = np.empty((state.batch, len(noise)), np.int64)
+        for index, scaled in enumerate(noise):
+            logits = self.feed(state, last[:, None], logits=True)
+            assert logits is not None
+            last = written[:, index] = choose(logits[:, 0], scaled, sampling)
+        return written
+
+    def _zeros(self, batch: int) -> npt.NDArray[Any]:
+        return np.zeros((batch, self.card.hidden), self._float)
+
+    def _state(self, arrays: dict[str, npt.NDArray[Any]]) -> GpuState:
+        batch = len(next(iter(arrays.values())))
+        block = self._blocks.get(batch)
+        if block is None:
+            block = self._blocks[batch] = _Block(self._memory, batch, self.card.vocab)
+        first = {name: self._memory.new(array) for name, array in arrays.items()}
+        second = {name: self._memory.new(array) for name, array in arrays.items()}
+        return GpuState(batch, (first, second), block, self._memory)
+
+    def _session(self, batch: int) -> Any:
+        key = batch if self._provider.fixed else None
+        if key not in self._sessions:
+            assert self._model is not None, "the engine is closed"
+            self._sessions.clear()  # the weights of another batch size need not stay on the device
+            self._sessions[key] = open_session(self._provider, self._model, key, str(self.path))
+        return self._sessions[key]
+
+    def _run(self, kind: str, state: GpuState, count: int) -> None:
+        """Run the step in the next `count` slots."""
+        session = self._session(state.batch)
+        with answering(f"{self.name} could not run {self.path}", P2Error):
+            kept = state.bindings.get(kind)
+            if kept is None or kept[0]._session is not session:
+                kept = [self._bind(session, kind, state, slot) for slot in range(SLOTS)]
+                state.bindings[kind] = kept
+            for slot in range(state.current, state.current + count):
+                session.run_with_iobinding(kept[slot])
+        state.current = (state.current + count) % 2
+
+    def _bind(self, session: Any, kind: str, state: GpuState, slot: int) -> Any:
+        """Bind everything that the step in this slot reads and writes."""
+        block, batch, vocab = state.block, state.batch, self.card.vocab
+        device = self._provider.device
+        binding = session.io_binding()
+
+        def address(value: Any, host: npt.NDArray[Any], row: int) -> int:
+            return int(value.data_ptr()) + row * host.strides[0]
+
+        def take(name: str, kind_: type, shape: tuple[int, ...], where: int) -> None:
+            binding.bind_input(name, device, 0, kind_, shape, where)
+
+        def give(name: str, kind_: type, shape: tuple[int, ...], where: int) -> None:
+            binding.bind_output(name, device, 0, kind_, shape, where)
+
+        after = slot + 1 if kind == "decode" else SLOTS + 1
+        take("token", np.int64, (batch,), address(block.tokens, block.host_tokens, slot))
+        take("noise_now", np.float32, (batch, vocab), address(block.noise, block.host_floats, slot))
+        give("next", np.int64, (batch,), address(block.tokens, block.host_tokens, after))
+        give("logits", np.float32, (batch, vocab), address(block.logits, block.host_floats, slot))
+        for name in self.card.state_names:
+            binding.bind_ortvalue_input(f"{name}_in", state.sets[slot % 2][name])
+            binding.bind_ortvalue_output(f"{name}_out", state.sets[1 - slot % 2][name])
+        return binding
+
+    def _batch_of(self, state: GpuState) -> int:
+        check_owner(state, GpuState, self._memory)
+        return state.batch
+
+
+def _step_and_choice(step: StepFile) -> Graph:
+    """The exported step with ``next = argmax(logits + noise_now)`` after it."""
+    noise = Value("noise_now", FLOAT, ("batch", step.card.vocab))
+    nodes = [
+        *step.graph.nodes,
+        Node.make("Add", ["logits", "noise_now"], ["noisy_logits"]),
+        Node.make("ArgMax", ["noisy_logits"], ["next"], axis=1, keepdims=0),
+    ]
+    inputs = [value for value in step.graph.inputs if value.name not in step.graph.tensors]
+    outputs = [*step.graph.outputs, Value("next", INT64, ("batch",))]
+    return Graph(nodes, step.graph.tensors, [*inputs, noise], outputs)
+
+
+def open_onnx_gpu(path: Path, backend: str) -> OnnxGpuEngine:
+    """Load a step graph onto a GPU.
+
+    Args:
+        path: the ``.onnx`` file.
+        backend: a key of `PROVIDERS`.
+
+    Raises:
+        P2Error: it cannot be read, breaks the contract, or the provider is not here or does not take it.
+    """
+    return OnnxGpuEngine(open_step(path), PROVIDERS[backend])
