@@ -307,7 +307,7 @@ def generate(
     request = generator.Request(
         prompt=read_prompt(prompt_file) if prompt_file else prompt,
         length=length,
-        seed=_random_seed() if seed is None else seed,
+        seed=generator.random_seed() if seed is None else seed,
         num_samples=num_samples,
         first_stream=first_stream,
         sampling=generator.sampling_of(temperature, tau, greedy, top_k, top_p, min_p),
@@ -436,12 +436,6 @@ app.add_typer(cli_practical.app, name="practical")
 
 
 app.command("gpu-check")(cli_gpu.gpu_check)
-
-
-def _random_seed() -> int:
-    import secrets
-
-    return secrets.randbelow(2**32)
 
 
 def main(argv: list[str] | None = None) -> int:

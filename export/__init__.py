@@ -6,3 +6,7 @@
 it and types the graph, `quantize` puts integer weights into it, `verify` compares the result with the
 eager model before it is written, `builder` turns it into a TensorRT engine.
 """
+
+from ..callable_room import make_callable
+
+make_callable(__name__)

@@ -4,3 +4,7 @@
 
 `compare` puts one engine through every check, `report` finds the engines and writes what came of it.
 """
+
+from ..callable_room import make_callable
+
+make_callable(__name__)

@@ -9,13 +9,18 @@ from ..contract.shell import printable
 
 
 class Stages:
-    """Shows the current stage on stderr, so that stdout holds results only."""
+    """Shows the current stage on stderr, so that stdout holds results only.
 
-    def __init__(self) -> None:
+    Args:
+        quiet: show nothing at all.
+    """
+
+    def __init__(self, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self._console = Console(file=sys.stderr)
-        self._status = self._console.status("starting") if self._console.is_terminal else None
+        self._quiet = quiet
+        console = Console(file=sys.stderr)
+        self._status = console.status("starting") if console.is_terminal and not quiet else None
 
     def __enter__(self) -> Stages:
         if self._status:
@@ -38,5 +43,5 @@ class Stages:
         stage = printable(stage)
         if self._status:
             self._status.update(stage)
-        else:
+        elif not self._quiet:
             print(stage, file=sys.stderr, flush=True)

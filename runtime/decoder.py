@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ..contract.codec import Tokens
 from ..contract.engine import DrawingEngine, Engine, State
+from ..contract.errors import UsageError
 from ..contract.noise import Address, Noise, NoiseSource
 from ..contract.sampling import Sampling, scale_noise
 
@@ -79,6 +81,19 @@ class Decoder:
             count -= now
             pieces.append(tokens)
         return np.concatenate(pieces, axis=1) if pieces else np.zeros((len(self.streams), 0), np.int64)
+
+    def predict(self) -> npt.NDArray[np.float32]:
+        """Logits of the next character of every stream, float32 ``[batch, vocab]``; nothing is advanced.
+
+        Raises:
+            UsageError: nothing has been read or written yet.
+        """
+        if self._last is None:
+            raise UsageError("there is nothing to predict from yet: read or write something first")
+        state = self.engine.restore(self.engine.snapshot(self._state))
+        logits = self.engine.feed(state, self._last[:, None], logits=True)
+        assert logits is not None
+        return logits[:, 0]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only, in this order."""

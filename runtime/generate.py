@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -76,6 +77,11 @@ def sampling_of(
     if tau is not None:
         return Sampling.from_tau(tau, top_k, top_p, min_p)
     return Sampling(0.0 if greedy else 1.0 if temperature is None else temperature, top_k, top_p, min_p)
+
+
+def random_seed() -> int:
+    """A seed for who names none, below 2**32."""
+    return secrets.randbelow(1 << 32)
 
 
 def generate(engine: Engine, request: Request) -> Iterator[str]:

@@ -207,6 +207,25 @@ def parse_accuracies(text: str) -> tuple[float, ...]:
         ) from None
 
 
+def named(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options as a caller in Python names them: paths as texts, accuracies in a list; None is not named.
+
+    Raises:
+        UsageError: there is no such option.
+    """
+    known = {field.name for field in dataclasses.fields(TrainOptions)}
+    for name in options:
+        if name not in known:
+            raise UsageError(f"there is no option {name!r}: choose from {', '.join(sorted(known))}")
+    given = {name: value for name, value in options.items() if value is not None}
+    for name in ("out", *_PATHS):
+        if name in given:
+            given[name] = Path(given[name])
+    if "keep_at_accuracy" in given:
+        given["keep_at_accuracy"] = tuple(sorted(set(given["keep_at_accuracy"])))
+    return given
+
+
 def started_from(given: Mapping[str, Any], card: Card) -> TrainOptions:
     """Options of a run that starts from a checkpoint's weights: its architecture, the rest as given.
 
