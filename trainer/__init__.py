@@ -13,7 +13,7 @@ import os
 
 # PyTorch's recurrent layers have thousands of tiny parallel regions. The OpenMP library that it brings
 # on Linux spins between them; when another program wants a core as well, that makes training up to
-# twenty times slower. This little spinning costs nothing on a quiet machine (NOTES.md). It has to be
-# said before torch is loaded, and gives way to what the person has set.
+# twenty times slower. This little spinning costs nothing on a quiet machine (docs/notes/2026-11-22.md).
+# It has to be said before torch is loaded, and gives way to what the person has set.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")

@@ -15,8 +15,8 @@ def keep_freed_memory() -> bool:
 
     An update allocates some hundred megabytes and frees them again. glibc takes blocks of that size from
     the system, and gives them back, each time; the system clears every page anew. Kept, training on a CPU
-    took little more than half the time (NOTES.md). Blocks of more than 1 GiB are still given back, and so is
-    the end of the heap beyond 2 GiB.
+    took little more than half the time (docs/notes/2026-11-25.md). Blocks of more than 1 GiB are still
+    given back, and so is the end of the heap beyond 2 GiB.
 
     Returns:
         whether it could be arranged: glibc only (Linux). Without, everything works the same, slower.
