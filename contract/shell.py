@@ -7,6 +7,13 @@ import os
 import shlex
 import unicodedata
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import importlib.metadata
+
+# What pip calls p2, as in pyproject.toml.
+DISTRIBUTION = "p2-charlm"
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -50,20 +57,23 @@ def _seen(character: str) -> bool:
 
 
 def install(*extras: str, anew: bool = False) -> str:
-    """The command that installs p2 with these extras, from the folder that it came from.
+    """The command that installs p2 with these extras.
 
-    The name `p2` in the package index is another's, so pip is told a folder: the one this package lies in, or
-    that it was installed from. Where neither is known, the words say which folder is meant.
+    pip is told the folder that the package lies in, or was installed from, wherever that is. Without one, an
+    installed p2 is named by its distribution: no index holds it, but pip takes the extras of what is
+    installed already. (The name `p2` in the package index is another's.)
 
     Args:
         extras: of ``pyproject.toml``.
-        anew: build p2 itself again, and install nothing else.
+        anew: build p2 itself again, and install nothing else; only its folder can.
     """
     wanted = f"[{','.join(extras)}]" if extras else ""
     folder, editable = _source()
     words = ["pip", "install", *(["--force-reinstall", "--no-deps"] if anew else [])]
     words += ["--editable"] if editable else []
     if folder is None:
+        if extras and not anew and _distribution():
+            return command(*words, f"{DISTRIBUTION}{wanted}")
         return f"{command(*words, f'.{wanted}')} in p2's folder"
     here = False
     with contextlib.suppress(OSError):  # the folder one is in may be gone
@@ -75,14 +85,22 @@ def _source() -> tuple[Path | None, bool]:
     """p2's own folder, and whether this process runs from it."""
     if (PACKAGE / "pyproject.toml").is_file():
         return PACKAGE, True
-    import importlib.metadata
     import json
     import urllib.parse
 
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError, ValueError, KeyError, TypeError):
-        said = importlib.metadata.distribution("p2").read_text("direct_url.json")
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        said = found.read_text("direct_url.json") if (found := _distribution()) else None
         url = urllib.parse.urlparse(json.loads(said or "{}")["url"])
         folder = Path(urllib.parse.unquote(url.path))
         if url.scheme == "file" and (folder / "pyproject.toml").is_file():
             return folder, False
     return None, False
+
+
+def _distribution() -> importlib.metadata.Distribution | None:
+    """What pip wrote down of the p2 that it installed."""
+    import importlib.metadata
+
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        return importlib.metadata.distribution(DISTRIBUTION)
+    return None

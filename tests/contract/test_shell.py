@@ -6,11 +6,24 @@ import os
 import re
 import shlex
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
 
 from p2.contract import shell
+from p2.contract.plan import FLAVOURS
+from p2.runtime.installed import PACKAGES
+
+ROOT = Path(__file__).parent.parent.parent.resolve()
+# What p2 says to people: its code and its pages, without the reports, which keep what was said on their day.
+SOURCES = [
+    path
+    for pattern in ("*.py", "*.md", "Makefile")
+    for path in ROOT.rglob(pattern)
+    if not {"tests", ".venv", "build"} & {*path.relative_to(ROOT).parts}
+    and not path.with_suffix(".json").exists()
+]
 
 HOSTILE = ["plain", "two words", "; rm x", "$(rm x)", "`rm x`", "it's", '"', "*", "~", "#", "é", "a\\b"]
 BREAKING = ["a\nb", "a\rb", "\x1b[31mred", "tab\there", "it's\n", "\u202ereverse", "a\u2028b", "bad\udcff"]
@@ -62,32 +75,46 @@ def test_pip_is_told_the_folder_that_p2_came_from(installed, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize("url", [None, "file:///nowhere", "https://example.org/p2.whl"])
-def test_where_the_folder_is_not_known_the_words_say_which(url, installed):
+def test_an_installed_wheel_is_named_by_its_distribution(url, installed):
     installed(url)
+    assert shell.install("gpu", "train") == "pip install 'p2-charlm[gpu,train]'"
+    assert shell.install(anew=True) == "pip install --force-reinstall --no-deps . in p2's folder"
+
+
+def test_where_nothing_is_known_the_words_say_which_folder(tmp_path, monkeypatch):
+    """Run from a copy that has no pyproject.toml, next to whatever is installed under p2's old name."""
+    monkeypatch.setattr(shell, "PACKAGE", tmp_path)
+    monkeypatch.setattr(shell, "DISTRIBUTION", "a-name-that-is-not-installed")
     assert shell.install("gpu") == "pip install '.[gpu]' in p2's folder"
 
 
+def test_advice_names_what_pyproject_names():
+    """`make wheel-check` runs one. Here: pip's name, and every extra asked for, are those of the project."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["name"] == shell.DISTRIBUTION
+    code = "".join(path.read_text() for path in SOURCES if path.suffix == ".py")
+    extras = {flavour.extra for flavour in FLAVOURS.values()} | set(PACKAGES.values()) - {""}
+    extras |= set(re.findall(r"\b(?:install|needing)\(\"(\w+)\"", code))
+    assert {"cpu", "gpu", "rtx", "train"} <= extras <= project["optional-dependencies"].keys()
+
+
 def test_a_checkout_stays_one():
-    root = Path(__file__).parent.parent.parent.resolve()
     assert shlex.split(shell.install("rtx")) in (
-        ["pip", "install", "--editable", f"{root}[rtx]"],
+        ["pip", "install", "--editable", f"{ROOT}[rtx]"],
         ["pip", "install", "--editable", ".[rtx]"],
     )
 
 
 def test_no_advice_installs_the_strangers_package():
     """The name p2 in the package index is not this p2."""
-    root = Path(__file__).parent.parent.parent
-    files = [*root.glob("*.md"), *(p for p in root.rglob("*.py") if "tests" not in p.relative_to(root).parts)]
     advice = re.compile(r"pip install[^\n`|]*\bp2(\[|['\"\s)]|$)|['\"]p2\[")
-    assert not [path for path in files if ".venv" not in path.parts and advice.search(path.read_text())]
+    assert advice.search("pip install 'p2[gpu]'")
+    assert not advice.search("pip install 'p2-charlm[gpu]'")
+    assert not [path for path in SOURCES if advice.search(path.read_text())]
 
 
 def test_no_command_is_put_together_without_quoting():
     """A name in a command that is shown goes through `command`: none is a part of the string."""
-    root = Path(__file__).parent.parent.parent
     words = r"train|export|generate|parity|inspect|bench|practical"
     raw = re.compile(rf"(next: |to go on: |`|: )p2 (?:{words})[^`\n\"]*\{{(?!batch|command)")
-    files = [p for p in root.rglob("*.py") if not {"tests", ".venv"} & {*p.relative_to(root).parts}]
-    found = [path for path in files if raw.search(path.read_text())]
-    assert found == []
+    assert not [path for path in SOURCES if path.suffix == ".py" and raw.search(path.read_text())]
