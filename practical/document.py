@@ -59,6 +59,10 @@ class Seconds(TypedDict):
     cpu: Measure
 
 
+ROOMS = {"baum-sweet": "toy", "gradients": "gradients", "text": "text"}
+"""Experiment -> the folder of its code."""
+
+
 class Document(TypedDict):
     """One experiment."""
 

@@ -101,8 +101,8 @@ def _anchor(run: Run, section: documents.Section) -> str:
 
 
 def _sections(run: Run) -> list[documents.Section]:
-    name = run.document["experiment"].replace("-", "_")
-    module = importlib.import_module(f".{name}_section", __package__)
+    room = documents.ROOMS[run.document["experiment"]]
+    module = importlib.import_module(f".{room}.section", __package__)
     made: list[documents.Section] = module.sections(run.document, run.folder)
     return made
 

@@ -141,7 +141,7 @@ def test_a_lock_is_for_one_at_a_time_and_leaves_nothing(tmp_path):
 def test_a_killed_process_holds_no_lock(tmp_path):
     lock = tmp_path / "lock"
     script = (
-        "import os, sys; from pathlib import Path; from p2.spec import files, locks\n"
+        "import os, sys; from pathlib import Path; from p2.contract import files, locks\n"
         "with files.locked(Path(sys.argv[1]), Path('x')), locks.scratch_folder(sys.argv[2]) as folder:\n"
         "    print(folder, flush=True); sys.stdin.read(); os._exit(9)"
     )

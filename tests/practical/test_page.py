@@ -48,7 +48,7 @@ def stand_in(monkeypatch):
     """A module of sections for an experiment: it shows the document's experiment."""
 
     def put(experiment: str) -> None:
-        name = f"p2.practical.{experiment.replace('-', '_')}_section"
+        name = f"p2.practical.{documents.ROOMS[experiment]}.section"
         module = types.ModuleType(name)
         module.sections = lambda document, folder: [
             {"title": f"Curves of {experiment}", "html": f"<p>seen in {folder.name}</p>"}

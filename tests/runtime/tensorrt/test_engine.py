@@ -450,8 +450,8 @@ def test_a_plan_larger_than_the_free_memory_is_not_loaded(bench, fake_cuda):
 OPEN = """
 import sys
 from pathlib import Path
-from p2.spec.errors import P2Error
-from p2.runtime.tensorrt import open_plan
+from p2.contract.errors import P2Error
+from p2.runtime.tensorrt.engine import open_plan
 try:
     open_plan(Path(sys.argv[1])).zero_state(1)
 except P2Error as error:
