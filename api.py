@@ -53,7 +53,7 @@ def load(engine: str | os.PathLike[str], *, backend: str | None = None, threads:
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
         UsageError: no such backend, or one for another kind of file.
     """
-    from .engines import open_engine
+    from .runtime.opening import open_engine
 
     return Model(open_engine(os.fspath(engine), threads, backend))
 

@@ -30,15 +30,12 @@ from .render.terminal import (
     say,
     stdout_is_the_result,
 )
+from .runtime.backends import backend_help
 from .version import __version__
 
 Backend = Annotated[
     str | None,
-    typer.Option(
-        help="What runs it, and nothing else quietly does. A checkpoint: eager (PyTorch) or cuda-graph"
-        " (PyTorch on an NVIDIA GPU). A .onnx: native (p2's compiled decoder) or onnxruntime-cpu, -cuda,"
-        " -tensorrt, -rtx."
-    ),
+    typer.Option(help=backend_help()),
 ]
 
 app = typer.Typer(
@@ -314,7 +311,7 @@ def generate(
         stop=tuple(stop or ()),
         on_unknown=on_unknown,
     )
-    from .engines import open_engine
+    from .runtime.opening import open_engine
 
     opened = open_engine(engine, threads, backend)
     lines = jsonl or prompts is not None

@@ -154,7 +154,7 @@ def _compare(
     from ..bench.speed import measure
     from ..contract.codec import Codec
     from ..parity.compare import Reference
-    from ..runtime.backends import open_step_engine
+    from ..runtime.opening import open_step_engine
     from ..trainer.eager import open_checkpoint
 
     eager = open_checkpoint(folder)

@@ -20,7 +20,7 @@ from ..contract.errors import BackendMissing, P2Error, ToleranceExceeded
 from ..contract.noise import first_tokens, gumbel
 from ..contract.sampling import Sampling
 from ..contract.shell import install
-from ..runtime.backends import open_step_engine, usable_backends
+from ..runtime.opening import open_step_engine, usable_backends
 
 STEPS = 256
 BATCH = 2  # more than one row, so that mixed-up rows would show

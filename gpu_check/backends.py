@@ -1,33 +1,24 @@
-"""What runs an exported step here: for each way, why it cannot run, and how it is opened.
-
-A way to run that is not in this list is not checked: whoever adds one adds a line here.
-"""
+"""What is checked: every backend of the runtime's table on a GPU, and what stands in for a rehearsal."""
 
 from __future__ import annotations
 
-import importlib.util
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from ..bench.contenders.p2_gpu import key_for
 from ..contract.card import CPU_PRECISIONS, PRECISIONS
 from ..contract.engine import Engine
-from ..contract.plan import FLAVOURS, TENSORRT_RTX, runs_on
-from ..contract.shell import install
-from ..runtime import nvidia
-from ..runtime.onnxruntime import providers as onnx_providers
-from ..runtime.tensorrt import driver as cuda
+from ..contract.plan import TENSORRT_RTX, runs_on
+from ..runtime import backends, nvidia
+from ..runtime.onnxruntime.providers import PROVIDERS, STAND_IN
 from .models import Files
 
 GRAPH, STEPS, SINGLE = "graph", "steps", "single"
 
-_PROBE_SECONDS = 120
-
 
 @dataclass(frozen=True)
-class Backend:
-    """A way to run a model.
+class Checked:
+    """A way to run a model, and the files of its checks.
 
     Attributes:
         key: as in `Check.backend`.
@@ -38,7 +29,7 @@ class Backend:
         modes: how it is opened, by what it then does in one launch; ``single`` is a plan for one text.
         precisions: that it can run at all.
         flavour: whose plan it runs; empty if it runs the step itself.
-        contenders: the benchmark's keys, with ``{}`` for the precision.
+        contenders: the benchmark's, for a precision.
     """
 
     key: str
@@ -48,56 +39,58 @@ class Backend:
     modes: Mapping[str, Callable[[Files, str], Engine]]
     precisions: tuple[str, ...] = PRECISIONS
     flavour: str = ""
-    contenders: tuple[str, ...] = ()
+    contenders: Callable[[str], tuple[str, ...]] = lambda _: ()
 
 
-def refuses(backend: Backend) -> bool:
+def refuses(checked: Checked) -> bool:
     """Whether this GPU is one that the backend's library does not support, and is to say so."""
     gpus = nvidia.gpus()
-    provider = onnx_providers.PROVIDERS.get(backend.key)
-    rtx = backend.flavour == TENSORRT_RTX.name or bool(provider and provider.plugin)
+    provider = PROVIDERS.get(checked.key)
+    rtx = checked.flavour == TENSORRT_RTX.name or bool(provider and provider.plugin)
     return rtx and bool(gpus.devices) and not runs_on(TENSORRT_RTX, gpus.devices[0].capability)
 
 
-def _plan(flavour: str) -> Backend:
-    def missing() -> str:
-        about = FLAVOURS[flavour]
-        if not nvidia.installed(about):
-            return f"{about.title} is not installed: {install(about.extra)}"
-        return cuda.missing()
+def _checked(backend: backends.Backend) -> Checked:
+    def opened(files: Files, precision: str) -> Engine:
+        from ..runtime.opening import open_file
 
-    def opener(*, step_by_step: bool = False, single: bool = False) -> Callable[[Files, str], Engine]:
-        def open_it(files: Files, precision: str) -> Engine:
-            from ..runtime.tensorrt.engine import open_plan
+        path = files.checkpoint if backend.kind == "checkpoint" else files.step(precision)
+        return open_file(path, backend)
 
-            return open_plan(files.plan(flavour, precision, single), step_by_step=step_by_step)
+    def contenders(precision: str) -> tuple[str, ...]:
+        key = key_for(backend, precision)
+        return (key, f"p2.gpu_check.single_plan:{precision}") if backend.kind == "plan" else (key,)
 
-        return open_it
-
-    modes = {GRAPH: opener(), STEPS: opener(step_by_step=True), SINGLE: opener(single=True)}
-    contenders = ("p2-tensorrt-{}", "p2.gpu_check.single_plan:{}")
-    return Backend(
-        flavour, FLAVOURS[flavour].title, "cuda", missing, modes, flavour=flavour, contenders=contenders
-    )
-
-
-def _provider(key: str) -> Backend:
-    def steps(files: Files, precision: str) -> Engine:
-        from ..runtime.onnxruntime.gpu import open_onnx_gpu
-
-        return open_onnx_gpu(files.step(precision), key)
-
-    title = f"ONNX Runtime, {onnx_providers.PROVIDERS[key].title}"
-    # What it needs beside a supported GPU: `refuses` tells of the others.
-    return Backend(
-        key,
-        title,
+    modes: dict[str, Callable[[Files, str], Engine]] = {GRAPH if backend.whole else STEPS: opened}
+    flavour = ""
+    if backend.kind == "plan":
+        flavour = backend.key
+        modes = {
+            GRAPH: _plan(flavour),
+            STEPS: _plan(flavour, step_by_step=True),
+            SINGLE: _plan(flavour, single=True),
+        }
+    return Checked(
+        backend.key,
+        backend.title,
         "cuda",
-        lambda: onnx_providers.ask(key),
-        {STEPS: steps},
-        CPU_PRECISIONS,
-        contenders=(f"p2-{key}-{{}}",),
+        backend.why_not,
+        modes,
+        backend.precisions,
+        flavour,
+        contenders,
     )
+
+
+def _plan(
+    flavour: str, *, step_by_step: bool = False, single: bool = False
+) -> Callable[[Files, str], Engine]:
+    def opened(files: Files, precision: str) -> Engine:
+        from ..runtime.tensorrt.engine import open_plan
+
+        return open_plan(files.plan(flavour, precision, single), step_by_step=step_by_step)
+
+    return opened
 
 
 def _eager(device: str) -> Callable[[Files, str], Engine]:
@@ -119,32 +112,6 @@ def _eager(device: str) -> Callable[[Files, str], Engine]:
     return steps
 
 
-def _torch_cuda() -> str:
-    if importlib.util.find_spec("torch") is None:
-        return f"PyTorch is not installed: {install('train')}"
-    code = "import torch; print(torch.__version__ if not torch.cuda.is_available() else '')"
-    try:
-        done = subprocess.run(
-            [sys.executable, "-P", "-c", code],
-            capture_output=True,
-            text=True,
-            timeout=_PROBE_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"importing PyTorch takes more than {_PROBE_SECONDS} s"
-    if done.returncode:
-        return "PyTorch does not load"
-    version = done.stdout.strip()
-    return f"PyTorch {version} was built without CUDA, or does not fit the driver" if version else ""
-
-
-def _cuda_graph(files: Files, _: str) -> Engine:
-    from ..export.cuda_graph import open_cuda_graph
-
-    return open_cuda_graph(files.checkpoint)
-
-
 def _loop(files: Files, precision: str) -> Engine:
     from ..runtime.onnxruntime.engine import open_onnx
 
@@ -155,45 +122,36 @@ def _stand_in(files: Files, precision: str) -> Engine:
     from ..runtime.onnxruntime.gpu import OnnxGpuEngine
     from ..runtime.step_file import open_step
 
-    return OnnxGpuEngine(open_step(files.step(precision)), onnx_providers.STAND_IN)
-
-
-def _found(module: str, extra: str) -> Callable[[], str]:
-    return lambda: "" if importlib.util.find_spec(module) else f"{module} is not installed: {install(extra)}"
+    return OnnxGpuEngine(open_step(files.step(precision)), STAND_IN)
 
 
 BACKENDS = {
-    backend.key: backend
-    for backend in (
-        *(_plan(flavour) for flavour in FLAVOURS),
-        *(_provider(key) for key in onnx_providers.PROVIDERS),
-        Backend(
-            "cuda-graph",
-            "PyTorch CUDA graphs",
+    checked.key: checked
+    for checked in (
+        *(_checked(backend) for backend in backends.BACKENDS.values() if backend.gpu),
+        Checked(
+            "torch-cuda",
+            "PyTorch, CUDA, eager",
             "cuda",
-            _torch_cuda,
-            {GRAPH: _cuda_graph},
+            backends.BACKENDS[backends.CUDA_GRAPH].why_not,
+            {STEPS: _eager("cuda")},
             ("float32",),
-            contenders=("p2-cuda-graph",),
-        ),
-        Backend(
-            "torch-cuda", "PyTorch, CUDA, eager", "cuda", _torch_cuda, {STEPS: _eager("cuda")}, ("float32",)
         ),
         # The stand-ins of a rehearsal: whole launches, bound step by step, and PyTorch.
-        Backend(
-            "onnxruntime-cpu",
+        Checked(
+            backends.ONNXRUNTIME,
             "ONNX Runtime, CPU",
             "cpu",
-            _found("onnxruntime", "cpu"),
+            backends.BACKENDS[backends.ONNXRUNTIME].why_not,
             {GRAPH: _loop, STEPS: _stand_in},
             CPU_PRECISIONS,
-            contenders=("p2-{}",),
+            contenders=lambda precision: (f"p2-{precision}",),
         ),
-        Backend(
+        Checked(
             "torch-cpu",
             "PyTorch, CPU, eager",
             "cpu",
-            _found("torch", "train"),
+            backends.BACKENDS[backends.EAGER].why_not,
             {STEPS: _eager("cpu")},
             ("float32",),
         ),

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from ..bench.contenders import registry
 from ..contract.card import PRECISIONS
 from ..contract.errors import UsageError
-from .backends import BACKENDS, SINGLE, Backend, refuses
+from .backends import BACKENDS, SINGLE, Checked, refuses
 from .check import Check
 from .options import Options
 
@@ -15,17 +16,11 @@ MODELS = (("rnn", "after"), ("lstm", "after"), ("gru", "after"), ("gru", "before
 
 RACED = ("float32", "float16", "int8", "int4")
 
-# What else runs such models on the machine, beside p2's engines.
-PEERS = {
-    "cuda": ("cuda-eager", "cuda-graph", "cuda-compile", "ort-cuda"),
-    "cpu": ("torch-eager", "torch-cell"),
-}
-
 # Seconds. Builders try many kernels; a library that hangs must not hold up the others for long.
 MODEL, BUILD, CHECK, SOAK, BENCH = 600.0, 900.0, 300.0, 1200.0, 1800.0
 
 
-def available(rehearse: bool) -> tuple[list[Backend], dict[str, str]]:
+def available(rehearse: bool) -> tuple[list[Checked], dict[str, str]]:
     """The backends that can be tried here, and why the others cannot, by their titles."""
     able, missing = [], {}
     for backend in BACKENDS.values():
@@ -40,7 +35,7 @@ def available(rehearse: bool) -> tuple[list[Backend], dict[str, str]]:
     return able, missing
 
 
-def checks(options: Options, backends: Sequence[Backend]) -> list[Check]:
+def checks(options: Options, backends: Sequence[Checked]) -> list[Check]:
     """Every check, those that others need before them.
 
     Raises:
@@ -75,7 +70,7 @@ def _models(
     ]
 
 
-def _of(backend: Backend, options: Options) -> list[Check]:
+def _of(backend: Checked, options: Options) -> list[Check]:
     """The checks of one backend."""
     found: list[Check] = []
     if refuses(backend):
@@ -99,7 +94,7 @@ def _of(backend: Backend, options: Options) -> list[Check]:
     return found
 
 
-def _needs(check: Check, backend: Backend, found: list[Check]) -> tuple[str, ...]:
+def _needs(check: Check, backend: Checked, found: list[Check]) -> tuple[str, ...]:
     """What a check of an engine needs; the build of its plan is put among the checks."""
     model = Check("model", MODEL, cell=check.cell, reset=check.reset, hidden=check.hidden)
     if not backend.flavour:
@@ -109,16 +104,16 @@ def _needs(check: Check, backend: Backend, found: list[Check]) -> tuple[str, ...
     return (model.name, build.name)
 
 
-def _benchmark(hidden: int, backends: Sequence[Backend], device: str) -> list[Check]:
+def _benchmark(hidden: int, backends: Sequence[Checked], device: str) -> list[Check]:
     """A race at one width: lstm, of which there is an operator and a module everywhere."""
     found = _models(hidden, [("lstm", "after")], RACED)
     needs = [found[0].name]
     contenders: list[str] = []
     for backend in backends:
-        if not backend.contenders or refuses(backend):
+        if refuses(backend):
             continue
         for precision in (p for p in RACED if p in backend.precisions):
-            contenders += [key.format(precision) for key in backend.contenders]
+            contenders += backend.contenders(precision)
             if backend.flavour:
                 found.append(
                     Check("build", BUILD, backend.key, "lstm", "after", precision, hidden=hidden,
@@ -131,7 +126,14 @@ def _benchmark(hidden: int, backends: Sequence[Backend], device: str) -> list[Ch
         "lstm",
         hidden=hidden,
         precisions=RACED,
-        contenders=(*dict.fromkeys(contenders), *PEERS[device]),
+        contenders=(*dict.fromkeys(contenders), *_peers(device)),
         needs=tuple(needs),
     )
     return [*found, race]
+
+
+def _peers(device: str) -> list[str]:
+    """What else runs such models on the machine, beside p2's engines: a rehearsal makes do with PyTorch."""
+    if device == "cpu":
+        return ["torch-eager", "torch-cell"]
+    return [one.key for one in registry.contenders() if (one.group, one.device) == ("peer", device)]

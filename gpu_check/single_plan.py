@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ..bench.contenders.cuda import P2TensorRT
+from ..bench.contenders.p2_gpu import P2TensorRT
 from .models import SINGLE
 
 

@@ -14,12 +14,11 @@ from ..contract.engine import Engine
 from ..contract.errors import BackendMissing, P2Error, UsageError
 from ..contract.files import make_folder, read_text, write_bytes, write_json, writing
 from ..contract.shell import command
-from ..engines import kind_for, open_checkpoint, open_engine
 from ..render.machine import machine
 from ..render.numbers import printable
 from ..render.stages import Stages
-from ..runtime.backends import usable_backends
 from ..runtime.locate import locate
+from ..runtime.opening import kind_for, open_checkpoint, open_engine, usable_backends
 from ..version import __version__
 from .compare import TAUS, Parity, Reference
 
@@ -68,7 +67,7 @@ def run_parity(
         text: a UTF-8 file to read in the teacher-forced part, instead of text the model writes.
         json_path: where the report goes; by default ``parity.json`` in the checkpoint's folder. A
             picture of the error over the steps goes beside it.
-        backend: what runs the engines (`engines.BACKENDS`); none of another kind can then take part. With
+        backend: what runs the engines (`runtime.backends`); none of another kind can then take part. With
             None, a .onnx is run by everything on the processor that can.
         on_unknown: ``error`` or ``skip`` characters of `text` that the model does not know.
         stages: shows what is being done.

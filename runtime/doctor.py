@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..contract.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, Flavour, runs_on
 from ..contract.shell import install
 from ..version import __version__
-from . import native, nvidia
+from . import nvidia
+from .backends import BACKENDS, NATIVE, ON_ANY_GPU, ONNXRUNTIME, Backend
 from .installed import PACKAGES, Package, onnxruntimes, packages
 from .native import binding
 from .onnxruntime import providers as onnx_providers
@@ -27,7 +28,7 @@ _RTX_SYSTEMS = ("Linux", "Windows")
 TENSORRT_ELSEWHERE = (
     "TensorRT's packages fetch their libraries from https://pypi.nvidia.com while they are installed; where"
     " only PyPI is reached, the extra `gpu` does not resolve: pip install 'onnxruntime-gpu[cuda,cudnn]', and"
-    " p2 generate --backend onnxruntime-cuda runs a .onnx on the GPU without TensorRT"
+    f" p2 generate --backend {ON_ANY_GPU} runs a .onnx on the GPU without TensorRT"
 )
 
 
@@ -106,50 +107,68 @@ class _Need:
 
 def _engines(found: Diagnosis) -> list[EngineVerdict]:
     train = [_need(found, name) for name in ("torch", "safetensors")]
-    onnxruntime = _need(found, "onnxruntime", "gpu" if found.gpus.devices else "cpu")
-    export = [*train, _need(found, "onnx"), _need(found, "onnxscript"), onnxruntime]
-    rows = [
-        EngineVerdict("checkpoint (PyTorch)", _judge(train), _judge(train)),
-        EngineVerdict(".onnx (native)", _judge(export), _judge([_native_need()])),
-        EngineVerdict(".onnx (ONNX Runtime)", _judge(export), _judge([onnxruntime])),
-    ]
-    for flavour in FLAVOURS.values():
-        library = _need(found, flavour.name)
-        if flavour == TENSORRT_RTX and not _published(found):
-            where = "TensorRT-RTX is made for Linux and Windows on x86-64 only"
-            library = _Need(False, where, remedy=where)
-        gpu = _gpu_need(found, flavour)
-        build = [*export, library] if flavour == TENSORRT_RTX else [*export, library, gpu]
-        run = [library, *(_need(found, name, flavour.extra) for name in ("cuda-core", "cuda-bindings")), gpu]
-        if found.gpus.devices and not gpu.met:
-            run = [gpu]  # installing anything would not help
-        rows.append(EngineVerdict(f".plan ({flavour.title})", _judge(build), _judge(run)))
-    for key in onnx_providers.PROVIDERS:
-        run = [onnxruntime, _provider_need(found, key)]
-        rows.append(EngineVerdict(f".onnx ({key})", _judge(export), _judge(run)))
+    graph = [*train, *(_need(found, name) for name in ("onnx", "onnxscript", "onnxruntime"))]
+    rows = []
+    for backend in BACKENDS.values():
+        build = {"checkpoint": train, "onnx": graph, "plan": graph}[backend.kind]
+        if backend.kind == "plan":
+            build = [*graph, *_builder_needs(found, FLAVOURS[backend.key])]
+        rows.append(EngineVerdict(_row_title(backend), _judge(build), _judge(_needs(found, backend))))
     return rows
 
 
-def _native_need() -> _Need:
-    reason = native.problem() or ""
-    remedy = "p2 generate --backend onnxruntime-cpu runs a .onnx on this processor"
-    if binding.library() is None:
-        remedy = "install a C compiler, then p2 again: " + install(anew=True)
-    return _Need(not reason, reason, remedy=remedy)
+def _row_title(backend: Backend) -> str:
+    """By its key, where nothing runs on it unless --backend asks for it."""
+    name = backend.key if backend.gpu and backend.kind != "plan" else backend.title
+    return f"{'' if backend.kind == 'checkpoint' else '.'}{backend.kind} ({name})"
 
 
-def _provider_need(found: Diagnosis, key: str) -> _Need:
-    """Whether a session really opens on a GPU provider of ONNX Runtime: a listed one may not load."""
-    provider = onnx_providers.PROVIDERS[key]
-    gpu = _gpu_need(found, TENSORRT_RTX if provider.plugin else TENSORRT)
-    if not found.gpus.devices:
-        return gpu
-    if not gpu.met:
-        return replace(gpu, remedy="p2 generate --backend onnxruntime-cuda runs a .onnx on this GPU")
-    if not found.packages["onnxruntime"].works:
-        return _Need(True, "")  # that is said already
-    reason, _, remedy = onnx_providers.ask(key).partition(": pip ")
+def _needs(found: Diagnosis, backend: Backend) -> list[_Need]:
+    """What running a model on a backend takes."""
+    if backend.kind == "plan":
+        flavour = FLAVOURS[backend.key]
+        library, *others = backend.needs
+        gpu = _gpu_need(found, flavour)
+        if found.gpus.devices and not gpu.met:
+            return [gpu]  # installing anything would not help
+        return [_library_need(found, library), *(_need(found, name, flavour.extra) for name in others), gpu]
+    packages = [_need(found, name) for name in backend.needs]
+    if backend.gpu:
+        provider = onnx_providers.PROVIDERS.get(backend.key)
+        gpu = _gpu_need(found, TENSORRT_RTX if provider and provider.plugin else TENSORRT)
+        if found.gpus.devices and not gpu.met:
+            remedy = f"p2 generate --backend {ON_ANY_GPU} runs a .onnx on this GPU"
+            return [*packages, replace(gpu, remedy=remedy)]
+        packages.append(gpu)
+    if not all(need.met for need in packages):
+        return packages  # it cannot be tried before they are here
+    return [*packages, _trial(backend)]
+
+
+def _trial(backend: Backend) -> _Need:
+    """Whether it really runs: a library that is installed may not load."""
+    reason = backend.why_not()
+    if backend.key == NATIVE:
+        remedy = f"p2 generate --backend {ONNXRUNTIME} runs a .onnx on this processor"
+        if binding.library() is None:
+            remedy = "install a C compiler, then p2 again: " + install(anew=True)
+        return _Need(not reason, reason, remedy=remedy)
+    if "torch" in backend.needs:
+        return _Need(not reason, reason, remedy="pytorch.org says which PyTorch to install")
+    reason, _, remedy = reason.partition(": pip ")
     return _Need(not reason, reason, remedy=f"pip {remedy}" if remedy else "see what is missing above")
+
+
+def _library_need(found: Diagnosis, name: str) -> _Need:
+    if name == TENSORRT_RTX.name and not _published(found):
+        where = "TensorRT-RTX is made for Linux and Windows on x86-64 only"
+        return _Need(False, where, remedy=where)
+    return _need(found, name)
+
+
+def _builder_needs(found: Diagnosis, flavour: Flavour) -> list[_Need]:
+    library = _library_need(found, flavour.name)
+    return [library] if flavour == TENSORRT_RTX else [library, _gpu_need(found, flavour)]
 
 
 def _published(found: Diagnosis) -> bool:
@@ -162,6 +181,8 @@ def _need(found: Diagnosis, name: str, extra: str = "") -> _Need:
     package = found.packages[name]
     if package.broken:
         return _Need(False, f"{name} does not load", remedy=_reinstall(name))
+    if name == "onnxruntime" and found.gpus.devices:
+        extra = "gpu"
     return _Need(package.works, name, extra or PACKAGES[name])
 
 

@@ -101,6 +101,25 @@ def _finish(name: str, probe: subprocess.Popen[str], version: str | None) -> Pac
     return Package(version, broken=lines[-1] if lines else f"importing {name} fails")
 
 
+def torch_without_cuda() -> str:
+    """Why the PyTorch that is installed does not reach a GPU, as a sentence; empty if it does."""
+    code = "import torch; print(torch.__version__ if not torch.cuda.is_available() else '')"
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", code],
+            capture_output=True,
+            text=True,
+            timeout=_PROBE_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return f"importing PyTorch takes more than {_PROBE_SECONDS} s"
+    if done.returncode:
+        return "PyTorch does not load"
+    version = done.stdout.strip()
+    return f"PyTorch {version} was built without CUDA, or does not fit the driver" if version else ""
+
+
 def onnxruntimes() -> list[str]:
     """The distributions of ONNX Runtime that are installed; more than one is a conflict."""
     names = []

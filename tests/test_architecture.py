@@ -26,8 +26,8 @@ def rooms() -> dict[str, tuple[set[str], set[str]]]:
 
 
 ROOMS = rooms()
-# Modules at the top that open engines of every kind, or are the API: the rooms that measure use them.
-TOP = {"version", "engines", "callable_room"}
+# Modules at the top that are no room's.
+TOP = {"version", "callable_room"}
 
 # Every package that only an extra brings.
 OPTIONAL = (

@@ -98,12 +98,18 @@ class EagerEngine:
         self._loaded = None
 
 
-def open_checkpoint(path: Path) -> EagerEngine:
+def open_checkpoint(path: Path, threads: int | None = None) -> EagerEngine:
     """The engine of a checkpoint folder, or of a run folder's best checkpoint, on the CPU.
+
+    Args:
+        path: the folder.
+        threads: processor threads, from now on and for all of PyTorch in this process; None leaves them.
 
     Raises:
         P2Error: there is no checkpoint, or it is damaged.
     """
+    if threads is not None:
+        torch.set_num_threads(threads)
     found = checkpoint.load(path)
     model = CharModel(found.card)
     model.load_state_dict(found.model_state)

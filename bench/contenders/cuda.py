@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,14 +11,9 @@ import numpy.typing as npt
 
 from ...contract.card import Card
 from ...contract.codec import Tokens
-from ...contract.errors import BackendMissing, UsageError
-from ...contract.plan import FLAVOURS
-from ...contract.shell import install
-from ...runtime import nvidia
-from ...runtime.tensorrt import driver as cuda
+from ...contract.errors import BackendMissing
 from ..contender import Model
 from .availability import no_gpu, no_onnxruntime, no_torch
-from .engine_running import EngineRunning
 from .ort_operator import OperatorRunning
 from .torch_cell import folded_cell
 from .torch_modules import ModulesRunning, no_modules, use_threads
@@ -105,47 +99,6 @@ class OrtCuda:
             BackendMissing: ONNX Runtime does not run the whole graph on the GPU.
         """
         return OperatorRunning(model, threads or 1, "CUDAExecutionProvider", {"use_tf32": "0"})
-
-
-class P2TensorRT:
-    """A TensorRT plan beside the exported step, as `p2 generate` runs it.
-
-    Args:
-        precision: of the step.
-    """
-
-    group = "p2"
-    device = "cuda"
-
-    def __init__(self, precision: str) -> None:
-        self.key = f"p2-tensorrt-{precision}"
-        self.title = f"p2 {precision} (TensorRT)"
-        self.precision = precision
-
-    def missing(self, card: Card) -> str | None:  # noqa: ARG002 - the protocol's signature
-        """See `Contender.missing`."""
-        reason = no_gpu()
-        if reason is None and not any(map(nvidia.installed, FLAVOURS.values())):
-            return f"neither TensorRT nor TensorRT-RTX is installed: {install('gpu')}"
-        return reason or cuda.missing() or None
-
-    def plan_of(self, step: Path) -> Path:
-        """Where the plan of a step is."""
-        return step.with_suffix(".plan")
-
-    def load(self, model: Model, threads: int | None) -> EngineRunning:  # noqa: ARG002 - the protocol's signature
-        """See `Contender.load`. Plans have no choice of threads: one enqueues the work.
-
-        Raises:
-            UsageError: there is no plan beside the step.
-            P2Error: as `runtime.tensorrt.engine.open_plan`.
-        """
-        from ...runtime.tensorrt.engine import open_plan
-
-        step = model.steps.get(self.precision)
-        if step is None or not self.plan_of(step).exists():
-            raise UsageError(f"{model.name} has no plan in {self.precision} beside its step")
-        return EngineRunning(open_plan(self.plan_of(step)), 1)
 
 
 class GraphRunning:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from ...contract.card import Card
 from ...contract.errors import UsageError
 from ...runtime import native
-from ...runtime.backends import ONNXRUNTIME, open_step_engine
+from ...runtime.backends import ONNXRUNTIME
+from ...runtime.opening import open_step_engine
 from ..contender import Model
 from .availability import no_onnxruntime
 from .engine_running import EngineRunning
@@ -36,7 +37,7 @@ class P2Onnx:
 
         Raises:
             UsageError: the model was not exported in this precision.
-            P2Error: as `runtime.backends.open_step_engine`.
+            P2Error: as `runtime.opening.open_step_engine`.
         """
         if self.precision not in model.steps:
             raise UsageError(f"{model.name} was not exported in {self.precision}")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from ...contract.card import CPU_PRECISIONS, PRECISIONS
 from ...contract.errors import UsageError
-from ...runtime.onnxruntime.providers import PROVIDERS
+from ...runtime.backends import BACKENDS
 from ..contender import Contender, Model
-from .cuda import CudaEager, CudaGraph, OrtCuda, P2TensorRT
+from .cuda import CudaEager, CudaGraph, OrtCuda
 from .cuda_compile import CudaCompile
 from .openvino_contender import OpenVino, OpenVinoOperator
 from .operator_graph import ensure
 from .ort_operator import OrtOperator
-from .p2_gpu import P2CudaGraph, P2OnnxGpu
+from .p2_gpu import P2Gpu, P2TensorRT
 from .p2_onnx import P2Onnx, P2OnnxRuntime
 from .torch_cell import TorchCell, TorchCompile
 from .torch_modules import TorchEager
@@ -29,8 +29,12 @@ def contenders() -> list[Contender]:
         OpenVino(),
         OpenVinoOperator(),
         *(P2TensorRT(precision) for precision in PRECISIONS),
-        *(P2OnnxGpu(backend, precision) for backend in PROVIDERS for precision in CPU_PRECISIONS),
-        P2CudaGraph(),
+        *(
+            P2Gpu(backend, precision)
+            for backend in BACKENDS.values()
+            if backend.gpu and backend.kind != "plan"
+            for precision in backend.precisions
+        ),
         CudaEager(),
         CudaGraph(),
         CudaCompile(),

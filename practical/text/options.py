@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...contract.errors import UsageError
-from ...engines import kind_for
+from ...runtime.opening import kind_for
 from ...trainer.options import TrainOptions
 from ..document import FOLDER
 
@@ -47,7 +47,7 @@ class TextOptions:
         length: characters of a greedy text.
         samples: texts for each tau, and prompts from the book.
         sample_length: characters of a sampled or completed text.
-        backend: what runs the exported engines, see `engines.BACKENDS`; None is the usual one.
+        backend: what runs the exported engines, see `runtime.backends`; None is the usual one.
         folder: where the document goes; the run is in its subfolder ``text``.
         resume: go on with the run that is there, or only write and analyse again if it is done.
         given: the fields of `training` that were named: what a resumed run must agree with.

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ...contract.card import stored_parameters
 from ...contract.errors import P2Error
-from ...engines import open_engine
 from ...export.exporter import export_checkpoint
 from ...render.machine import machine
 from ...render.stages import Stages
+from ...runtime.opening import open_engine
 from ...trainer import display as displays
 from ...trainer.display import duration
 from ...trainer.options import LATER

@@ -9,7 +9,6 @@ places with every step.
 from __future__ import annotations
 
 import weakref
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,7 @@ from ...contract.errors import ContractError, P2Error
 from ...contract.sampling import Sampling, choose
 from ..changed import check_changed
 from ..onnx_format import FLOAT, FLOAT16, INT64, Graph, Node, Value, encode_model
-from ..step_file import StepFile, open_step
+from ..step_file import StepFile
 from ..tensorrt.driver import aligned
 from .providers import PROVIDERS, Provider, open_session, require
 from .session import answering, import_onnxruntime
@@ -307,14 +306,14 @@ def _step_and_choice(step: StepFile) -> Graph:
     return Graph(nodes, step.graph.tensors, [*inputs, noise], outputs)
 
 
-def open_onnx_gpu(path: Path, backend: str) -> OnnxGpuEngine:
+def open_on(step: StepFile, backend: str) -> OnnxGpuEngine:
     """Load a step graph onto a GPU.
 
     Args:
-        path: the ``.onnx`` file.
+        step: a checked step graph.
         backend: a key of `PROVIDERS`.
 
     Raises:
-        P2Error: it cannot be read, breaks the contract, or the provider is not here or does not take it.
+        P2Error: the provider is not here, or does not take it.
     """
-    return OnnxGpuEngine(open_step(path), PROVIDERS[backend])
+    return OnnxGpuEngine(step, PROVIDERS[backend])

@@ -19,6 +19,8 @@ from ..processor import saturates
 if TYPE_CHECKING:
     import onnxruntime as ort
 
+    from ..step_file import StepFile
+
 # Larger tensors are handed over as they lie in memory. This also passes protobuf's limit of 2 GiB.
 OUTSIDE = 1 << 16
 
@@ -36,6 +38,15 @@ def import_onnxruntime() -> Any:
             f"running a .onnx engine needs ONNX Runtime: {install('cpu')} (or with [gpu])"
         ) from error
     return onnxruntime
+
+
+def why_not(step: StepFile) -> str | None:  # noqa: ARG001 - the table's signature: it runs every step
+    """Why ONNX Runtime cannot run a step here; None if it can."""
+    try:
+        import_onnxruntime()
+    except BackendMissing as error:
+        return str(error)
+    return None
 
 
 def first_line(error: Exception) -> str:

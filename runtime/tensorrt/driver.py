@@ -14,6 +14,8 @@ from typing import Any
 import numpy.typing as npt
 
 from ...contract.errors import BackendMissing, P2Error
+from ...contract.plan import FLAVOURS
+from ...contract.shell import install
 from .. import nvidia
 
 ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address, CUDA's allocators give it
@@ -258,6 +260,14 @@ def missing() -> str:
     if core.partition(".")[0] == "0":
         return f"running a plan needs cuda-core 1.0 or newer, and {core} is installed here: {_INSTALL}"
     return ": ".join(driver_too_old(bindings, nvidia.gpus()) or ())
+
+
+def why_not(flavour: str) -> str:
+    """Why plans of one of `contract.plan.FLAVOURS` cannot run here; empty if they can. Imports nothing."""
+    about = FLAVOURS[flavour]
+    if not nvidia.installed(about):
+        return f"{about.title} is not installed: {install(about.extra)}"
+    return missing()
 
 
 def _load() -> Any:

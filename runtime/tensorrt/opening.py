@@ -20,6 +20,7 @@ from ...contract.plan import (
     write_sidecar,
 )
 from .. import nvidia
+from ..backends import CUDA_GRAPH
 
 __all__ = [
     "Plan",
@@ -92,7 +93,7 @@ def check_gpu(path: Path, sidecar: Sidecar, gpus: nvidia.Gpus) -> None:
         known = ", ".join(f"{name[2:-1]}.{name[-1]}" for name in sidecar.targets)
         raise BackendMissing(
             f"{path} does not run on the {gpu.name}: it has compute capability {major}.{minor}, and"
-            f" the plan is for {known}: run the checkpoint with `--backend cuda-graph`, or the .onnx file"
+            f" the plan is for {known}: run the checkpoint with `--backend {CUDA_GRAPH}`, or the .onnx file"
         )
 
 

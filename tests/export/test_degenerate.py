@@ -12,7 +12,7 @@ from p2.export import verify
 from p2.export.exporter import export_checkpoint
 from p2.export.fold import fold
 from p2.export.graph import step_graph
-from p2.runtime.backends import open_step_engine, usable_backends
+from p2.runtime.opening import open_step_engine, usable_backends
 from p2.runtime.step_file import open_step
 from p2.trainer.eager import EagerEngine
 from p2.trainer.model import CharModel, parameter_shapes

@@ -14,8 +14,8 @@ from p2.contract.sampling import Sampling
 from p2.export.bfloat16 import multiplied
 from p2.export.graph import nodes_sha256, stamp
 from p2.export.opset import LOWEST, OPSET, at_opset, check_opset
-from p2.runtime.backends import open_step_engine, usable_backends
 from p2.runtime.decoder import Decoder
+from p2.runtime.opening import open_step_engine, usable_backends
 
 SETTINGS = (Sampling(0.8), Sampling(top_k=5, top_p=0.9, min_p=0.01))
 

@@ -17,8 +17,9 @@ from p2.export.exporter import export_checkpoint
 from p2.export.graph import stamp
 from p2.parity.compare import TAUS, Reference, first_difference
 from p2.parity.report import table
-from p2.runtime.backends import CPU_BACKENDS, open_step_engine, usable_backends
+from p2.runtime.backends import NATIVE, ONNXRUNTIME
 from p2.runtime.onnxruntime.engine import OnnxEngine, open_onnx
+from p2.runtime.opening import open_step_engine, usable_backends
 from p2.runtime.step_file import open_step
 from p2.trainer.eager import open_checkpoint
 
@@ -39,7 +40,7 @@ def exported(trained, tmp_path_factory):
     return export
 
 
-@pytest.mark.parametrize("backend", CPU_BACKENDS)
+@pytest.mark.parametrize("backend", [NATIVE, ONNXRUNTIME])
 def test_float32_writes_the_same_2000_characters_as_eager(cell, backend, exported):
     run, path = exported(*cell)
     reference = Reference(open_checkpoint(run), steps=1000, characters=2000, seed=11)
@@ -199,7 +200,7 @@ def test_the_command_reads_a_given_text(tiny_run, tmp_path, capsys):
 
 
 def test_an_engine_out_of_tolerance_is_exit_code_1(tiny_run, capsys, monkeypatch):
-    from p2 import engines
+    from p2.runtime import opening
 
     export_checkpoint(tiny_run, engine="none")
 
@@ -208,7 +209,7 @@ def test_an_engine_out_of_tolerance_is_exit_code_1(tiny_run, capsys, monkeypatch
         engine.fault = "forgets a state"
         return engine
 
-    monkeypatch.setattr(engines, "open_step_engine", wrong)
+    monkeypatch.setattr(opening, "open_step_engine", wrong)
     assert main(["parity", "--checkpoint", str(tiny_run), "--steps", "30", "--characters", "20"]) == 1
     captured = capsys.readouterr()
     assert "out of tolerance" in captured.err

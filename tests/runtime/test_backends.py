@@ -6,12 +6,18 @@ import builtins
 
 import pytest
 
+from p2.bench.contenders import registry
+from p2.bench.contenders.p2_gpu import key_for
 from p2.contract.errors import BackendMissing, UsageError
-from p2.runtime import native
-from p2.runtime.backends import open_step_engine, usable_backends
+from p2.contract.plan import FLAVOURS
+from p2.gpu_check.backends import BACKENDS as CHECKED
+from p2.runtime import backends, doctor, installed, native
+from p2.runtime.backends import BACKENDS
 from p2.runtime.native import binding
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.onnxruntime.engine import OnnxEngine
+from p2.runtime.onnxruntime.providers import PROVIDERS
+from p2.runtime.opening import open_step_engine, usable_backends
 
 compiled = pytest.mark.skipif(not native.available(), reason="the compiled decoder cannot run here")
 
@@ -86,3 +92,25 @@ def test_a_decoder_compiled_from_another_version_is_left_alone(monkeypatch):
 def test_no_such_backend(write_step, card_of):
     with pytest.raises(UsageError, match="by native or onnxruntime-cpu, not 'fast'"):
         open_step_engine(write_step(card_of()), 1, "fast")
+
+
+@pytest.mark.parametrize("backend", BACKENDS.values(), ids=lambda one: one.key)
+def test_what_the_table_names_is_there_and_everything_that_reads_it_has_it(backend):
+    assert callable(backends._at(backend.opener))
+    assert not backend.unfit or callable(backends._at(backend.unfit))
+    assert set(backend.needs) <= set(installed.PACKAGES)
+    assert (backend.kind == "plan") != (f" {backend.key}" in backends.backend_help())
+    assert (backend.key in CHECKED) >= backend.gpu
+    keys = {contender.key for contender in registry.contenders()}
+    assert not backend.gpu or {key_for(backend, precision) for precision in backend.precisions} <= keys
+    assert any(backend.title in name or backend.key in name for name in ROWS)
+
+
+ROWS = [doctor._row_title(backend) for backend in BACKENDS.values()]
+
+
+def test_the_table_has_every_provider_and_every_library_of_plans():
+    assert {key for one in BACKENDS.values() for key in one.arguments} == set(PROVIDERS)
+    plans = {one.key: one.title for one in BACKENDS.values() if one.kind == "plan"}
+    assert plans == {key: flavour.title for key, flavour in FLAVOURS.items()}
+    assert len(set(ROWS)) == len(BACKENDS)

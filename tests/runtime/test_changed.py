@@ -17,8 +17,8 @@ from p2.contract.sampling import Sampling
 from p2.contract.stamp import FIELDS, GRAPH, PROBE
 from p2.export.graph import add_probe
 from p2.export.opset import at_opset
-from p2.runtime.backends import open_step_engine, usable_backends
 from p2.runtime.decoder import Decoder
+from p2.runtime.opening import open_step_engine, usable_backends
 from p2.runtime.step_file import open_step
 
 SETTINGS = (Sampling(0.7), Sampling(top_k=4, top_p=0.9, min_p=0.01))

@@ -31,7 +31,14 @@ def examine(monkeypatch):
     """Diagnose a made-up machine: ``examine({"torch": "2.9"}, ADA)``; the rest is not installed."""
 
     def diagnose(
-        packages, gpus=NONE, broken=(), runtimes=None, machine="x86_64", system="Linux", providers=None
+        packages,
+        gpus=NONE,
+        broken=(),
+        runtimes=None,
+        machine="x86_64",
+        system="Linux",
+        providers=None,
+        torch="",
     ):
         here = {name: Package(packages.get(name)) for name in PACKAGES}
         here |= {name: Package("1.0", broken="it crashes") for name in broken}
@@ -43,6 +50,7 @@ def examine(monkeypatch):
         monkeypatch.setattr(doctor.platform, "system", lambda: system)
         monkeypatch.setattr(nvidia, "gpus", lambda: gpus)
         monkeypatch.setattr(onnx_providers, "ask", lambda key: (providers or {}).get(key, ""))
+        monkeypatch.setattr(installed, "torch_without_cuda", lambda: torch)
         return doctor.diagnose()
 
     return diagnose
@@ -137,7 +145,7 @@ def test_where_the_rtx_builder_does_not_exist(machine, system, examine):
 
 def test_providers_of_onnx_runtime_are_tried(examine):
     reason = f"ONNX Runtime 1.31.0 was built without CUDAExecutionProvider: {install('gpu')}"
-    found = examine(EVERYTHING, ADA, providers={"onnxruntime-cuda": reason}).engines[RTX + 1 :]
+    found = examine(EVERYTHING, ADA, providers={"onnxruntime-cuda": reason}).engines[RTX + 1 : -1]
     assert [row.engine for row in found] == [
         ".onnx (onnxruntime-cuda)", ".onnx (onnxruntime-tensorrt)", ".onnx (onnxruntime-rtx)",
     ]  # fmt: skip
@@ -153,6 +161,16 @@ def test_providers_are_not_tried_where_they_cannot_work(examine):
     rtx = examine(EVERYTHING, HOPPER).engines[RTX + 3].run
     assert "compute capability 9.0" in rtx.missing
     assert rtx.remedy == "p2 generate --backend onnxruntime-cuda runs a .onnx on this GPU"
+
+
+def test_a_pytorch_that_does_not_reach_the_gpu(examine):
+    reason = "PyTorch 2.9 was built without CUDA, or does not fit the driver"
+    run = examine(EVERYTHING, ADA, torch=reason).engines[-1].run
+    assert (run.missing, run.remedy) == (reason, "pytorch.org says which PyTorch to install")
+    for packages, gpus in ((EVERYTHING, NONE), (without("torch"), ADA)):
+        run = examine(packages, gpus, torch="tried").engines[-1].run
+        assert not run.possible
+        assert "tried" not in run.missing
 
 
 @pytest.mark.parametrize(
@@ -282,6 +300,7 @@ def test_the_command_on_this_machine_as_text_and_as_json():
         "checkpoint (PyTorch)", ".onnx (native)", ".onnx (ONNX Runtime)",
         ".plan (TensorRT)", ".plan (TensorRT-RTX)",
         *(f".onnx ({key})" for key in onnx_providers.PROVIDERS),
+        "checkpoint (cuda-graph)",
     ]  # fmt: skip
     for row in found["engines"]:
         assert row["engine"] in text.stdout

@@ -8,7 +8,7 @@ import pytest
 from p2.contract.codec import Codec
 from p2.practical.text import measure, slurs, writing
 from p2.practical.text.options import WINDOW, parse
-from p2.runtime.backends import open_step_engine
+from p2.runtime.opening import open_step_engine
 
 BOOK = "the cat sat on the mat, and the dog. " * 20
 

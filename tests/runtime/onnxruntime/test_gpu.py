@@ -18,8 +18,9 @@ from p2.runtime import nvidia
 from p2.runtime.decoder import Decoder
 from p2.runtime.onnxruntime import providers as onnx_providers
 from p2.runtime.onnxruntime.engine import open_onnx
-from p2.runtime.onnxruntime.gpu import SLOTS, OnnxGpuEngine, open_onnx_gpu
+from p2.runtime.onnxruntime.gpu import SLOTS, OnnxGpuEngine
 from p2.runtime.onnxruntime.providers import PROVIDERS, STAND_IN, open_session, probe, require
+from p2.runtime.opening import open_engine
 from p2.runtime.step_file import open_step
 
 ADA = nvidia.Gpus((nvidia.Gpu("NVIDIA GeForce RTX 4090", (8, 9), 24 << 30),), "570", (13, 0))
@@ -158,7 +159,7 @@ def machine(monkeypatch):
 def test_without_a_gpu_nothing_is_tried(backend, card_of, write_step, machine):
     machine(NONE)
     with pytest.raises(BackendMissing, match="needs an NVIDIA GPU, and no NVIDIA driver is installed"):
-        open_onnx_gpu(write_step(card_of()), backend)
+        open_engine(write_step(card_of()), backend=backend)
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime-cuda", "onnxruntime-tensorrt"])
