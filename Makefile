@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := train,cpu,rtx,bench,test
 
-.PHONY: demo pages test lint format gpu-check clean
+.PHONY: demo pages test wheel-check lint format gpu-check clean
 
 # The demo: train, export, compare, write - at most three minutes of work on two cores.
 demo: $(READY)
@@ -17,15 +17,22 @@ pages: $(READY)
 	$(BIN)/p2 bench render $(wildcard artifacts/bench/*.json)
 	$(BIN)/p2 practical report
 
+# The whole test suite.
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
+# What a stranger installs: a source distribution, the wheel built from it, and that one used away from here.
+# Half a minute, most of it the C compiler's; downloads nothing.
+wheel-check: $(READY)
+	$(BIN)/python -m pytest tests/check_wheel.py
+
+# Style, and types as strict as they go: p2's own, and those that a user's program meets (tests/typed_user.py).
 # mypy looks for a folder called p2; the repository's root is that package under another name.
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	mkdir -p $(VENV)/types && ln -sfn $(CURDIR) $(VENV)/types/p2
-	cd $(VENV)/types && ../../$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p p2
+	cd $(VENV)/types && ../../$(BIN)/mypy --config-file $(CURDIR)/pyproject.toml --cache-dir $(CURDIR)/.mypy_cache -p p2 -m p2.tests.typed_user
 
 format: $(READY)
 	$(BIN)/ruff check --fix .
@@ -39,7 +46,7 @@ gpu-check:
 	else $(MAKE) $(READY) && $(BIN)/python gpu_check.py $(GPU_CHECK_ARGS); fi
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(READY): pyproject.toml constraints.txt $(wildcard runtime/native/*.c runtime/native/*.h)
