@@ -51,10 +51,12 @@ def load(engine: str | os.PathLike[str], *, backend: str | None = None, threads:
 
     Raises:
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
-        UsageError: no such backend, or one for another kind of file.
+        UsageError: no such backend, one for another kind of file, or `threads` out of 1 to 256.
     """
     from .runtime.opening import open_engine
 
+    if threads is not None and not 1 <= threads <= 256:
+        raise UsageError(f"threads must be 1 to 256, not {threads}")
     return Model(open_engine(os.fspath(engine), threads, backend))
 
 
@@ -271,26 +273,49 @@ def train(texts: Paths = (), *, resume: bool = False, quiet: bool = True, **opti
             diverges.
         UsageError: an option is unknown or out of its range.
     """
-    from .trainer import display, loop
+    from .render.terminal import needing
     from .trainer.options import named
 
-    shown = display.Silent() if quiet else display.for_stdout()
-    return (loop.resume if resume else loop.begin)(named(options), _names(texts), shown)
+    given = named(options)
+    with needing("train"):
+        from .trainer import display, loop
+
+        shown = display.Silent() if quiet else display.for_stdout()
+        return (loop.resume if resume else loop.begin)(given, _names(texts), shown)
 
 
-def export(checkpoint: str | os.PathLike[str] = "artifacts/charlm", **options: Any) -> Exported:
+def export(
+    checkpoint: str | os.PathLike[str] = "artifacts/charlm", *, quiet: bool = True, **options: Any
+) -> Exported:
     """Turn a checkpoint into a ``.onnx``, and a ``.plan`` where TensorRT is installed, as ``p2 export``.
 
     Args:
         checkpoint: a checkpoint, or a training run's folder.
-        options: as `export.exporter.export_checkpoint` takes them, such as ``precision="float16"``.
+        quiet: show nothing; False shows what the command shows.
+        options: the command's, as `export.exporter.named` takes them, such as ``precision="float16"``.
+
+    Returns:
+        the files, how well the graph agreed with the eager model, and why there is no plan if there is none.
 
     Raises:
         P2Error: see `export.exporter.export_checkpoint`.
+        UsageError: an option is unknown or out of its range.
     """
-    from .export.exporter import export_checkpoint
+    from .export.exporter import export_checkpoint, named
+    from .render.terminal import needing, say
 
-    return export_checkpoint(Path(checkpoint), **options)
+    given = named(options)
+    with needing("train"):
+        from .render.stages import Stages
+
+        with Stages(quiet) as stages:
+            return export_checkpoint(
+                Path(checkpoint),
+                **given,
+                say=(lambda _: None) if quiet else say,
+                stage=stages.say,
+                progress=stages.progress,
+            )
 
 
 def parity(
@@ -327,22 +352,25 @@ def parity(
     Raises:
         P2Error: an engine that was named cannot be opened, or none could be compared.
     """
-    from .parity.report import run_parity
-    from .render.stages import Stages
+    from .render.terminal import needing
 
-    with Stages(quiet) as stages:
-        return run_parity(
-            _names(engines),
-            Path(checkpoint),
-            steps=steps,
-            characters=characters,
-            seed=seed,
-            text=None if text is None else Path(text),
-            json_path=None if json is None else Path(json),
-            backend=backend,
-            on_unknown=on_unknown,
-            stages=stages,
-        )
+    with needing("train"):
+        from .parity.report import run_parity
+        from .render.stages import Stages
+
+        with Stages(quiet) as stages:
+            return run_parity(
+                _names(engines),
+                Path(checkpoint),
+                steps=steps,
+                characters=characters,
+                seed=seed,
+                text=None if text is None else Path(text),
+                json_path=None if json is None else Path(json),
+                backend=backend,
+                on_unknown=on_unknown,
+                stages=stages,
+            )
 
 
 def _names(texts: Paths) -> list[str]:

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperGroup
 
 from ..contract.errors import UsageError
 from ..render.terminal import console, needing, say
+from .shared import Command
 
 RUN = "run"
 
@@ -23,7 +24,7 @@ class Bench(TyperGroup):
         return super().parse_args(ctx, args if named else [RUN, *args])
 
 
-class Run(TyperCommand):
+class Run(Command):
     """The command that may be left out: its help is that of ``p2 bench``, and names the other commands."""
 
     def format_usage(self, ctx: Any, formatter: Any) -> None:
@@ -61,20 +62,16 @@ def run(
         typer.Option(
             metavar="CELL,LAYERS,EMBEDDING,HIDDEN",
             help="A model with random weights, such as lstm,2,256,512; can be given more than once.",
+            rich_help_panel="What is measured",
         ),
     ] = None,
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick", help="Fewer rounds, batches and characters: two or three minutes on two idle cores."
-        ),
-    ] = False,
     contenders: Annotated[
         str | None,
         typer.Option(
             metavar="KEY,KEY,...",
             help="Only these, and p2-float32, that they are compared with; module:Class names a plug-in."
             " [default: all]",
+            rich_help_panel="What is measured",
         ),
     ] = None,
     precisions: Annotated[
@@ -82,31 +79,46 @@ def run(
         typer.Option(
             metavar="P,P,...",
             help="Only contenders of these: float32, float16, bfloat16, float8, int8, int4. [default: all]",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(help="Processor threads of every contender; each chooses its own if not given."),
-    ] = None,
-    batches: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N,N,...",
-            help="Texts side by side. [default: powers of two from 1 to 256; with --quick 1,8,64]",
+            rich_help_panel="What is measured",
         ),
     ] = None,
     text: Annotated[
         Path | None,
         typer.Option(
             help="A UTF-8 text that the model was not trained on, for the quality; if not given, what the"
-            " training held out."
+            " training held out.",
+            rich_help_panel="What is measured",
+        ),
+    ] = None,
+    quick: Annotated[
+        bool,
+        typer.Option(
+            "--quick",
+            help="Fewer rounds, batches and characters: two or three minutes on two idle cores.",
+            rich_help_panel="How",
+        ),
+    ] = False,
+    batches: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N,N,...",
+            help="Texts side by side. [default: powers of two from 1 to 256; with --quick 1,8,64]",
+            rich_help_panel="How",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            help="Processor threads of every contender; each chooses its own if not given.",
+            rich_help_panel="How",
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
             help="The report; .html and .md go beside it, an earlier one into <report>.old-1, -2, ..."
-            " [default: artifacts/bench/report.json]"
+            " [default: artifacts/bench/report.json]",
+            rich_help_panel="Report",
         ),
     ] = None,
 ) -> None:
@@ -129,7 +141,7 @@ def run(
     say(f"report: {', '.join(map(str, files))}")
 
 
-@app.command()
+@app.command(cls=Command)
 def compare(
     before: Annotated[Path, typer.Argument(metavar="A", help="A report, .json.", show_default=False)],
     after: Annotated[Path, typer.Argument(metavar="B", help="Another one.", show_default=False)],
@@ -148,7 +160,7 @@ def compare(
         comparison.show(a, b, console())
 
 
-@app.command()
+@app.command(cls=Command)
 def render(
     reports: Annotated[
         list[Path], typer.Argument(metavar="REPORT", help="Finished reports, .json.", show_default=False)
@@ -163,7 +175,7 @@ def render(
             say(f"report: {', '.join(map(str, rendering.write(load(report), report)))}")
 
 
-@app.command()
+@app.command(cls=Command)
 def profile(
     engine: Annotated[
         str, typer.Argument(metavar="ENGINE", help="A .onnx file, found as `p2 generate` finds it.")

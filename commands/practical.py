@@ -9,23 +9,15 @@ import typer
 
 from ..practical.document import FOLDER
 from ..render.terminal import console, needing, say
+from .shared import Command, EncodingErrors
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
-EncodingErrors = Annotated[
-    str | None,
-    typer.Option(
-        help="Bytes that cannot be read: strict refuses the file, replace puts U+FFFD in their place, skip"
-        " leaves them out. [default: strict]"
-    ),
-]
-Out = Annotated[
-    Path,
-    typer.Option(
-        help="Folder of the JSON, its figures and report.html; those of an earlier run go into"
-        " <experiment>.json.old-1, -2, ..."
-    ),
-]
+OUT_HELP = (
+    "Folder of the JSON, its figures and report.html; those of an earlier run go into"
+    " <experiment>.json.old-1, -2, ..."
+)
+Out = Annotated[Path, typer.Option(help=OUT_HELP)]
 
 
 @app.callback()
@@ -33,7 +25,7 @@ def _root() -> None:
     """Reproduce the experiments of the practical: toy problem, gradients, generated text, one report."""
 
 
-@app.command("baum-sweet")
+@app.command("baum-sweet", cls=Command)
 def baum_sweet(
     quick: Annotated[
         bool, typer.Option("--quick", help="At most three minutes on two cores: one seed, fewer trainings.")
@@ -74,7 +66,7 @@ def baum_sweet(
     say(f"report: {path}, {report}")
 
 
-@app.command()
+@app.command(cls=Command)
 def gradients(
     magnitude: Annotated[int, typer.Option("--magnitude", "-T", help="T; a sequence has 4 T steps.")] = 10,
     hidden: Annotated[int, typer.Option(help="Width of the state.")] = 256,
@@ -105,7 +97,7 @@ def gradients(
     say(f"report: {path}, {report}")
 
 
-@app.command()
+@app.command(cls=Command)
 def text(
     book: Annotated[
         list[str] | None,
@@ -115,9 +107,80 @@ def text(
             show_default=False,
         ),
     ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Width of each layer's state. [default: 384]", rich_help_panel="Model")
+    ] = None,
+    embedding: Annotated[
+        int | None, typer.Option(help="Width of the embedding. [default: 192]", rich_help_panel="Model")
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="LSTM layers. [default: 2]", rich_help_panel="Model")
+    ] = None,
+    characters: Annotated[
+        int | None,
+        typer.Option(
+            help="Train on so many characters from the book's beginning; 0 is all. [default: 160,000]",
+            rich_help_panel="Text",
+        ),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the book. [default: UTF-8]", rich_help_panel="Text")
+    ] = None,
+    encoding_errors: EncodingErrors = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates in all. [default: 6500]", rich_help_panel="Learning")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Adam's first learning rate. [default: 0.008]", rich_help_panel="Learning"),
+    ] = None,
+    lr_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor on the learning rate per 1,000 updates, applied smoothly. [default: 0.62]",
+            rich_help_panel="Learning",
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Windows per update. [default: 128]", rich_help_panel="Learning")
+    ] = None,
+    accuracies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Running training accuracies at which texts are written. [default: 0.65,0.75,0.84]",
+            rich_help_panel="Learning",
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None,
+        typer.Option(help="Decides weights, windows and samples. [default: 0]", rich_help_panel="Learning"),
+    ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            help="What the greedy completions begin with. [default: the book's first words]",
+            rich_help_panel="Writing",
+        ),
+    ] = None,
+    length: Annotated[
+        int, typer.Option(help="Characters of a greedy text.", rich_help_panel="Writing")
+    ] = 2000,
+    sample_length: Annotated[
+        int, typer.Option(help="Characters of a sampled or completed text.", rich_help_panel="Writing")
+    ] = 1000,
+    samples: Annotated[
+        int, typer.Option(help="Texts for each tau, and prompts out of the book.", rich_help_panel="Writing")
+    ] = 64,
+    backend: Annotated[
+        str | None,
+        typer.Option(help="What runs the exported engines, as for `p2 generate`.", rich_help_panel="Writing"),
+    ] = None,
     quick: Annotated[
         bool,
-        typer.Option("--quick", help="A few minutes: hidden 192, 40,000 characters of the book."),
+        typer.Option(
+            "--quick", help="A few minutes: hidden 192, 40,000 characters of the book.", rich_help_panel="Run"
+        ),
     ] = False,
     seed_scale: Annotated[
         bool,
@@ -125,55 +188,29 @@ def text(
             "--seed-scale",
             help="The report's size, for a GPU: embedding 2048, hidden 4096, 10,000 updates at a fixed"
             " learning rate of 0.001.",
+            rich_help_panel="Run",
         ),
     ] = False,
-    hidden: Annotated[int | None, typer.Option(help="Width of each layer's state. [default: 384]")] = None,
-    embedding: Annotated[int | None, typer.Option(help="Width of the embedding. [default: 192]")] = None,
-    layers: Annotated[int | None, typer.Option(help="LSTM layers. [default: 2]")] = None,
-    steps: Annotated[int | None, typer.Option(help="Updates in all. [default: 6500]")] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's first learning rate. [default: 0.008]")] = None,
-    lr_decay: Annotated[
-        float | None,
-        typer.Option(help="Factor on the learning rate per 1,000 updates, applied smoothly. [default: 0.62]"),
+    device: Annotated[
+        str | None, typer.Option(help="Of the training: auto, cpu or cuda.", rich_help_panel="Run")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Windows per update. [default: 128]")] = None,
-    characters: Annotated[
-        int | None,
-        typer.Option(
-            help="Train on so many characters from the book's beginning; 0 is all. [default: 160,000]"
-        ),
-    ] = None,
-    accuracies: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,...",
-            help="Running training accuracies at which texts are written. [default: 0.65,0.75,0.84]",
-        ),
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Decides weights, windows and samples. [default: 0]")
-    ] = None,
-    device: Annotated[str | None, typer.Option(help="Of the training: auto, cpu or cuda.")] = None,
     precision: Annotated[
-        str | None, typer.Option(help="Of the training: float32, bfloat16 or auto. [default: auto]")
-    ] = None,
-    threads: Annotated[int | None, typer.Option(help="CPU threads of the training.")] = None,
-    encoding: Annotated[str | None, typer.Option(help="Encoding of the book. [default: UTF-8]")] = None,
-    encoding_errors: EncodingErrors = None,
-    prompt: Annotated[
         str | None,
-        typer.Option(help="What the greedy completions begin with. [default: the book's first words]"),
+        typer.Option(
+            help="Of the training: float32, bfloat16 or auto. [default: auto]", rich_help_panel="Run"
+        ),
     ] = None,
-    length: Annotated[int, typer.Option(help="Characters of a greedy text.")] = 2000,
-    sample_length: Annotated[int, typer.Option(help="Characters of a sampled or completed text.")] = 1000,
-    samples: Annotated[int, typer.Option(help="Texts for each tau, and prompts out of the book.")] = 64,
-    backend: Annotated[
-        str | None, typer.Option(help="What runs the exported engines, as for `p2 generate`.")
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of the training.", rich_help_panel="Run")
     ] = None,
-    out: Out = FOLDER,
+    out: Annotated[Path, typer.Option(help=OUT_HELP, rich_help_panel="Run")] = FOLDER,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with the run in --out; if it is done, write and analyse again."),
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out; if it is done, write and analyse again.",
+            rich_help_panel="Run",
+        ),
     ] = False,
 ) -> None:
     """Over-fit a book, write from it at three accuracies through the exported engine, analyse the texts."""
@@ -217,7 +254,7 @@ def text(
     say(f"report: {', '.join(map(str, files))}")
 
 
-@app.command()
+@app.command(cls=Command)
 def report(
     out: Out = FOLDER,
 ) -> None:

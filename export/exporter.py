@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..contract.agreement import LIMITS, Agreement
 from ..contract.card import canonical_precision
@@ -14,10 +15,13 @@ from ..contract.plan import FLAVOURS, TENSORRT, TENSORRT_RTX, runs_on
 from ..contract.shell import install
 from ..contract.stamp import PROBE_TOKENS
 from ..runtime import nvidia
+from .targets import PORTABLE, Options, parse_targets
 
 Say = Callable[[str], None]
 
 ENGINES = ("auto", "none", "tensorrt", "tensorrt-rtx")
+FOR_A_PLAN = ("batch", "target", "version_compatible", "hardware_compatible")
+NAMED = ("precision", "opset", "out", "engine", *FOR_A_PLAN)
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,37 @@ def parse_batch(text: str) -> tuple[int, int, int]:
     if not 1 <= low <= best <= high:
         raise UsageError(f"--batch needs 1 <= min <= opt <= max, not {text}")
     return low, best, high
+
+
+def named(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `export_checkpoint` from options as a caller names them; None and False are not named.
+
+    Args:
+        options: of `NAMED`. `out` may be a text, `batch` and `target` as on the command line (``"1,8,64"``,
+            ``"sm89,sm120"``) or a sequence of the same.
+
+    Raises:
+        UsageError: there is no such option, one cannot be read, or one is for a plan that is not built.
+    """
+    for name in options:
+        if name not in NAMED:
+            raise UsageError(f"there is no option {name!r}: choose from {', '.join(sorted(NAMED))}")
+    given = {name: value for name, value in options.items() if value is not None and value is not False}
+    useless = ", ".join("--" + name.replace("_", "-") for name in FOR_A_PLAN if name in given)
+    if useless and given.get("engine") == "none":
+        raise UsageError(f"{useless}: for a .plan, and --engine none builds none")
+    if "out" in given:
+        given["out"] = Path(given["out"])
+    if "batch" in given:
+        given["batch"] = parse_batch(_words(given["batch"]))
+    if "target" in given:
+        given["targets"] = parse_targets(_words(given.pop("target")))
+    return given
+
+
+def _words(value: Any) -> str:
+    several = isinstance(value, Iterable) and not isinstance(value, str)
+    return ",".join(map(str, value)) if several else str(value)
 
 
 def export_checkpoint(
@@ -97,7 +132,6 @@ def export_checkpoint(
     from .fold import fold
     from .graph import add_probe, step_graph
     from .opset import OPSET, check_opset
-    from .targets import PORTABLE, Options
     from .verify import BATCH, STEPS, read_back, verify
 
     if engine not in ENGINES:

@@ -47,7 +47,7 @@ def step_graph(card: Card, weights: Weights, opset: int = OPSET) -> onnx.ModelPr
     if card.precision in ("float32", "float16", "bfloat16") and size > MAX_BYTES:
         raise P2Error(
             f"the {card.precision} step would take {size / 2**30:.1f} GiB, and one ONNX file holds at most"
-            " 2 GiB: choose a smaller precision (--fp16, --fp8, --int8 or --int4)"
+            " 2 GiB: choose a smaller --precision (float16, float8, int8 or int4)"
         )
     dtype = torch.float16 if card.precision == "float16" else torch.float32
     typed = {name: tensor.to(dtype) for name, tensor in weights.items()}
@@ -112,7 +112,11 @@ def _check_finite(weights: Weights, precision: str) -> None:
     if name is not None:
         raise P2Error(
             f"{name} would hold NaN or infinity in {precision}, so nothing was written"
-            + (": its weights are beyond 65,504, so choose --bf16" if precision == "float16" else "")
+            + (
+                ": its weights are beyond 65,504, so choose --precision bfloat16"
+                if precision == "float16"
+                else ""
+            )
         )
 
 

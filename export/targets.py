@@ -89,7 +89,7 @@ def rtx_targets(library: Library, path: Path, card: Card, options: Options) -> t
         if needs_float8 and int(name[2:]) < 89:
             raise BuilderRefused(
                 f"{path} cannot become a plan for {name}: {_INSTEAD};"
-                " leave that target out, or export with --int8 or --fp16"
+                " leave that target out, or export with --precision int8 or float16"
             )
     return options.targets
 
@@ -104,5 +104,5 @@ def check_float8(path: Path, card: Card, gpu: Gpu) -> None:
         major, minor = gpu.capability
         raise BuilderRefused(
             f"{path} cannot become a plan: {_INSTEAD}, and the {gpu.name} has {major}.{minor};"
-            " export with --int8 or --fp16"
+            " export with --precision int8 or float16"
         )

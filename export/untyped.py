@@ -34,7 +34,7 @@ def check_precision(library: Library, path: Path, card: Card) -> None:
     if card.precision not in _PRECISIONS:
         raise BuilderRefused(
             f"{library} builds float32 and float16 only, and {path} is {card.precision}: install TensorRT 10"
-            " or newer, or export with --fp16"
+            " or newer, or export with --precision float16"
         )
 
 

@@ -103,7 +103,8 @@ def _compare(expected: Floats, logits: Floats, precision: str, what: str) -> Agr
     if not np.isfinite(logits).all():
         raise ToleranceExceeded(
             f"{what} gives NaN or infinity within {steps} steps, where eager PyTorch gives numbers, so it"
-            " was not written" + (": choose --bf16, of float32's range" if precision == "float16" else "")
+            " was not written"
+            + (": choose --precision bfloat16, of float32's range" if precision == "float16" else "")
         )
     measured = agreement(expected, logits)
     limits = LIMITS[precision]

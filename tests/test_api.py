@@ -152,6 +152,48 @@ def test_train_export_parity_and_load(tmp_path, monkeypatch):
     assert callable(export_checkpoint)
 
 
+def test_export_takes_options_as_the_command_and_as_python(tmp_path):
+    from p2.export.exporter import named
+
+    as_text = named({"batch": "1,8,64", "target": "sm89,sm120", "out": "a.onnx", "engine": None})
+    as_python = named({"batch": (1, 8, 64), "target": ["sm89", "sm120"], "out": Path("a.onnx")})
+    assert as_text == as_python
+    assert as_text == {"batch": (1, 8, 64), "targets": ("sm89", "sm120"), "out": Path("a.onnx")}
+    assert named({"batch": 4, "version_compatible": False}) == {"batch": (4, 4, 4)}
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda: p2.export(precison="int8"), "no option 'precison': choose from batch, "),
+        (lambda: p2.export(say=print), "no option 'say'"),
+        (lambda: p2.export(precision="int3"), "unknown precision 'int3'"),
+        (lambda: p2.export(batch=(4, 2, 1)), "1 <= min <= opt <= max"),
+        (lambda: p2.export(batch=(1, 8, 64), engine="none"), "--batch: for a .plan"),
+        (lambda: p2.train(keep_at_accuracy="0.5,x"), "takes numbers with commas"),
+        (lambda: p2.load("absent.onnx", threads=257), "threads must be 1 to 256, not 257"),
+    ],
+)
+def test_bad_options_get_a_sentence_before_any_work(call, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(p2.UsageError, match=sentence):
+        call()
+    assert not list(tmp_path.iterdir())
+
+
+def test_quiet_shows_nothing_and_loud_what_the_command_shows(tiny_run, tmp_path, capsys):
+    out = tmp_path / "new.onnx"
+    p2.export(tiny_run, out=out, engine="none")
+    assert capsys.readouterr() == ("", "")
+    p2.export(tiny_run, out=out, engine="none", quiet=False)
+    said = capsys.readouterr()
+    assert main(["export", str(tiny_run), "--out", str(out), "--engine", "none"]) == 0
+    command = capsys.readouterr()
+    assert said.err == command.err
+    assert said.out
+    assert command.out.startswith(said.out)
+
+
 def test_loading_and_writing_need_no_torch(onnx):
     code = (
         "import sys; sys.modules['torch'] = sys.modules['onnx'] = None\n"

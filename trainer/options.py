@@ -208,10 +208,10 @@ def parse_accuracies(text: str) -> tuple[float, ...]:
 
 
 def named(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Options as a caller in Python names them: paths as texts, accuracies in a list; None is not named.
+    """Options as a caller names them: paths as texts, accuracies as a text or in a list; None is not named.
 
     Raises:
-        UsageError: there is no such option.
+        UsageError: there is no such option, or the accuracies cannot be read.
     """
     known = {field.name for field in dataclasses.fields(TrainOptions)}
     for name in options:
@@ -222,7 +222,9 @@ def named(options: Mapping[str, Any]) -> dict[str, Any]:
         if name in given:
             given[name] = Path(given[name])
     if "keep_at_accuracy" in given:
-        given["keep_at_accuracy"] = tuple(sorted(set(given["keep_at_accuracy"])))
+        asked = given["keep_at_accuracy"]
+        ascending = parse_accuracies(asked) if isinstance(asked, str) else tuple(sorted(set(asked)))
+        given["keep_at_accuracy"] = ascending
     return given
 
 

@@ -79,7 +79,9 @@ def test_float16_that_overflows_on_the_way_is_told_what_to_choose(card_of, monke
     """Every weight may be a float16 number, and their sums not."""
     engine = EagerEngine(model_of(card_of("rnn", layers=1), KINDS["equal"]))
     monkeypatch.setattr(verify, "_run", lambda *_: np.full((2, 256, engine.card.vocab), np.inf, np.float32))
-    with pytest.raises(ToleranceExceeded, match=r"gives NaN or infinity within 256 steps.*choose --bf16"):
+    with pytest.raises(
+        ToleranceExceeded, match=r"gives NaN or infinity within 256 steps.*choose --precision bfloat16"
+    ):
         verify.verify(b"", engine, "float16")
 
 

@@ -136,7 +136,7 @@ def test_nothing_of_the_machine_it_was_made_on_is_inside(card_of, write_step):
         ("float32", "embedding.weight", float("nan"), "table"),
         ("int8", "rnn.bias_hh_l1", float("-inf"), "b_01"),
         ("float32", "embedding.weight", 3e38, "table"),  # finite, but not its products
-        ("float16", "output.weight", 7e4, "w_out .* choose --bf16"),  # finite in float32
+        ("float16", "output.weight", 7e4, "w_out .* choose --precision bfloat16"),  # finite in float32
     ],
 )
 def test_what_would_not_be_finite_is_refused_by_name(card_of, parameters_of, precision, name, value, what):

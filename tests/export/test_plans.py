@@ -97,7 +97,14 @@ def test_impossible_targets_are_sentences(card_of, write_step):
 
 
 def test_from_the_command_line_to_inspect(tiny_run, capsys):
-    command = ["export", str(tiny_run), "--bf16", "--engine=tensorrt-rtx", "--target=sm89,sm120", "--batch=1"]
+    command = [
+        "export",
+        str(tiny_run),
+        "--precision=bfloat16",
+        "--engine=tensorrt-rtx",
+        "--target=sm89,sm120",
+        "--batch=1",
+    ]
     assert main(command) == 0
     plan = tiny_run / f"{tiny_run.name}.plan"
     capsys.readouterr()

@@ -16,6 +16,7 @@ import torch
 from typer.testing import CliRunner
 
 from p2 import cli
+from p2.commands.train import train
 from p2.trainer import checkpoint
 from p2.trainer.corpus import Corpus
 from p2.trainer.learner import Learner
@@ -80,7 +81,7 @@ def test_every_option_reaches_the_run(p2: Callable, text_file: Path) -> None:
 def test_the_help_tells_the_defaults() -> None:
     result = CliRunner().invoke(cli.app, ["train", "--help"], terminal_width=200)
     shown = " ".join(result.output.split())
-    parameters = inspect.signature(cli.train).parameters
+    parameters = inspect.signature(train).parameters
     for field in dataclasses.fields(TrainOptions):
         assert field.name in parameters
         if field.default not in (None, (), False):

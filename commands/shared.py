@@ -1,0 +1,48 @@
+"""What several commands share: options that mean the same in each, and how their help is laid out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand
+
+RUN_FOLDER = Path("artifacts/charlm")
+
+EncodingErrors = Annotated[
+    str | None,
+    typer.Option(
+        help="Bytes that cannot be read: strict refuses the file, replace puts U+FFFD in their place, skip"
+        " leaves them out. [default: strict]",
+        rich_help_panel="Text",
+    ),
+]
+
+# Where two columns are no longer wide enough to read, what an option does stands below its name.
+_TWO_COLUMNS = 60
+_WIDEST_NAME = 30
+
+
+class Command(TyperCommand):
+    """A command whose help has a section for each ``rich_help_panel`` of its options, in their order.
+
+    Sections are plain text, in columns that line up from one section to the next.
+    """
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write arguments, panels, and last the options that are in no panel."""
+        panels: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                argument = parameter.param_type_name == "argument"
+                panel = getattr(parameter, "rich_help_panel", None)
+                panels.setdefault(panel or ("Arguments" if argument else "Options"), []).append(record)
+        names = [len(name) for records in panels.values() for name, _ in records]
+        width = max((length for length in names if length <= _WIDEST_NAME), default=0)
+        if formatter.width < _TWO_COLUMNS:
+            width = 2
+        for title, records in panels.items():
+            with formatter.section(title):
+                formatter.write_dl([(name.ljust(width), text) for name, text in records], col_max=width)

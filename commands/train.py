@@ -1,0 +1,198 @@
+"""The `p2 train` command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..render.terminal import say
+from .shared import EncodingErrors
+
+
+def train(
+    texts: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT",
+            help="Files, folders, patterns, or - for standard input; with none, the documentation inside"
+            " Python (about 465,000 characters).",
+            show_default=False,
+        ),
+    ] = None,
+    cell: Annotated[
+        str | None, typer.Option(help="rnn, lstm or gru. [default: lstm]", rich_help_panel="Model")
+    ] = None,
+    gru_reset: Annotated[
+        str | None,
+        typer.Option(
+            help="A GRU's reset acts after or before the recurrent product. [default: after]",
+            rich_help_panel="Model",
+        ),
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Recurrent layers. [default: 2]", rich_help_panel="Model")
+    ] = None,
+    embedding: Annotated[
+        int | None, typer.Option(help="Width of the embedding. [default: 64]", rich_help_panel="Model")
+    ] = None,
+    hidden: Annotated[
+        int | None, typer.Option(help="Width of each layer's state. [default: 256]", rich_help_panel="Model")
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(help="Share of outputs dropped between layers. [default: 0.0]", rich_help_panel="Model"),
+    ] = None,
+    encoding: Annotated[
+        str | None, typer.Option(help="Encoding of the texts. [default: UTF-8]", rich_help_panel="Text")
+    ] = None,
+    encoding_errors: EncodingErrors = None,
+    vocab_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Let the model know the characters of this text or checkpoint too, to be tuned on it later.",
+            rich_help_panel="Text",
+        ),
+    ] = None,
+    on_unknown: Annotated[
+        str | None,
+        typer.Option(
+            help="Characters that the checkpoint of --init-from does not know: error, or skip leaves them"
+            " out. [default: error]",
+            rich_help_panel="Text",
+        ),
+    ] = None,
+    val_fraction: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the text's tail held out; 0 is none. [default: 0.1]", rich_help_panel="Text"
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(help="Updates in all. [default: 1000]", rich_help_panel="Learning")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(help="Adam's first learning rate. [default: 0.008]", rich_help_panel="Learning"),
+    ] = None,
+    lr_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor on the learning rate per 1,000 updates, applied smoothly. [default: 0.1]",
+            rich_help_panel="Learning",
+        ),
+    ] = None,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest gradient norm; 0 does not clip. [default: 1.0]", rich_help_panel="Learning"
+        ),
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Windows per update. [default: 64]", rich_help_panel="Learning")
+    ] = None,
+    seq_len: Annotated[
+        int | None, typer.Option(help="Characters per window. [default: 64]", rich_help_panel="Learning")
+    ] = None,
+    stateful: Annotated[
+        bool,
+        typer.Option(
+            "--stateful", help="Carry the state across consecutive windows.", rich_help_panel="Learning"
+        ),
+    ] = False,
+    seed: Annotated[
+        int | None,
+        typer.Option(
+            help="Decides initial weights, windows and dropout. [default: 0]", rich_help_panel="Learning"
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="The run folder; a run that is there moves to <folder>.old-1, -2, ... once the new one has a"
+            " checkpoint. [default: artifacts/charlm]",
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the run in --out exactly as if it had not stopped; --steps may be raised.",
+            rich_help_panel="Run",
+        ),
+    ] = False,
+    init_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from the weights and the vocabulary of this checkpoint.", rich_help_panel="Run"
+        ),
+    ] = None,
+    val_every: Annotated[
+        int | None,
+        typer.Option(help="Updates between two validations. [default: 200]", rich_help_panel="Run"),
+    ] = None,
+    keep_at_accuracy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,...",
+            help="Keep a checkpoint when the running training accuracy first reaches each, e.g. 0.65,0.75.",
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(
+            help="auto (a GPU if there is one), cpu or cuda. [default: auto]", rich_help_panel="Run"
+        ),
+    ] = None,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            help="float32, bfloat16 (mixed), or auto: bfloat16 where it is native. [default: auto]",
+            rich_help_panel="Run",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads. [default: PyTorch's choice]", rich_help_panel="Run")
+    ] = None,
+) -> None:
+    """Train a character model on a text; Ctrl-C saves, --resume goes on."""
+    from .. import api
+
+    result = api.train(
+        texts or (),
+        resume=resume,
+        quiet=False,
+        cell=cell,
+        gru_reset=gru_reset,
+        layers=layers,
+        embedding=embedding,
+        hidden=hidden,
+        dropout=dropout,
+        encoding=encoding,
+        encoding_errors=encoding_errors,
+        vocab_from=vocab_from,
+        on_unknown=on_unknown,
+        val_fraction=val_fraction,
+        steps=steps,
+        lr=lr,
+        lr_decay=lr_decay,
+        clip=clip,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        stateful=stateful or None,
+        seed=seed,
+        out=out,
+        init_from=init_from,
+        val_every=val_every,
+        keep_at_accuracy=keep_at_accuracy,
+        device=device,
+        precision=precision,
+        threads=threads,
+    )
+    for line in result.summary():
+        say(line)
+    if result.interrupted:
+        raise typer.Exit(130)
