@@ -132,7 +132,8 @@ def _needs(found: Diagnosis, backend: Backend) -> list[_Need]:
         if found.gpus.devices and not gpu.met:
             return [gpu]  # installing anything would not help
         return [_library_need(found, library), *(_need(found, name, flavour.extra) for name in others), gpu]
-    packages = [_need(found, name) for name in backend.needs]
+    extras = {"onnxruntime": "gpu"} if backend.gpu else {}  # `cpu` brings one that knows no GPU
+    packages = [_need(found, name, extras.get(name, "")) for name in backend.needs]
     if backend.gpu:
         provider = onnx_providers.PROVIDERS.get(backend.key)
         gpu = _gpu_need(found, TENSORRT_RTX if provider and provider.plugin else TENSORRT)

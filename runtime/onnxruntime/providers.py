@@ -85,7 +85,7 @@ def require(provider: Provider) -> None:
                 f"TensorRT-RTX does not run on this {gpu.name}, which has compute capability"
                 f" {gpu.capability[0]}.{gpu.capability[1]}: it supports {supported}"
             )
-    runtime = import_onnxruntime()
+    runtime = import_onnxruntime(gpu=provider.device != "cpu")
     if provider.plugin:
         if not hasattr(runtime, "register_execution_provider_library"):
             raise BackendMissing(

@@ -25,8 +25,11 @@ if TYPE_CHECKING:
 OUTSIDE = 1 << 16
 
 
-def import_onnxruntime() -> Any:
+def import_onnxruntime(gpu: bool = False) -> Any:
     """The onnxruntime module.
+
+    Args:
+        gpu: whether it is to run on an NVIDIA GPU.
 
     Raises:
         BackendMissing: it is not installed.
@@ -34,9 +37,8 @@ def import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
-        raise BackendMissing(
-            f"running a .onnx engine needs ONNX Runtime: {install('cpu')} (or with [gpu])"
-        ) from error
+        advice = install("gpu") if gpu else f"{install('cpu')} (or with [gpu])"
+        raise BackendMissing(f"running a .onnx engine needs ONNX Runtime: {advice}") from error
     return onnxruntime
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from p2.contract.shell import install
 from p2.runtime import doctor, installed, nvidia
+from p2.runtime.backends import BACKENDS, ONNXRUNTIME
 from p2.runtime.installed import PACKAGES, Package
 from p2.runtime.native import binding
 from p2.runtime.onnxruntime import providers as onnx_providers
@@ -123,6 +124,12 @@ def test_the_command_that_would_help(packages, gpus, engine, task, remedy, exami
     verdict = getattr(examine(packages, gpus).engines[engine], task)
     assert not verdict.possible
     assert verdict.remedy == remedy
+
+
+@pytest.mark.parametrize("gpus", [NONE, ADA], ids=["no-gpu", "gpu"])
+def test_a_backend_that_runs_on_a_gpu_is_never_told_to_take_the_processors_onnx_runtime(gpus, examine):
+    for backend, row in zip(BACKENDS.values(), examine({}, gpus).engines, strict=True):
+        assert ("[cpu" in row.run.remedy) is (backend.key == ONNXRUNTIME and gpus is NONE)
 
 
 def test_where_tensorrt_comes_from_is_said_where_it_is_of_use(examine):

@@ -149,7 +149,7 @@ def machine(monkeypatch):
     def set_up(gpus, runtime=None):
         monkeypatch.setattr(nvidia, "gpus", lambda: gpus)
         if runtime is not None:
-            monkeypatch.setattr(onnx_providers, "import_onnxruntime", lambda: runtime)
+            monkeypatch.setattr(onnx_providers, "import_onnxruntime", lambda gpu=False: runtime)
         return runtime
 
     return set_up
@@ -259,6 +259,13 @@ def test_without_the_rtx_plugin_its_package_is_named(machine):
     machine(ADA, plugin_runtime([]))
     with pytest.raises(BackendMissing, match="pip install onnxruntime-ep-nv-tensorrt-rtx"):
         require(PROVIDERS["onnxruntime-rtx"])
+
+
+def test_without_onnx_runtime_the_one_for_gpus_is_named(machine, monkeypatch):
+    machine(ADA, None)
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(BackendMissing, match=r"pip install [^&]*\[gpu\]'?$"):
+        require(PROVIDERS["onnxruntime-cuda"])
 
 
 def test_asking_is_a_process_of_its_own(monkeypatch):
