@@ -306,15 +306,15 @@ def export(
 
     given = named(options)
     with needing("train"):
-        from .render.stages import Stages
+        from .render.progress import Progress
 
-        with Stages(quiet) as stages:
+        with Progress(quiet) as progress:
             return export_checkpoint(
                 Path(checkpoint),
                 **given,
                 say=(lambda _: None) if quiet else say,
-                stage=stages.say,
-                progress=stages.progress,
+                stage=progress.phase,
+                progress=progress.part,
             )
 
 
@@ -356,9 +356,9 @@ def parity(
 
     with needing("train"):
         from .parity.report import run_parity
-        from .render.stages import Stages
+        from .render.progress import Progress
 
-        with Stages(quiet) as stages:
+        with Progress(quiet) as progress:
             return run_parity(
                 _names(engines),
                 Path(checkpoint),
@@ -369,7 +369,7 @@ def parity(
                 json_path=None if json is None else Path(json),
                 backend=backend,
                 on_unknown=on_unknown,
-                stages=stages,
+                progress=progress,
             )
 
 

@@ -19,7 +19,7 @@ MAX_THREADS = 256
 
 
 @dataclass(frozen=True)
-class Plan:
+class Effort:
     """How long and how often things are measured.
 
     Attributes:
@@ -55,7 +55,7 @@ class Plan:
     training_rounds: int
 
 
-FULL = Plan(
+FULL = Effort(
     rounds=5,
     turn_seconds=0.6,
     latency_seconds=0.3,
@@ -71,7 +71,7 @@ FULL = Plan(
     start_up_runs=5,
     training_rounds=15,
 )
-QUICK = Plan(
+QUICK = Effort(
     rounds=3,
     turn_seconds=0.25,
     latency_seconds=0.1,

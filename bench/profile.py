@@ -79,7 +79,7 @@ def profile(name: str, batch: int, threads: int | None) -> Profile:
     Args:
         name: as given to ``--engine``.
         batch: texts side by side, >= 1.
-        threads: processor threads; None takes the engine's own plan.
+        threads: processor threads; None takes the engine's own setting.
 
     Raises:
         UsageError: not a .onnx file, or a batch below 1.
@@ -90,7 +90,7 @@ def profile(name: str, batch: int, threads: int | None) -> Profile:
     if not 1 <= batch <= MAX_BATCH:
         raise UsageError(f"--batch must be 1 to {MAX_BATCH:,}, not {batch:,}")
     step = open_step(path)
-    threads = threads or OnnxEngine(step).plan(batch).threads
+    threads = threads or OnnxEngine(step).setting(batch).threads
     graph = decode_graph(decode_body(step, filters=False), filters=False)
     card = step.card
     feeds: dict[str, np.ndarray[Any, Any]] = {

@@ -25,7 +25,7 @@ from . import entries
 from .document import Beside, Entry
 from .memory import fits, needed_bytes, too_large
 from .models import Prepared
-from .options import Plan
+from .options import Effort
 from .plugins import Entrant, is_reference
 from .quality import assess
 from .racer import Racer, compare_texts
@@ -58,7 +58,7 @@ class Race:
 
     Args:
         prepared: the model.
-        plan: how long and how often.
+        effort: how long and how often.
         threads: of every contender; None lets each choose.
         progress: shows what is going on.
         bandwidth: tells the bytes per second that can be read from the memory now; None leaves shares out.
@@ -71,7 +71,7 @@ class Race:
     def __init__(
         self,
         prepared: Prepared,
-        plan: Plan,
+        effort: Effort,
         threads: int | None,
         progress: Progress,
         bandwidth: Callable[[], float] | None = None,
@@ -83,7 +83,7 @@ class Race:
         self.notes: list[str] = []
         self.bandwidths: list[float] = []
         self._prepared, self._model = prepared, prepared.model
-        self._plan, self._threads = plan, threads
+        self._effort, self._threads = effort, threads
         self._progress = progress
         self._bandwidth, self._available = bandwidth, available
         self._open, self._pause, self._clock = open_remote, pause, clock
@@ -142,8 +142,8 @@ class Race:
 
     def _race(self, racers: Sequence[Racer]) -> None:
         self._each(racers, "writing for the first time", self._calibrate)
-        self._rounds(racers, "one text, written and read", self._plan.rounds, self._turn)
-        for before, batch in itertools.pairwise((0, *self._plan.batches)):
+        self._rounds(racers, "one text, written and read", self._effort.rounds, self._turn)
+        for before, batch in itertools.pairwise((0, *self._effort.batches)):
             self._batch(racers, batch, before)
         self._each(racers, "writing with common noise", self._text)
         if self._prepared.held_out is not None:
@@ -228,7 +228,7 @@ class Race:
         racer.entry["beside"] = there
         self._pause(REST_SECONDS)
         with self._surviving(mine, f"writing beside {contender.key}"):
-            chunk, chunks = pieces(self._plan.turn_seconds, mine.character_s, LEAST_CHARACTERS)
+            chunk, chunks = pieces(self._effort.turn_seconds, mine.character_s, LEAST_CHARACTERS)
             there["written"].append(self._speed(mine, 1, index, chunk, chunks, mine.character_s))
             if mine.reads and racer.reads:
                 there["read"].append(self._reading(mine))
@@ -253,10 +253,10 @@ class Race:
 
     def _write(self, racer: Racer, seed: int) -> None:
         """Long calls for the speed, then short ones for the latency."""
-        chunk, chunks = pieces(self._plan.turn_seconds, racer.character_s, LEAST_CHARACTERS)
+        chunk, chunks = pieces(self._effort.turn_seconds, racer.character_s, LEAST_CHARACTERS)
         racer.speeds.append(self._speed(racer, 1, seed, chunk, chunks, racer.character_s))
         racer.character_s = 1 / statistics.median(racer.speeds)
-        calls = int(self._plan.latency_seconds / (racer.chunk * racer.character_s))
+        calls = int(self._effort.latency_seconds / (racer.chunk * racer.character_s))
         calls = min(max(calls, LATENCY_CALLS[0]), LATENCY_CALLS[1])
         seconds = racer.process.write(
             1,
@@ -283,15 +283,15 @@ class Race:
 
     def _reading(self, racer: Racer) -> float:
         """Characters per second of random ones: what they are makes no difference to the speed."""
-        plan, vocab = self._plan, self._model.card.vocab
-        tokens = np.random.default_rng(SEED).integers(0, vocab, (1, plan.prompt_length), np.int64)
+        effort, vocab = self._effort, self._model.card.vocab
+        tokens = np.random.default_rng(SEED).integers(0, vocab, (1, effort.prompt_length), np.int64)
         each = racer.character_s
         if not racer.prompt:
             probe = tokens[:, :LEAST_PROMPT]
             for _ in range(2):  # the first may build what reading needs
                 each = racer.process.read(probe, probe.size * each) / probe.size
             least = PROMPT_LEAST if racer.contender.group == "p2" else LEAST_PROMPT
-            racer.prompt = min(plan.prompt_length, max(least, int(plan.prompt_seconds / each)))
+            racer.prompt = min(effort.prompt_length, max(least, int(effort.prompt_seconds / each)))
         return racer.prompt / racer.process.read(tokens[:, : racer.prompt], racer.prompt * each)
 
     def _batch(self, racers: Sequence[Racer], batch: int, before: int) -> None:
@@ -323,7 +323,7 @@ class Race:
                 again = self._steps(racer, batch, index)  # a processor that has rested begins slowly
                 growths[racer.entrant.address].append(2 * smaller / (seen[-1] + again))
 
-        self._rounds(racers, f"writing in batches of {batch}", self._plan.batch_rounds, turn)
+        self._rounds(racers, f"writing in batches of {batch}", self._effort.batch_rounds, turn)
         for racer in racers:
             seen = speeds[racer.entrant.address]
             if seen and racer.remote is not None:
@@ -332,7 +332,7 @@ class Race:
     def _steps(self, racer: Racer, batch: int, seed: int) -> float:
         """Characters per second of a turn with a batch."""
         step_s = racer.step_s[batch]
-        chunk, chunks = pieces(self._plan.batch_seconds, step_s, LEAST_STEPS)
+        chunk, chunks = pieces(self._effort.batch_seconds, step_s, LEAST_STEPS)
         return self._speed(racer, batch, seed, chunk, chunks, step_s)
 
     def _card_of(self, racer: Racer) -> Card:
@@ -340,14 +340,14 @@ class Race:
 
     def _text(self, racer: Racer) -> None:
         vocab = self._model.card.vocab
-        count = int(self._plan.text_seconds / racer.character_s)
-        count = min(self._plan.text_length, max(LEAST_CHARACTERS, count))
+        count = int(self._effort.text_seconds / racer.character_s)
+        count = min(self._effort.text_length, max(LEAST_CHARACTERS, count))
         first, noise = first_tokens(SEED, [0], vocab), gumbel(SEED, [0], 1, count, vocab)
         racer.text = racer.process.follow(first, noise, count * racer.character_s)[0]
 
     def _quality(self, racer: Racer) -> None:
         assert self._prepared.held_out is not None
-        most = min(self._plan.quality_characters, LOGITS_NUMBERS // self._model.card.vocab)
+        most = min(self._effort.quality_characters, LOGITS_NUMBERS // self._model.card.vocab)
         tokens = self._prepared.held_out[None, : most + 1]
         logits = racer.process.logits(tokens[:, :-1], tokens.size * racer.character_s)
         if not np.isfinite(logits).all():
@@ -360,7 +360,7 @@ class Race:
 
     def _first_characters(self, racers: Sequence[Racer]) -> None:
         """More new processes up to their first character, one at a time, with all others gone."""
-        more = self._plan.first_characters - 1
+        more = self._effort.first_characters - 1
         if more:
             self._progress.phase(f"{self._model.name}: first characters", more * len(racers))
         for racer in racers:

@@ -22,7 +22,7 @@ from . import entries, markdown, models, race, racer, rates, rendering, startup,
 from .document import SCHEMA, Document, Entry, Measured, Rates
 from .memory import fits, preparing_bytes, too_large
 from .models import Prepared
-from .options import FULL, QUICK, BenchOptions, Plan, shape_name
+from .options import FULL, QUICK, BenchOptions, Effort, shape_name
 from .plugins import Entrant, choose
 from .quality import DIFFERENCE_LIMITS
 
@@ -60,9 +60,9 @@ def run(options: BenchOptions, console: Console) -> list[Path]:
         P2Error: a checkpoint is missing or damaged, a file cannot be written, or the machine's rates
             cannot be measured.
     """
-    plan = QUICK if options.quick else FULL
+    effort = QUICK if options.quick else FULL
     if options.batches:
-        plan = dataclasses.replace(plan, batches=options.batches)
+        effort = dataclasses.replace(effort, batches=options.batches)
     entrants = choose(options.contenders, options.precisions)
     if options.text is not None:
         read_text(options.text)  # refused before anything is measured
@@ -71,10 +71,10 @@ def run(options: BenchOptions, console: Console) -> list[Path]:
         sources = list_sources(options, entrants, progress)
         lock = make_folder(options.out.parent) / f".{options.out.name}.lock"
         with locked(lock, options.out):
-            document = _begin(options, plan, entrants)
-            _measure_command(document, plan, options.threads, progress)
+            document = _begin(options, effort, entrants)
+            _measure_command(document, effort, options.threads, progress)
             for source in sources:
-                _measure(source, document, plan, entrants, options.threads, progress)
+                _measure(source, document, effort, entrants, options.threads, progress)
                 document["targets"] = targets.overall(document)
                 _write(document, files, progress, first=source is sources[0])
                 progress.say(f"{source.name} is done: {files[0]}")
@@ -116,24 +116,24 @@ def list_sources(options: BenchOptions, entrants: Sequence[Entrant], progress: P
     return sources
 
 
-def _begin(options: BenchOptions, plan: Plan, entrants: Sequence[Entrant]) -> Document:
+def _begin(options: BenchOptions, effort: Effort, entrants: Sequence[Entrant]) -> Document:
     return Document(
         schema=SCHEMA,
         p2=__version__,
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         quick=options.quick,
         machine=machine(),
-        settings=_settings(options, plan, entrants),
+        settings=_settings(options, effort, entrants),
         models=[],
         targets=[],
     )
 
 
-def _settings(options: BenchOptions, plan: Plan, entrants: Sequence[Entrant]) -> dict[str, Any]:
+def _settings(options: BenchOptions, effort: Effort, entrants: Sequence[Entrant]) -> dict[str, Any]:
     """How everything was measured, for the reader of the report."""
-    settings = dataclasses.asdict(plan)
+    settings = dataclasses.asdict(effort)
     return settings | {
-        "batches": list(plan.batches),
+        "batches": list(effort.batches),
         "contenders": [entrant.address for entrant in entrants],
         "turns": "a process for each contender; they take turns, round after round, with a rest before each"
         " turn and an eighth of the turn untimed; in its turn it writes one text and reads a prompt",
@@ -166,16 +166,16 @@ def _settings(options: BenchOptions, plan: Plan, entrants: Sequence[Entrant]) ->
     }
 
 
-def _measure_command(document: Document, plan: Plan, threads: int | None, progress: Progress) -> None:
+def _measure_command(document: Document, effort: Effort, threads: int | None, progress: Progress) -> None:
     """The command itself, and training: what does not depend on the models."""
     settings = document["settings"]
     progress.phase("starting p2")
     try:
         with scratch_folder(SCRATCH) as folder:
-            settings["start_up"] = startup.measure(plan.start_up_runs, folder)
-        if plan.training_rounds:
+            settings["start_up"] = startup.measure(effort.start_up_runs, folder)
+        if effort.training_rounds:
             progress.phase("training, and a hand-written loop")
-            settings["training"] = training.measure(plan.training_rounds, threads)
+            settings["training"] = training.measure(effort.training_rounds, threads)
     except P2Error as error:
         _note(settings, progress, str(error))
 
@@ -183,7 +183,7 @@ def _measure_command(document: Document, plan: Plan, threads: int | None, progre
 def _measure(
     source: Source,
     document: Document,
-    plan: Plan,
+    effort: Effort,
     entrants: Sequence[Entrant],
     threads: int | None,
     progress: Progress,
@@ -204,7 +204,7 @@ def _measure(
             else:
                 if prepared.held_out is None:
                     _note(settings, progress, f"{source.name}: no quality, {prepared.note}")
-                measuring = race.Race(prepared, plan, threads, progress, memory.read)
+                measuring = race.Race(prepared, effort, threads, progress, memory.read)
                 found = measuring.run(entrants)
                 settings["notes"] += measuring.notes
                 bandwidths += measuring.bandwidths

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..bench.contender import Model
 from ..bench.models import Prepared, prepare_peers
-from ..bench.options import QUICK, Plan
+from ..bench.options import QUICK, Effort
 from ..bench.plugins import Entrant, find
 from ..bench.race import Race
 from ..contract.card import Card
@@ -23,7 +23,7 @@ from . import copying
 from .models import Files
 
 # A GPU's clock settles within a second; what the turns are for is other work on the machine.
-PLAN = dataclasses.replace(QUICK, rounds=3, turn_seconds=0.5, batches=(1, 8, 64), batch_rounds=2)
+EFFORT = dataclasses.replace(QUICK, rounds=3, turn_seconds=0.5, batches=(1, 8, 64), batch_rounds=2)
 
 
 def bench(
@@ -32,7 +32,7 @@ def bench(
     contenders: tuple[str, ...],
     precisions: tuple[str, ...],
     device: str,
-    plan: Plan = PLAN,
+    effort: Effort = EFFORT,
 ) -> dict[str, Any]:
     """Race contenders on one model; see `bench.document.Entry` for the figures.
 
@@ -42,7 +42,7 @@ def bench(
         contenders: keys of the benchmark's contenders.
         precisions: of the step graphs that are there.
         device: ``cuda`` or ``cpu``: whose copy rate is measured.
-        plan: how long and how often.
+        effort: how long and how often.
     """
     steps = {precision: files.step(precision) for precision in precisions}
     for precision, step in steps.items():
@@ -51,7 +51,7 @@ def bench(
     prepare_peers(model)
     copies = [_copies(device)]
     with Progress() as progress:
-        race = Race(Prepared(model, None, "the weights are random"), plan, None, progress)
+        race = Race(Prepared(model, None, "the weights are random"), effort, None, progress)
         entries = race.run([Entrant(key, find(key)) for key in contenders])
     copies.append(_copies(device))
     rates = [found["bytes_per_second"] for found in copies if "bytes_per_second" in found]

@@ -18,7 +18,7 @@ from ..runtime import nvidia
 from ..runtime.installed import packages
 from ..version import __version__
 from . import check as words
-from . import plan, report
+from . import report, schedule
 from .check import BAD, Check, Result, result_from
 from .isolate import isolated
 from .options import Options
@@ -60,12 +60,12 @@ def run(
             f"the GPU checks need an NVIDIA GPU: {gpus.problem} here (--rehearse needs none)"
         )
     say("looking for what is installed")
-    backends, missing = plan.available(options.rehearse)
+    backends, missing = schedule.available(options.rehearse)
     for title, reason in missing.items():
         say(f"missing: {title}: {reason}")
     if not backends:
         raise BackendMissing(f"nothing here runs on the GPU: {'; '.join(missing.values())}")
-    todo = plan.checks(options, backends)
+    todo = schedule.checks(options, backends)
     name = "rehearsal" if options.rehearse else _slug(gpus.devices[0].name)
     target = make_folder(folder) / f"{name}.json"
     with locked(folder / ".gpu-check.lock", folder):

@@ -16,7 +16,7 @@ from ..contract.files import make_folder, read_text, write_bytes, write_json, wr
 from ..contract.shell import command
 from ..render.machine import machine
 from ..render.numbers import printable
-from ..render.stages import Stages
+from ..render.progress import Progress
 from ..runtime.locate import locate
 from ..runtime.opening import kind_for, open_checkpoint, open_engine, usable_backends
 from ..version import __version__
@@ -54,7 +54,7 @@ def run_parity(
     json_path: Path | None,
     backend: str | None = None,
     on_unknown: str = "error",
-    stages: Stages,
+    progress: Progress,
 ) -> Outcome:
     """Compare engines with the eager checkpoint and write the report.
 
@@ -70,7 +70,7 @@ def run_parity(
         backend: what runs the engines (`runtime.backends`); none of another kind can then take part. With
             None, a .onnx is run by everything on the processor that can.
         on_unknown: ``error`` or ``skip`` characters of `text` that the model does not know.
-        stages: shows what is being done.
+        progress: shows what is being done.
 
     Raises:
         P2Error: an engine that was asked for by name cannot be opened or run, or none could be compared.
@@ -116,8 +116,8 @@ def run_parity(
         reading_text, left_out = _read_tokens(text, eager, steps, on_unknown)
         if left_out:
             notes.append(f"skipped {left_out:,} characters of {text} that the model does not know")
-    reference = Reference(eager, steps, characters, seed, reading_text, stages.say)
-    results = [_compare(reference, path, engine, stages) for path, engine in opened]
+    reference = Reference(eager, steps, characters, seed, reading_text, progress.phase)
+    results = [_compare(reference, path, engine, progress) for path, engine in opened]
     target = json_path or checkpoint / "parity.json"
     files = [target, target.with_suffix(".svg")]
     try:
@@ -140,8 +140,8 @@ def _engines_in(checkpoint: Path, backend: str | None) -> list[str]:
     return [str(path) for kind in kinds for path in sorted(checkpoint.glob(f"*.{kind}"))]
 
 
-def _compare(reference: Reference, path: Path, engine: Engine, stages: Stages) -> Parity:
-    return reference.compare(engine, str(path), lambda stage: stages.say(f"{path.name}: {stage}"))
+def _compare(reference: Reference, path: Path, engine: Engine, progress: Progress) -> Parity:
+    return reference.compare(engine, str(path), lambda stage: progress.phase(f"{path.name}: {stage}"))
 
 
 def table(results: list[Parity], skipped: dict[str, str]) -> Table:

@@ -1,6 +1,6 @@
 """The render room: what the rooms that measure show their findings with, each thing once.
 
-`terminal`, `progress` and `stages` are for a terminal, `numbers` says how figures are printed, `machine`
+`terminal` and `progress` are for a terminal, `numbers` says how figures are printed, `machine`
 where they were measured, `html` holds the pieces of every page. Pictures are drawn by `trainer.drawing`,
 for the training curve is one.
 """

@@ -102,15 +102,15 @@ def generate(engine: Engine, request: Request) -> Iterator[str]:
     decoder = Decoder(engine, request.sampling, request.seed, [request.first_stream])
     if len(prompt):
         decoder.begin([prompt])
-    cutter, pace, left = Cutter(request.stop), Pace(), request.length
+    cutter, writer, left = Cutter(request.stop), PieceWriter(), request.length
     while left > 0 and not cutter.stopped:
-        tokens = pace.write(decoder, left)
+        tokens = writer.write(decoder, left)
         left -= tokens.shape[1]
         yield cutter.push(codec.decode(tokens[0]))
     yield cutter.finish()
 
 
-class Pace:
+class PieceWriter:
     """Writes pieces of about `PIECE_SECONDS`, however fast the engine is; the first is one character."""
 
     def __init__(self) -> None:

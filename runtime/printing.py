@@ -12,8 +12,8 @@ from typing import Any, TextIO
 
 from ..contract.codec import Codec
 from ..contract.engine import Engine
+from .character_count import CharacterCount
 from .generate import Request, generate
-from .progress import Progress
 from .prompts import Prompts
 from .streams import write_texts
 
@@ -76,7 +76,7 @@ def write_samples(engine: Engine, request: Request) -> list[str]:
 
 def print_whole(engine: Engine, request: Request, out: TextIO) -> None:
     """Write every sample whole, under a numbered rule if there is more than one."""
-    with Progress(request.num_samples * request.length, out) as progress:
+    with CharacterCount(request.num_samples * request.length, out) as progress:
         for text in write_texts(engine, request, advance=progress.advance):
             if request.num_samples > 1:
                 gap = "\n" if text.sample else ""
@@ -104,7 +104,7 @@ def print_json(engine: Engine, request: Request, out: TextIO) -> None:
         "prompt": request.prompt,
         "samples": [],
     }
-    with Progress(request.num_samples * request.length, out) as progress:
+    with CharacterCount(request.num_samples * request.length, out) as progress:
         out.write(json.dumps(answer, indent=2).removesuffix("]\n}"))
         for text in write_texts(engine, request, advance=progress.advance):
             sample = json.dumps({"stream": text.stream, "text": text.text}, indent=2)
@@ -138,7 +138,7 @@ def print_lines(engine: Engine, request: Request, out: TextIO, source: str | Non
     total = None if count is None else count * request.num_samples * request.length
     waits = prompts.waits if prompts else lambda: False
     skipped = Skipped(codec)
-    with Progress(total, out) as progress:
+    with CharacterCount(total, out) as progress:
         for text in write_texts(engine, request, prompts, progress.advance, waits):
             if not text.sample:
                 skipped.add(text.prompt)

@@ -14,7 +14,7 @@ from ..contract.codec import Codec, Tokens, UnknownCharacter
 from ..contract.engine import Engine
 from ..contract.errors import P2Error
 from .decoder import Decoder
-from .generate import Cutter, Pace, Request
+from .generate import Cutter, PieceWriter, Request
 
 # Texts written side by side: enough to use the processor fully, and the batch plans are built for.
 GROUP = 64
@@ -151,12 +151,12 @@ def _write(
     decoder = Decoder(engine, request.sampling, request.seed, [row.stream for row in rows])
     if len(rows[0].tokens):
         decoder.begin([row.tokens for row in rows])
-    pace, batch, written = Pace(), len(rows), 0
+    writer, batch, written = PieceWriter(), len(rows), 0
     while rows and written < request.length:
         most = request.length - written
         if request.stop:
             most = min(most, CLOSE_RANKS - written % CLOSE_RANKS)
-        tokens = pace.write(decoder, most)
+        tokens = writer.write(decoder, most)
         written += tokens.shape[1]
         advance(batch * tokens.shape[1])
         for row, new in zip(rows, tokens, strict=True):

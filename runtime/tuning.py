@@ -36,7 +36,7 @@ TURNS = 8
 
 
 @dataclass(frozen=True)
-class Plan:
+class Setting:
     """How to run a batch.
 
     Attributes:
@@ -98,29 +98,29 @@ def seconds_per_step(steps: Callable[[int], object], least: float) -> float:
     return seconds / taken
 
 
-class _Plan(TypedDict):
+class _Setting(TypedDict):
     threads: Natural
     group: Natural
 
 
 class _Kept(TypedDict):
-    """What the file of one shape holds: plans by size class, and the layout of the weights."""
+    """What the file of one shape holds: settings by size class, and the layout of the weights."""
 
     key: str
-    plans: dict[str, _Plan]
+    plans: dict[str, _Setting]
     layout: NotRequired[Annotated[int, Within(0)]]
 
 
 class Memory:
-    """The plans found so far, in a file under the user's cache folder.
+    """The settings found so far, in a file under the user's cache folder.
 
     What is remembered saves time and nothing else: a file that cannot be read, or holds what this machine
-    cannot do, is as good as none, and one that cannot be written is not missed: the plans are measured again.
+    cannot do, is as good as none, and one that cannot be written is not missed: settings are measured again.
 
     Args:
-        card: the model; plans hold for every model of this shape.
-        where: what else a plan depends on: processor, versions.
-        threads: the most that a plan may take.
+        card: the model; settings hold for every model of this shape.
+        where: what else a setting depends on: processor, versions.
+        threads: the most that a setting may take.
     """
 
     def __init__(self, card: Card, where: str, threads: int) -> None:
@@ -132,16 +132,16 @@ class Memory:
         self.path = cache.folder() / "tuning" / f"{name}.json"
         self._kept = self._read()
 
-    def get(self, size: int) -> Plan | None:
+    def get(self, size: int) -> Setting | None:
         """What was found for a batch of this size class, if it can be done here."""
-        plan = self._kept["plans"].get(str(size))
-        if plan is None or plan["threads"] > self._threads or plan["group"] > size:
+        setting = self._kept["plans"].get(str(size))
+        if setting is None or setting["threads"] > self._threads or setting["group"] > size:
             return None
-        return Plan(plan["threads"], plan["group"])
+        return Setting(setting["threads"], setting["group"])
 
-    def put(self, size: int, plan: Plan) -> None:
-        """Remember a plan."""
-        self._put({}, {str(size): {"threads": plan.threads, "group": plan.group}})
+    def put(self, size: int, setting: Setting) -> None:
+        """Remember a setting."""
+        self._put({}, {str(size): {"threads": setting.threads, "group": setting.group}})
 
     def layout(self) -> int | None:
         """In which of the compiled decoder's layouts weights were found to be read fastest."""
@@ -151,9 +151,9 @@ class Memory:
         """Remember a layout."""
         self._put({"layout": layout}, {})
 
-    def _put(self, entry: dict[str, int], plans: dict[str, _Plan]) -> None:
+    def _put(self, entry: dict[str, int], settings: dict[str, _Setting]) -> None:
         kept = self._read()  # others may have written to the file in the meantime
-        mine = {**self._kept, **kept, **entry, "plans": self._kept["plans"] | kept["plans"] | plans}
+        mine = {**self._kept, **kept, **entry, "plans": self._kept["plans"] | kept["plans"] | settings}
         self._kept = cast(_Kept, mine)
         with contextlib.suppress(P2Error, OSError):
             write_json(self.path, mine)

@@ -11,7 +11,7 @@ from ...contract.card import stored_parameters
 from ...contract.errors import P2Error
 from ...export.exporter import export_checkpoint
 from ...render.machine import machine
-from ...render.stages import Stages
+from ...render.progress import Progress
 from ...runtime.opening import open_engine
 from ...trainer import display as displays
 from ...trainer.display import duration
@@ -61,14 +61,14 @@ def _run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
     trained = training.train(asked, texts, displays.for_stdout(), clock)
     book = trained.book.text
     prompt = first_words(book) if asked.prompt is None else asked.prompt
-    with Stages() as stages:
-        stages.say("indexing the book")
+    with Progress() as progress:
+        progress.phase("indexing the book")
         prompts = [opening for opening in openings(book, asked.samples) if opening != prompt]
         analysis = Analysis(book, asked, prompt, prompts)
         results = _about(trained, analysis)
         for kept in trained.kept:
-            stages.say(f"exporting {kept.folder}")
-            results["checkpoints"].append(_checkpoint(kept, analysis, asked, trained.options.seed, stages))
+            progress.phase(f"exporting {kept.folder}")
+            results["checkpoints"].append(_checkpoint(kept, analysis, asked, trained.options.seed, progress))
     place = asked.folder / f"{EXPERIMENT}.json"
     mine = clock.document and fingerprint(place) == clock.document
     if not mine and (room := make_room(asked.folder, EXPERIMENT)):
@@ -150,7 +150,7 @@ def _curve(log: list[dict[str, Any]]) -> dict[str, list[float]]:
 
 
 def _checkpoint(
-    kept: Kept, analysis: Analysis, asked: TextOptions, seed: int, stages: Stages
+    kept: Kept, analysis: Analysis, asked: TextOptions, seed: int, progress: Progress
 ) -> dict[str, Any]:
     """Export a checkpoint, and measure what its engine writes."""
     path = asked.run / f"{kept.folder.name}.onnx"
@@ -158,7 +158,7 @@ def _checkpoint(
     engine = open_engine(path, backend=asked.backend)
     try:
         name = f"accuracy {kept.asked:g}" if kept.asked is not None else "newest checkpoint"
-        measured = analysis.measure(engine, seed, lambda what: stages.say(f"{name}: {what}"))
+        measured = analysis.measure(engine, seed, lambda what: progress.phase(f"{name}: {what}"))
     finally:
         engine.close()
     assert kept.record.train is not None

@@ -28,7 +28,7 @@ from ...contract.sampling import Sampling
 from .. import tuning
 from ..processor import cpu_name, processors
 from ..step_file import StepFile
-from ..tuning import Plan
+from ..tuning import Setting
 from . import binding, packing, problem
 from .binding import Filters, Job
 from .pace import Pace
@@ -100,7 +100,7 @@ class NativeEngine:
         self.name = f"native {step.card.precision} (CPU)"
         self.path = step.path
         self._given = check_threads(threads)
-        # The number goes up where the decoder changes so much that plans found before no longer hold.
+        # The number goes up where the decoder changes so much that settings found before no longer hold.
         where = f"{cpu_name()} x {processors()}, compiled, 5"
         self._memory = tuning.Memory(step.card, where, processors())
         self._alone_until = 0.0
@@ -108,21 +108,21 @@ class NativeEngine:
         self._paces: dict[int, Pace] = {}  # by size class
         self._packed: packing.Packed | None = None
         self._packed = self._pack(step)
-        self.threads = self.plan(1).threads
+        self.threads = self.setting(1).threads
 
-    def plan(self, batch: int) -> Plan:
+    def setting(self, batch: int) -> Setting:
         """How a batch of this size is run."""
         size = tuning.size_class(batch)
         if self._given is not None:
-            return Plan(self._given, size)
+            return Setting(self._given, size)
         counts = self._counts(size)
         if len(counts) == 1:
-            return Plan(counts[0], size)
-        plan = self._memory.get(size)
-        if plan is None:
-            plan = tuning.choose([Plan(count, size) for count in counts], self._seconds)
-            self._memory.put(size, plan)
-        return plan
+            return Setting(counts[0], size)
+        setting = self._memory.get(size)
+        if setting is None:
+            setting = tuning.choose([Setting(count, size) for count in counts], self._seconds)
+            self._memory.put(size, setting)
+        return setting
 
     def _counts(self, size: int) -> list[int]:
         """Numbers of threads that may be the best for a batch of a size class."""
@@ -201,7 +201,7 @@ class NativeEngine:
 
         def seconds(layout: int) -> float:
             self._packed = take(layout)
-            return self._seconds(Plan(self._given or processors(), 1))
+            return self._seconds(Setting(self._given or processors(), 1))
 
         fastest = tuning.choose(options, seconds, LAYOUT_MARGIN)
         self._memory.put_layout(fastest)
@@ -221,21 +221,21 @@ class NativeEngine:
         return binding.TEXTS if batch >= TEXTS_EACH * threads else binding.PANELS
 
     def _threads(self, batch: int, length: int) -> int:
-        """Threads for the next call: the plan's, or one."""
-        return 1 if self._alone(batch, length) else self.plan(batch).threads
+        """Threads for the next call: the setting's, or one."""
+        return 1 if self._alone(batch, length) else self.setting(batch).threads
 
     def _pace(self, batch: int, length: int) -> Pace | None:
-        """What keeps the plan for a batch up to date; None where the next call has nothing to choose."""
+        """What keeps the setting for a batch up to date; None where the next call has nothing to choose."""
         size = tuning.size_class(batch)
         large = size * bytes_per_step(self.card) >= TRIED_BYTES  # a trial would take long, and teach little
         if large or self._given is not None or self._alone(batch, length):
             return None
         if size not in self._paces:
-            self._paces[size] = Pace(self._counts(size), self.plan(batch).threads)
+            self._paces[size] = Pace(self._counts(size), self.setting(batch).threads)
         return self._paces[size]
 
     def _alone(self, batch: int, length: int) -> bool:
-        """Whether one thread does a call, whatever the plan says: a short one, as starting another takes a
+        """Whether one thread does a call, whatever the setting says: a short one, as starting another takes a
         tenth of a millisecond, and any while another program disturbs two.
         """
         little = batch * length * bytes_per_step(self.card) < LITTLE_BYTES
@@ -315,16 +315,16 @@ class NativeEngine:
             self._alone_until = time.monotonic() + ALONE_SECONDS
         self._steps = self._waits = 0
 
-    def _seconds(self, plan: Plan) -> float:
-        """The time of one character of one stream in a batch of ``plan.group``, in one turn."""
-        last, state = np.zeros(plan.group, np.int64), self.zero_state(plan.group)
+    def _seconds(self, setting: Setting) -> float:
+        """The time of one character of one stream in a batch of ``setting.group``, in one turn."""
+        last, state = np.zeros(setting.group, np.int64), self.zero_state(setting.group)
         sampling = Sampling()
-        noise = _noise_of(Address(0, range(plan.group), 0), sampling)
+        noise = _noise_of(Address(0, range(setting.group), 0), sampling)
 
         def steps(count: int) -> None:
-            self._decode(state, last, count, sampling, plan.threads, **noise)
+            self._decode(state, last, count, sampling, setting.threads, **noise)
 
-        return tuning.seconds_per_step(steps, MEASURED_SECONDS) / plan.group
+        return tuning.seconds_per_step(steps, MEASURED_SECONDS) / setting.group
 
 
 def _noise_of(address: Address, sampling: Sampling) -> dict[str, Any]:

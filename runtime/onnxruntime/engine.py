@@ -27,7 +27,7 @@ from .. import tuning
 from ..changed import check_changed
 from ..processor import cpu_name, processors
 from ..step_file import StepFile, open_step
-from ..tuning import Plan
+from ..tuning import Setting
 from .compose import decode_body, decode_graph, feed_body, feed_graph
 from .prefill import can_prefill, prefill_graph
 from .session import answering, import_onnxruntime, open_session
@@ -78,22 +78,22 @@ class OnnxEngine:
         self._products = sum(math.prod(shape) for name, shape in shapes if name.startswith("w_"))
         where = f"{cpu_name()} x {processors()}, onnxruntime {self._version}"
         self._memory = tuning.Memory(step.card, where, processors())
-        self.threads = self.plan(1).threads
+        self.threads = self.setting(1).threads
         check_changed(step, self)
 
-    def plan(self, batch: int) -> Plan:
+    def setting(self, batch: int) -> Setting:
         """How a batch of this size is run."""
         size = tuning.size_class(batch)
         if self._given is not None:
-            return Plan(self._given, size)
+            return Setting(self._given, size)
         small = bytes_per_step(self.card) < ONE_THREAD_BYTES
         if small and self._products * size < ONE_THREAD_PRODUCTS:
-            return Plan(1, size)
-        plan = self._memory.get(size)
-        if plan is None:
-            plan = self._measure(size)
-            self._memory.put(size, plan)
-        return plan
+            return Setting(1, size)
+        setting = self._memory.get(size)
+        if setting is None:
+            setting = self._measure(size)
+            self._memory.put(size, setting)
+        return setting
 
     def zero_state(self, batch: int) -> State:
         """Zeros for `batch` streams."""
@@ -111,7 +111,7 @@ class OnnxEngine:
         # Layer by layer, a piece of text keeps all its gates: pieces bound the memory.
         piece = max(1, PREFILL_NUMBERS // (batch * self.card.gates * self.card.hidden))
         pieces = []
-        threads = self.plan(batch).threads
+        threads = self.setting(batch).threads
         for start in range(0, length, piece):
             feeds = {"tokens": np.ascontiguousarray(tokens[:, start : start + piece].T)}
             results = self._run("feed+logits" if logits else "feed", threads, state, feeds)
@@ -141,15 +141,15 @@ class OnnxEngine:
             feeds["top_p"] = np.array(sampling.top_p if sampling.top_p < 1 else np.inf, np.float32)
             feeds["min_p"] = np.array(sampling.min_p, np.float32)
         kind = "decode+filters" if sampling.filters else "decode"
-        plan = self.plan(len(last))
-        if len(last) <= plan.group:
-            return np.ascontiguousarray(self._run(kind, plan.threads, state, feeds)[-1].T)
+        setting = self.setting(len(last))
+        if len(last) <= setting.group:
+            return np.ascontiguousarray(self._run(kind, setting.threads, state, feeds)[-1].T)
         pieces = []
-        for start in range(0, len(last), plan.group):
-            rows = slice(start, start + plan.group)
+        for start in range(0, len(last), setting.group):
+            rows = slice(start, start + setting.group)
             part = {name: array[rows] for name, array in state.items()}
             own = feeds | {"first": last[rows], "noise": np.ascontiguousarray(noise[:, rows])}
-            pieces.append((part, self._run(kind, plan.threads, part, own)[-1].T))
+            pieces.append((part, self._run(kind, setting.threads, part, own)[-1].T))
         for name in state:
             state[name] = np.concatenate([part[name] for part, _ in pieces])
         return np.concatenate([tokens for _, tokens in pieces])
@@ -211,27 +211,28 @@ class OnnxEngine:
         self._sessions[kind, threads] = session
         return session
 
-    def _measure(self, size: int) -> Plan:
-        """Find the best plan for a batch of this size; sessions that lose are closed again."""
+    def _measure(self, size: int) -> Setting:
+        """Find the best setting for a batch of this size; sessions that lose are closed again."""
         kept = set(self._sessions)
         heavy = bytes_per_step(self.card) >= SHARED_BYTES or self._products * size >= SHARED_PRODUCTS
         counts = tuning.thread_counts(processors(), least=2 if heavy else 1)
-        plan = tuning.choose([Plan(count, size) for count in counts], self._seconds)
-        plan = tuning.choose([Plan(plan.threads, group) for group in tuning.groups(size)], self._seconds)
+        setting = tuning.choose([Setting(count, size) for count in counts], self._seconds)
+        grouped = [Setting(setting.threads, group) for group in tuning.groups(size)]
+        setting = tuning.choose(grouped, self._seconds)
         for key in set(self._sessions) - kept:
-            if key[1] != plan.threads:
+            if key[1] != setting.threads:
                 del self._sessions[key]
-        return plan
+        return setting
 
-    def _seconds(self, plan: Plan) -> float:
-        """The time of one character of one stream in a batch of ``plan.group``, in one turn."""
-        last, state = np.zeros(plan.group, np.int64), self.zero_state(plan.group)
+    def _seconds(self, setting: Setting) -> float:
+        """The time of one character of one stream in a batch of ``setting.group``, in one turn."""
+        last, state = np.zeros(setting.group, np.int64), self.zero_state(setting.group)
 
         def steps(count: int) -> None:
-            noise = np.zeros((count, plan.group, self.card.vocab), np.float32)
-            self._run("decode", plan.threads, state, {"first": last, "noise": noise})
+            noise = np.zeros((count, setting.group, self.card.vocab), np.float32)
+            self._run("decode", setting.threads, state, {"first": last, "noise": noise})
 
-        return tuning.seconds_per_step(steps, MEASURED_SECONDS) / plan.group
+        return tuning.seconds_per_step(steps, MEASURED_SECONDS) / setting.group
 
 
 def open_onnx(path: Path, threads: int | None = None) -> OnnxEngine:

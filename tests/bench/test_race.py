@@ -19,7 +19,7 @@ from p2.bench.remote import Failed
 from p2.contract.card import bytes_per_step
 from p2.contract.codec import Codec
 
-PLAN = replace(QUICK, rounds=3, batches=(1, 8), prompt_length=500, text_length=40, quality_characters=12)
+EFFORT = replace(QUICK, rounds=3, batches=(1, 8), prompt_length=500, text_length=40, quality_characters=12)
 
 
 def contender(key, precision="float32", group="peer", missing=None):
@@ -56,10 +56,10 @@ class Machine:
     def open(self, key):
         return Process(self, key)
 
-    def race(self, model, contenders, plan=PLAN, held_out=None, free=lambda _: 1 << 40):
+    def race(self, model, contenders, effort=EFFORT, held_out=None, free=lambda _: 1 << 40):
         made = Race(
             Prepared(model, held_out, ""),
-            plan,
+            effort,
             2,
             self.quiet(),
             lambda: next(self.memory),
@@ -171,7 +171,7 @@ def test_p2_takes_the_pace_that_the_machine_has_in_a_peers_turn(field, model):
 
     field.seconds["p2-float32"] = lambda seed, batch: 1e-3 * pace()
     field.seconds["peer"] = lambda seed, batch: 6e-3
-    _, entries = field.race(model, [P2, PEER], replace(PLAN, rounds=1))
+    _, entries = field.race(model, [P2, PEER], replace(EFFORT, rounds=1))
     (mine,), (peer,) = (entries[key]["characters_per_second"]["values"] for key in ("p2-float32", "peer"))
     assert (mine, peer) == (pytest.approx(1000), pytest.approx(1000 / 6))
     there = entries["peer"]["beside"]
@@ -292,7 +292,7 @@ def test_who_cannot_read_is_asked_once(field, model):
 
 
 def test_a_peer_leaves_the_batches_when_they_take_too_long(field, model):
-    slow = replace(PLAN, batches=(1, 8, 64, 256))
+    slow = replace(EFFORT, batches=(1, 8, 64, 256))
     for key in ("peer", "p2-float32"):
         field.seconds[key] = lambda seed, batch: 1e-3 if batch < 64 else 2.0
     _, entries = field.race(model, [P2, PEER], slow)
@@ -306,7 +306,7 @@ def test_the_smaller_batch_is_between_two_turns_of_the_larger(field, model):
     """A processor that gets faster within a turn, evenly, makes neither of them faster than it is."""
     calls = itertools.count()
     field.seconds["p2-float32"] = lambda seed, batch: batch * 1e-3 / (20 + next(calls))
-    _, entries = field.race(model, [P2], replace(PLAN, batch_rounds=1))
+    _, entries = field.race(model, [P2], replace(EFFORT, batch_rounds=1))
     assert entries["p2-float32"]["batches"][1]["growth"] == pytest.approx(1)
     written = [what for key, what in field.within("writing in batches of 8") if key == "p2-float32"]
     assert written == ["write 8", "write 8", "write", "write 8"]  # the first tells how long a turn may be
@@ -387,7 +387,7 @@ def test_predictions_that_are_no_numbers_are_told(field, model):
 
 def test_the_first_character_is_the_median_of_new_processes(field, model):
     """The clock ticks once when it is read: the processes take a tick each."""
-    _, entries = field.race(model, [P2, PEER], replace(PLAN, first_characters=3))
+    _, entries = field.race(model, [P2, PEER], replace(EFFORT, first_characters=3))
     assert entries["peer"]["first_character_s"] == 1.0
     last = field.within("first characters")
     assert [what for what in last if what[0] == "peer"] == [

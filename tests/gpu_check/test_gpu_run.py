@@ -20,7 +20,7 @@ from p2.cli import main
 from p2.contract.card import PRECISIONS
 from p2.contract.errors import BackendMissing, BuilderRefused, P2Error, UsageError
 from p2.gpu_check import check as words
-from p2.gpu_check import plan, run
+from p2.gpu_check import run, schedule
 from p2.gpu_check.backends import BACKENDS
 from p2.gpu_check.check import Check, Result, check_from, result_from
 from p2.gpu_check.isolate import isolated
@@ -41,7 +41,7 @@ def machine(monkeypatch):
     def set_up(gpus):
         monkeypatch.setattr(nvidia, "gpus", lambda: gpus)
         monkeypatch.setattr(
-            plan,
+            schedule,
             "BACKENDS",
             {key: replace(backend, missing=lambda: "") for key, backend in BACKENDS.items()},
         )
@@ -50,8 +50,8 @@ def machine(monkeypatch):
 
 
 def planned(options=Options()):  # noqa: B008
-    able, _ = plan.available(options.rehearse)
-    return plan.checks(options, able)
+    able, _ = schedule.available(options.rehearse)
+    return schedule.checks(options, able)
 
 
 def test_everything_is_planned_and_what_it_needs_comes_before_it(machine):

@@ -12,7 +12,15 @@ from p2.contract.errors import UsageError
 from p2.contract.sampling import Sampling
 from p2.runtime import printing
 from p2.runtime.decoder import Decoder
-from p2.runtime.generate import MAX_SAMPLES, PIECE_CHARACTERS, Cutter, Pace, Request, generate, sampling_of
+from p2.runtime.generate import (
+    MAX_SAMPLES,
+    PIECE_CHARACTERS,
+    Cutter,
+    PieceWriter,
+    Request,
+    generate,
+    sampling_of,
+)
 from p2.runtime.onnxruntime.engine import open_onnx
 
 
@@ -141,18 +149,18 @@ class TimedDecoder:
     ],
 )
 def test_pieces_grow_until_they_take_their_time(seconds, sizes, monkeypatch):
-    decoder, pace = TimedDecoder(monkeypatch, seconds), Pace()
+    decoder, writer = TimedDecoder(monkeypatch, seconds), PieceWriter()
     for _ in sizes:
-        pace.write(decoder, 10_000)
+        writer.write(decoder, 10_000)
     assert decoder.sizes == sizes
 
 
 def test_pieces_shrink_when_the_engine_slows_down_and_never_pass_the_limit(monkeypatch):
-    decoder, pace = TimedDecoder(monkeypatch, 1e-9), Pace()
+    decoder, writer = TimedDecoder(monkeypatch, 1e-9), PieceWriter()
     for _ in range(6):
-        pace.write(decoder, 10_000)
-    pace.write(decoder, 3)  # a short piece says nothing about the next one
+        writer.write(decoder, 10_000)
+    writer.write(decoder, 3)  # a short piece says nothing about the next one
     decoder.seconds = 0.1
     for _ in range(3):
-        pace.write(decoder, 10_000)
+        writer.write(decoder, 10_000)
     assert decoder.sizes == [1, 2, 4, 8, 16, 32, 3, 64, 32, 16]

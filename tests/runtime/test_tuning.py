@@ -16,26 +16,27 @@ from p2.contract.sampling import Sampling
 from p2.runtime import cache, tuning
 from p2.runtime.onnxruntime import engine as onnx_engine
 from p2.runtime.onnxruntime.engine import OnnxEngine, open_onnx
-from p2.runtime.tuning import LARGEST, MARGIN, Memory, Plan, choose, groups, size_class, thread_counts
+from p2.runtime.tuning import LARGEST, MARGIN, Memory, Setting, choose, groups, size_class, thread_counts
 
 from ..conftest import make_card
 
 
 @given(st.lists(st.floats(1e-6, 1), min_size=1, max_size=5))
 def test_the_choice_is_near_the_best_and_as_plain_as_that_allows(times):
-    options = [Plan(n + 1, 1) for n in range(len(times))]
-    chosen = choose(options, lambda plan: times[plan.threads - 1])
+    options = [Setting(n + 1, 1) for n in range(len(times))]
+    chosen = choose(options, lambda setting: times[setting.threads - 1])
     assert times[chosen.threads - 1] <= min(times) * (1 + MARGIN)
     assert all(time > min(times) * (1 + MARGIN) for time in times[: chosen.threads - 1])
 
 
 def test_disturbances_of_more_than_half_of_the_turns_do_not_decide():
     turns = {1: iter([9, *[2.0] * 8]), 2: iter([9, *[5.0] * 5, *[1.0] * 3])}
-    assert choose([Plan(1, 1), Plan(2, 1)], lambda plan: next(turns[plan.threads])) == Plan(2, 1)
+    options = [Setting(1, 1), Setting(2, 1)]
+    assert choose(options, lambda setting: next(turns[setting.threads])) == options[1]
 
 
 def test_a_single_option_is_not_measured():
-    assert choose([Plan(3, 2)], lambda plan: pytest.fail("measured")) == Plan(3, 2)
+    assert choose([Setting(3, 2)], lambda setting: pytest.fail("measured")) == Setting(3, 2)
 
 
 @pytest.mark.parametrize(("batch", "size"), [(1, 1), (2, 2), (3, 4), (64, 64), (65, 128), (5000, LARGEST)])
@@ -60,23 +61,23 @@ def test_plans_are_remembered_for_the_same_shape_and_place_only(card_of):
     card = card_of()
     memory = Memory(card, "here", 2)
     assert memory.get(8) is None
-    memory.put(8, Plan(2, 4))
-    memory.put(1, Plan(1, 1))
+    memory.put(8, Setting(2, 4))
+    memory.put(1, Setting(1, 1))
     again = Memory(card, "here", 2)
-    assert (again.get(8), again.get(1), again.get(2)) == (Plan(2, 4), Plan(1, 1), None)
+    assert (again.get(8), again.get(1), again.get(2)) == (Setting(2, 4), Setting(1, 1), None)
     assert Memory(card, "there", 2).get(8) is None
     assert Memory(card_of(hidden=64), "here", 2).get(8) is None
-    Memory(card, "there", 9).put(8, Plan(7, 8))
-    assert Memory(card, "here", 2).get(8) == Plan(2, 4)
+    Memory(card, "there", 9).put(8, Setting(7, 8))
+    assert Memory(card, "here", 2).get(8) == Setting(2, 4)
 
 
 def test_two_that_measure_at_once_lose_nothing(card_of):
     one, other = Memory(card_of(), "here", 2), Memory(card_of(), "here", 2)
-    one.put(1, Plan(2, 1))
-    other.put(8, Plan(1, 4))
+    one.put(1, Setting(2, 1))
+    other.put(8, Setting(1, 4))
     one.put_layout(3)
     again = Memory(card_of(), "here", 2)
-    assert (again.get(1), again.get(8), again.layout()) == (Plan(2, 1), Plan(1, 4), 3)
+    assert (again.get(1), again.get(8), again.layout()) == (Setting(2, 1), Setting(1, 4), 3)
 
 
 DAMAGED = [
@@ -92,8 +93,8 @@ def test_a_damaged_file_is_measured_again_and_replaced(text, card_of):
     path.write_bytes(text)
     memory = Memory(card_of(), "here", 2)
     assert memory.get(1) is None
-    memory.put(1, Plan(2, 1))
-    assert Memory(card_of(), "here", 2).get(1) == Plan(2, 1)
+    memory.put(1, Setting(2, 1))
+    assert Memory(card_of(), "here", 2).get(1) == Setting(2, 1)
 
 
 WORDS = (
@@ -126,14 +127,14 @@ def test_what_is_remembered_is_a_hint_within_what_can_be_done_here(threads, grou
         unittest.mock.patch.object(cache, "folder", return_value=Path(folder)),
     ):
         memory = Memory(make_card(), "here", 2)
-        memory.put(2, Plan(1, 1))
+        memory.put(2, Setting(1, 1))
         data = json.loads(memory.path.read_text())
         data["plans"]["2"], data["layout"] = {"threads": threads, "group": group}, layout
         memory.path.write_text(json.dumps(data))
         found = Memory(make_card(), "here", 2).get(2)
         sensible = all(type(word) is int and 1 <= word <= 2 for word in (threads, group))
         assert found == (
-            Plan(threads, group) if sensible and (type(layout) is int and 0 <= layout < 2**63) else None
+            Setting(threads, group) if sensible and (type(layout) is int and 0 <= layout < 2**63) else None
         )
 
 
@@ -158,9 +159,9 @@ def no_home(monkeypatch, folder):
 def test_a_cache_that_cannot_be_used_is_no_error(trouble, monkeypatch, cache_folder, card_of):
     trouble(monkeypatch, cache_folder)
     memory = Memory(card_of(), "here", 2)
-    memory.put(1, Plan(2, 1))
+    memory.put(1, Setting(2, 1))
     memory.put_layout(1)
-    assert (memory.get(1), memory.layout()) == (Plan(2, 1), 1)
+    assert (memory.get(1), memory.layout()) == (Setting(2, 1), 1)
     assert Memory(card_of(), "here", 2).get(1) is None
 
 
@@ -174,29 +175,35 @@ def measurable(monkeypatch):
 
 def test_an_engine_measures_once_and_remembers(measurable, monkeypatch, card_of, write_step):
     path = write_step(card_of())
-    times = {Plan(1, 1): 3.0, Plan(2, 1): 2.0, Plan(1, 4): 2.0, Plan(2, 4): 3.0, Plan(1, 2): 1.0}
-    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, plan: times[plan])
+    times = {
+        Setting(1, 1): 3.0,
+        Setting(2, 1): 2.0,
+        Setting(1, 4): 2.0,
+        Setting(2, 4): 3.0,
+        Setting(1, 2): 1.0,
+    }
+    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, setting: times[setting])
     engine = open_onnx(path)
     assert engine.threads == 2
-    assert engine.plan(1) == Plan(2, 1)
-    times[Plan(1, 1)] = 3.0
-    assert engine.plan(3) == Plan(1, 2)  # one thread is better, and pairs are better than all four
-    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, plan: pytest.fail("measured again"))
+    assert engine.setting(1) == Setting(2, 1)
+    times[Setting(1, 1)] = 3.0
+    assert engine.setting(3) == Setting(1, 2)  # one thread is better, and pairs are better than all four
+    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, setting: pytest.fail("measured again"))
     again = open_onnx(path)
-    assert (again.plan(1), again.plan(4)) == (Plan(2, 1), Plan(1, 2))
+    assert (again.setting(1), again.setting(4)) == (Setting(2, 1), Setting(1, 2))
 
 
 def test_threads_that_are_given_are_not_measured(measurable, monkeypatch, card_of, write_step, cache_folder):
-    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, plan: pytest.fail("measured"))
+    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, setting: pytest.fail("measured"))
     path = write_step(card_of())
     engine = open_onnx(path, threads=3)
     assert engine.threads == 3
-    assert engine.plan(5) == Plan(3, 8)
+    assert engine.setting(5) == Setting(3, 8)
     assert not (cache_folder / "tuning").exists()
 
 
 def test_small_steps_take_one_thread_without_measuring(monkeypatch, card_of, write_step, cache_folder):
-    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, plan: pytest.fail("measured"))
+    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, setting: pytest.fail("measured"))
     path = write_step(card_of())
     assert open_onnx(path).threads == 1
     assert not (cache_folder / "tuning").exists()
@@ -205,20 +212,20 @@ def test_small_steps_take_one_thread_without_measuring(monkeypatch, card_of, wri
 @pytest.mark.parametrize(("limit", "batch"), [("SHARED_BYTES", 1), ("SHARED_PRODUCTS", 4)])
 def test_heavy_steps_do_not_try_one_thread(limit, batch, measurable, monkeypatch, card_of, write_step):
     path = write_step(card_of())
-    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, plan: 1.0 if plan.threads == 2 else 1 / 0)
+    monkeypatch.setattr(OnnxEngine, "_seconds", lambda self, setting: 1.0 if setting.threads == 2 else 1 / 0)
     monkeypatch.setattr(onnx_engine, "SHARED_BYTES", 1 << 60)
     monkeypatch.setattr(onnx_engine, "SHARED_PRODUCTS", 1 << 60)
     monkeypatch.setattr(onnx_engine, limit, 1)
-    assert open_onnx(path).plan(batch) == Plan(2, batch)
+    assert open_onnx(path).setting(batch) == Setting(2, batch)
 
 
 def test_a_real_measurement_gives_a_plan_and_leaves_nothing_beside_the_model(
     measurable, card_of, write_step, cache_folder
 ):
     path = write_step(card_of())
-    plan = open_onnx(path).plan(4)
-    assert plan.threads in (1, 2)
-    assert plan.group in (4, 2, 1)
+    setting = open_onnx(path).setting(4)
+    assert setting.threads in (1, 2)
+    assert setting.group in (4, 2, 1)
     assert [file.name for file in path.parent.glob("charlm*")] == ["charlm.onnx"]
     assert len(list((cache_folder / "tuning").iterdir())) == 1
 
@@ -232,7 +239,7 @@ def test_a_batch_in_groups_writes_what_it_writes_whole(precision, monkeypatch, c
     last = rng.integers(0, card.vocab, 7)
     whole_state, cut_state = engine.zero_state(7), engine.zero_state(7)
     whole = engine.decode(whole_state, last, noise, Sampling())
-    monkeypatch.setattr(OnnxEngine, "plan", lambda self, batch: Plan(1, 3))  # 3, 3 and 1
+    monkeypatch.setattr(OnnxEngine, "setting", lambda self, batch: Setting(1, 3))  # 3, 3 and 1
     np.testing.assert_array_equal(engine.decode(cut_state, last, noise, Sampling()), whole)
     for name, array in whole_state.items():
         np.testing.assert_allclose(cut_state[name], array, atol=1e-5)

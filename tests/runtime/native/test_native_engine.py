@@ -145,9 +145,9 @@ def test_one_thread_is_tried_where_a_step_is_short(card_of, write_step, monkeypa
     step = open_step(write_step(card_of("lstm")))
     monkeypatch.setattr(engine_module, "TRIED_BYTES", 8 * bytes_per_step(step.card))
     engine = NativeEngine(step)
-    engine.plan(4)
-    engine.plan(5)
-    assert [[plan.threads for plan in options] for options in tried] == [[1, 2, 4], [1, 2, 4], [2, 4]]
+    engine.setting(4)
+    engine.setting(5)
+    assert [[setting.threads for setting in options] for options in tried] == [[1, 2, 4], [1, 2, 4], [2, 4]]
 
 
 def test_two_threads_may_read_where_one_writes(card_of, write_step, monkeypatch):
@@ -159,7 +159,7 @@ def test_two_threads_may_read_where_one_writes(card_of, write_step, monkeypatch)
     monkeypatch.setattr(engine_module, "LITTLE_BYTES", 64 * bytes_per_step(step.card))
     assert engine._reading_threads(1, 64) == 3
     assert engine._reading_threads(1, 63) == 1  # too short
-    assert engine._reading_threads(100, 64) == 1  # the texts are divided, as plans say
+    assert engine._reading_threads(100, 64) == 1  # the texts are divided, as settings say
     engine._alone_until = float("inf")
     assert engine._reading_threads(1, 64) == 1
     assert NativeEngine(step, 1)._reading_threads(1, 64) == 1  # as asked
@@ -251,16 +251,16 @@ def test_tokens_outside_the_vocabulary_are_refused(token, card_of, write_step):
         engine.decode(engine.zero_state(1), np.array([token]), np.zeros((1, 1, 30), np.float32), Sampling())
 
 
-def test_the_measured_plan_is_remembered(card_of, write_step, monkeypatch):
+def test_the_measured_setting_is_remembered(card_of, write_step, monkeypatch):
     from p2.runtime.native import engine as module
 
     monkeypatch.setattr(module, "ONE_THREAD_BYTES", 0)
     monkeypatch.setattr(module, "processors", lambda: 2)
     path = write_step(card_of())
-    first = NativeEngine(open_step(path)).plan(3)
+    first = NativeEngine(open_step(path)).setting(3)
     assert list(path.parent.glob("charlm*")) == [path]  # nothing beside the model
     monkeypatch.setattr(NativeEngine, "_seconds", lambda *_: pytest.fail("it measured again"))
-    assert NativeEngine(open_step(path)).plan(4) == first
+    assert NativeEngine(open_step(path)).setting(4) == first
 
 
 def test_one_thread_works_while_another_program_disturbs_two(card_of, write_step, monkeypatch):

@@ -15,7 +15,7 @@ BAR_SECONDS = 1.0  # a job that is done by then needs no bar
 LINE_SECONDS = 5.0
 
 
-class Progress:
+class CharacterCount:
     """Counts characters, and shows the count where it disturbs nobody.
 
     Args:
@@ -32,7 +32,7 @@ class Progress:
         self._hidden = out.isatty()
         self._bar: Bar | None = None
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> CharacterCount:
         return self
 
     def __exit__(

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from p2.runtime.progress import LINE_SECONDS, Progress
+from p2.runtime.character_count import LINE_SECONDS, CharacterCount
 
 
 class Terminal(io.StringIO):
@@ -28,7 +28,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def run(progress: Progress, clock: Clock, seconds: float, pieces: int) -> None:
+def run(progress: CharacterCount, clock: Clock, seconds: float, pieces: int) -> None:
     with progress:
         for _ in range(pieces):
             clock.now += seconds
@@ -36,7 +36,7 @@ def run(progress: Progress, clock: Clock, seconds: float, pieces: int) -> None:
 
 
 def test_a_pipe_gets_a_line_every_few_seconds(clock, capsys):
-    run(Progress(4000, io.StringIO(), clock), clock, 1.0, 14)
+    run(CharacterCount(4000, io.StringIO(), clock), clock, 1.0, 14)
     assert LINE_SECONDS == 5.0
     assert capsys.readouterr().err.splitlines() == [
         "500 of 4,000 characters (12%), 100 a second, 35 s left",
@@ -46,35 +46,35 @@ def test_a_pipe_gets_a_line_every_few_seconds(clock, capsys):
 
 @pytest.mark.parametrize("total", [None, 0])
 def test_a_total_that_says_nothing_is_left_out(total, clock, capsys):
-    run(Progress(total, io.StringIO(), clock), clock, 3.0, 3)
+    run(CharacterCount(total, io.StringIO(), clock), clock, 3.0, 3)
     assert capsys.readouterr().err == "200 characters, 33 a second\n"
 
 
 def test_a_short_job_says_nothing(clock, capsys):
-    run(Progress(4000, io.StringIO(), clock), clock, 0.1, 40)
+    run(CharacterCount(4000, io.StringIO(), clock), clock, 0.1, 40)
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("seconds", [0.1, 3.0])
 def test_a_terminal_that_shows_the_texts_shows_nothing_else(seconds, clock, monkeypatch):
     monkeypatch.setattr(sys, "stderr", Terminal())
-    run(Progress(4000, Terminal(), clock), clock, seconds, 9)
+    run(CharacterCount(4000, Terminal(), clock), clock, seconds, 9)
     assert sys.stderr.getvalue() == ""
 
 
 def test_a_terminal_gets_a_bar_once_the_job_takes_its_time(clock, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Terminal())
-    run(Progress(4000, io.StringIO(), clock), clock, 0.1, 9)
+    run(CharacterCount(4000, io.StringIO(), clock), clock, 0.1, 9)
     assert sys.stderr.getvalue() == ""
-    run(Progress(4000, io.StringIO(), clock), clock, 0.6, 5)
+    run(CharacterCount(4000, io.StringIO(), clock), clock, 0.6, 5)
     assert "500 characters" in sys.stderr.getvalue()
 
 
 def test_an_interrupted_bar_gives_the_cursor_back(clock, monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setattr(sys, "stderr", Terminal())
-    progress = Progress(None, io.StringIO(), clock)
+    progress = CharacterCount(None, io.StringIO(), clock)
     with pytest.raises(KeyboardInterrupt), progress:
         clock.now += 2
         progress.advance(100)
