@@ -6,12 +6,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+from ..contract.cells import CELLS
 from .document import BatchPoint, Document, Entry, Measured
 from .entries import paired
 
 EAGER = "torch-eager"  # key of the contender that everything is compared with
-
-_CELLS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 
 
 def rate(entry: Entry) -> float | None:
@@ -148,7 +147,7 @@ def family(measured: Measured) -> str:
     """The kind of model without its width, e.g. ``LSTM, 2 layers``."""
     card = measured["card"]
     layers = card["layers"]
-    cell = _CELLS.get(card["cell"], str(card["cell"]))
+    cell = CELLS[card["cell"]].title if card["cell"] in CELLS else str(card["cell"])
     return f"{cell}, {layers} layer{'' if layers == 1 else 's'}"
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..contract.card import Card, step_shapes
+from ..contract.cells import FORMS
 from ..contract.codec import Codec, Tokens, describe
 from ..contract.errors import P2Error, UsageError
 from ..contract.files import read_text, write_bytes
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 # The spread of trained weights, times the square root of the width. A vanilla cell with a spectral
 # radius above 1 is chaotic: no two roundings of it would write the same text for long.
-SPREAD = {"rnn": 0.8, "lstm": 1.2, "gru": 1.2}
+SPREAD = {form.key: 1.2 if form.sigmoids else 0.8 for form in FORMS}
 OUTPUT_SPREAD = 3.0  # times the others': logits as decided as a trained model's
 SEED = 0
 RANDOM = f"random weights, seed {SEED}"

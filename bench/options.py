@@ -178,7 +178,7 @@ def parse_shape(text: str) -> Card:
 def shape_name(card: Card) -> str:
     """A card's shape in the notation that `parse_shape` reads; a GRU's other reset is told too."""
     name = f"{card.cell},{card.layers},{card.embedding},{card.hidden}"
-    return name if card.gru_reset == "after" else f"{name},reset {card.gru_reset}"
+    return name if card.form.reset == "after" else f"{name},reset {card.form.reset}"
 
 
 def parse_batches(text: str) -> tuple[int, ...]:

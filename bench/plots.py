@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..contract.card import CPU_PRECISIONS
 from ..render.numbers import number, printable
 from ..trainer.drawing import COLOURS, INK, MORE_COLOURS, alone, canvas, legend, plain_log, plain_numbers, svg
 from .document import Document, Entry, Measured
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _BLUE, _RED, _GREEN, _PINK, _BLACK, _ORANGE, _LIGHT = COLOURS
-_OURS = {"float32": (_BLUE, "o"), "float16": (_LIGHT, "s"), "int8": (_GREEN, "D"), "int4": (_RED, "^")}
+_LOOKS = ((_BLUE, "o"), (_LIGHT, "s"), (_GREEN, "D"), (_RED, "^"))
+_OURS = dict(zip(CPU_PRECISIONS, _LOOKS, strict=False))
 _OTHERS = tuple(zip((_BLACK, _ORANGE, _PINK, *MORE_COLOURS), "vPX<>h*p", strict=True))
 
 _WIDTH, _HEIGHT = 5.6, 3.6  # inches; the page scales

@@ -7,9 +7,10 @@ import numpy.typing as npt
 
 from ..contract.agreement import agreement, bits_per_character
 from ..contract.codec import Tokens
+from ..contract.precisions import TABLE
 from .document import Quality
 
-DIFFERENCE_LIMITS = {"float16": 0.001, "bfloat16": 0.002, "float8": 0.01, "int8": 0.005, "int4": 0.02}
+DIFFERENCE_LIMITS = {p.key: p.difference for p in TABLE.values() if p.difference is not None}
 """Bits per character that a precision may lose against float32 on held-out text: what p2 promises."""
 
 

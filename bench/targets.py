@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..contract.card import GATES
+from ..contract.cells import CELLS
 from ..render.numbers import number, percent, ratio, seconds, size
 from .document import Document, Entry, Measured, Target
 from .entries import paired
@@ -263,7 +263,7 @@ def _prompt(measured: Measured, name: str, entry: Entry | None) -> Target:
 def _recurrent_weights(measured: Measured) -> int:
     """Weights that no way of reading can apply to several characters of a text at once."""
     card = measured["card"]
-    return int(card["layers"] * GATES[card["cell"]] * card["hidden"] ** 2)
+    return int(card["layers"] * len(CELLS[card["cell"]].gates) * card["hidden"] ** 2)
 
 
 def _texts(measured: Measured) -> Target:

@@ -158,6 +158,8 @@ def hand_written(card: Card, options: TrainOptions, text: str) -> Update:
     import torch
     from torch import nn
 
+    from ..trainer.device import mixed
+
     tokens = torch.from_numpy(Codec(card.vocabulary).encode(text))
     embedding = nn.Embedding(card.vocab, card.embedding)
     rnn = nn.LSTM(card.embedding, card.hidden, card.layers, batch_first=True)
@@ -170,7 +172,7 @@ def hand_written(card: Card, options: TrainOptions, text: str) -> Update:
         starts = torch.randint(len(tokens) - options.seq_len - 1, (options.batch_size,))
         windows = torch.stack([tokens[start : start + options.seq_len + 1] for start in starts])
         optimiser.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.precision == "bfloat16"):
+        with mixed(torch.device("cpu"), options.precision):
             hidden: torch.Tensor = rnn(embedding(windows[:, :-1]))[0]
             logits = output(hidden)
         loss = loss_function(logits.float().flatten(0, 1), windows[:, 1:].flatten())

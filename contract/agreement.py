@@ -11,36 +11,12 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import numpy.typing as npt
 
+from .precisions import TABLE, Limits
+
 Floats = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
-class Limits:
-    """The most that a precision may deviate from float32 PyTorch.
-
-    Attributes:
-        relative: root-mean-square logit error over the root-mean-square of the reference logits
-            (both centred per character, since softmax ignores a constant).
-        kl: mean Kullback-Leibler divergence in nats per character.
-    """
-
-    relative: float
-    kl: float
-
-
-# float32 differs only in the order of additions. Significant bits: float16 keeps 11 in weights and
-# state, bfloat16 8 in weights and in what they are multiplied with, float8 4 in weights. int8 and int4
-# round weights to 1/254 and 1/14 of each block's range; the activations are rounded to 8 bits as well
-# where the backend multiplies integers.
-LIMITS = {
-    "float32": Limits(relative=1e-4, kl=1e-8),
-    "float16": Limits(relative=2e-2, kl=1e-3),
-    "bfloat16": Limits(relative=3e-2, kl=2e-3),
-    "float8": Limits(relative=1e-1, kl=2e-2),
-    "int8": Limits(relative=5e-2, kl=5e-3),
-    "int4": Limits(relative=0.4, kl=1e-1),
-}
-
+LIMITS = {precision.key: precision.limits for precision in TABLE.values()}
 
 # Logits that differ by less say that all characters are alike: their error is not compared with nothing.
 NEGLIGIBLE = 1e-6

@@ -13,26 +13,19 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from . import cells, precisions
+from .cells import APART, JOINT, RESETS, STAGED, Cell
 from .documents import parse
 from .errors import ContractError, UsageError
+from .precisions import Precision
 from .schema import shown
 
 CONTRACT_VERSION = 1
 
-CELLS = ("rnn", "lstm", "gru")
-GATES = {"rnn": 1, "lstm": 4, "gru": 3}
-RESETS = ("after", "before")
-PRECISIONS = ("float32", "float16", "bfloat16", "float8", "int8", "int4")
-# A CPU widens the weights of the other two to float32 when it loads them: nothing to measure there.
-CPU_PRECISIONS = ("float32", "float16", "int8", "int4")
-ALIASES = {
-    "fp32": "float32",
-    "float": "float32",
-    "fp16": "float16",
-    "half": "float16",
-    "bf16": "bfloat16",
-    "fp8": "float8",
-}
+CELLS = tuple(cells.CELLS)
+PRECISIONS = tuple(precisions.TABLE)
+CPU_PRECISIONS = tuple(precision.key for precision in precisions.TABLE.values() if precision.on_cpu)
+ALIASES = {alias: precision.key for precision in precisions.TABLE.values() for alias in precision.aliases}
 
 CHECKSUM = "p2.sha256"  # key of the checksum over graph and card in an ONNX file's metadata
 
@@ -98,14 +91,23 @@ class Card:
 
     @property
     def gates(self) -> int:
-        """Gate products per layer, G: 1 (rnn), 3 (gru) or 4 (lstm)."""
-        return GATES[self.cell]
+        """Gate products per layer, G."""
+        return len(self.form.gates)
+
+    @property
+    def form(self) -> Cell:
+        """The cell, with its reset where this model has it."""
+        return cells.form(self.cell, self.gru_reset)
+
+    @property
+    def format(self) -> Precision:
+        """The number format of the weights."""
+        return precisions.TABLE[self.precision]
 
     @property
     def state_names(self) -> tuple[str, ...]:
         """``h_00, h_01, ...`` then, for the LSTM, ``c_00, c_01, ...``: each is ``[batch, hidden]``."""
-        kinds = ("h", "c") if self.cell == "lstm" else ("h",)
-        return tuple(f"{kind}_{layer:02d}" for kind in kinds for layer in range(self.layers))
+        return tuple(f"{kind}_{layer:02d}" for kind in self.form.states for layer in range(self.layers))
 
     def with_(self, **changes: Any) -> Card:
         """A copy with some fields changed."""
@@ -197,7 +199,7 @@ def _problem(card: Card) -> str:
         return f"layers must be at most {MAX_LAYERS}, not {card.layers}"
     if card.gru_reset not in RESETS:
         return f"unknown gru_reset {shown(card.gru_reset)}: choose one of {', '.join(RESETS)}"
-    if card.gru_reset != "after" and card.cell != "gru":
+    if (card.cell, card.gru_reset) not in {(form.key, form.reset) for form in cells.FORMS}:
         return f"gru_reset {card.gru_reset!r} is for the gru, not for the {card.cell}"
     if card.precision not in PRECISIONS:
         return f"unknown precision {shown(card.precision)}: choose one of {', '.join(PRECISIONS)}"
@@ -249,23 +251,23 @@ def step_shapes(card: Card) -> dict[str, tuple[int, ...]]:
     Gates stand in the order i, f, o, g (LSTM) and r, z, n (GRU): those with a sigmoid first, so
     that one call covers them.
     """
-    hidden = card.hidden
-    wide = card.gates * hidden
+    hidden, products = card.hidden, card.form.products
+    wide, sigmoids = card.gates * hidden, card.form.sigmoids * hidden
     shapes: dict[str, tuple[int, ...]] = {"table": (card.vocab, wide)}
     for layer in range(card.layers):
         rows = hidden if layer == 0 else 2 * hidden
-        if card.cell != "gru":
+        if products == JOINT:
             shapes[f"w_{layer:02d}"] = (rows, wide)
-        elif card.gru_reset == "after":
+        elif products == APART:
             shapes[f"w_{layer:02d}"] = (hidden, wide)
             shapes[f"b_hn_{layer:02d}"] = (hidden,)
             if layer:
                 shapes[f"w_x_{layer:02d}"] = (hidden, wide)
         else:
-            shapes[f"w_{layer:02d}"] = (rows, 2 * hidden)
+            shapes[f"w_{layer:02d}"] = (rows, sigmoids)
             shapes[f"w_n_{layer:02d}"] = (rows, hidden)
-        if layer and card.cell == "gru" and card.gru_reset == "before":
-            shapes[f"b_{layer:02d}"] = (2 * hidden,)
+        if layer and products == STAGED:
+            shapes[f"b_{layer:02d}"] = (sigmoids,)
             shapes[f"b_n_{layer:02d}"] = (hidden,)
         elif layer:
             shapes[f"b_{layer:02d}"] = (wide,)
@@ -280,8 +282,10 @@ def weight_bits(precision: str, matrix: str) -> int | None:
     The output layer of an int4 artifact keeps 8: it is a few per cent of the weights, and the one place
     where a rounding error meets the prediction directly.
     """
-    bits = {"float8": 8, "int8": 8, "int4": 4}.get(precision)
-    return 8 if bits and matrix == "w_out" else bits
+    found = precisions.TABLE[precision]
+    if not found.is_scaled:
+        return None
+    return max(found.bits, 8) if matrix == "w_out" else found.bits
 
 
 def block_for(rows: int, bits: int) -> int:
@@ -303,7 +307,7 @@ def bytes_per_step(card: Card) -> int:
     table, the biases and everything of a float artifact count at the float width. A bfloat16 step
     keeps its biases in float32.
     """
-    width = 2 if card.precision in ("float16", "bfloat16") else 4
+    width = 4 if card.format.is_scaled else card.format.bits // 8
     total = 0
     for name, shape in step_shapes(card).items():
         bits = weight_bits(card.precision, name) if name.startswith("w_") else None
@@ -313,5 +317,5 @@ def bytes_per_step(card: Card) -> int:
             rows, columns = shape
             total += -(-rows * columns * bits // 8) + rows // block_for(rows, bits) * columns * 4
         else:
-            total += math.prod(shape) * (4 if card.precision == "bfloat16" and len(shape) == 1 else width)
+            total += math.prod(shape) * (4 if card.format.is_widened and len(shape) == 1 else width)
     return total

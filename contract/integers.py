@@ -28,6 +28,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .card import Card
+from .cells import STAGED
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int8]
@@ -92,15 +93,15 @@ def halves(card: Card, name: str) -> Floats:
         float32, one for each output.
     """
     hidden = card.hidden
-    sigmoids = {"rnn": 0, "lstm": 3, "gru": 2}[card.cell]
+    sigmoids = card.form.sigmoids
     if name == "table":
         return _halves(sigmoids, card.gates - sigmoids, hidden)
     if name in ("w_out", "b_out"):
         return np.ones(card.vocab, np.float32)
     if name.startswith(("w_n_", "b_n_", "b_hn_")):
         return np.ones(hidden, np.float32)
-    apart = card.cell == "gru" and card.gru_reset == "before"  # the candidate's are w_n and b_n
-    return _halves(sigmoids, 0 if apart else card.gates - sigmoids, hidden)
+    staged = card.form.products == STAGED  # the candidate's are w_n and b_n
+    return _halves(sigmoids, 0 if staged else card.gates - sigmoids, hidden)
 
 
 def _halves(sigmoids: int, others: int, hidden: int) -> Floats:
@@ -142,7 +143,7 @@ class Definition:
         first, second = slice(0, size), slice(size, 2 * size)
         own = first if x is None else second
         begun: Floats | None
-        if card.cell == "gru" and card.gru_reset == "after":
+        if card.form.name == "gru":
             bias = self._bias(f"b_{name}") if given is None else given
             zeros = np.zeros((len(h), 3 * size), np.float32)
             from_x = zeros if x is None else self._add(None, f"w_x_{name}", x)
@@ -152,7 +153,7 @@ class Definition:
             inner = both[:, 2 * size :] + self._bias(f"b_hn_{name}")
             n = tanh(r * inner + (from_x[:, 2 * size :] + bias[..., 2 * size :]))
             new = n + z * (h - n)
-        elif card.cell == "gru":
+        elif card.form.name == "gru-before":
             gates = self._bias(f"b_{name}") if given is None else given[:, : 2 * size]
             rest = self._bias(f"b_n_{name}") if given is None else given[:, 2 * size :]
             begun = None if x is None else self._add(None, f"w_{name}", x, first)

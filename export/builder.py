@@ -38,7 +38,7 @@ from ..contract.plan import (
 from ..runtime import nvidia
 from ..runtime.cache import cache_path, read_cache, write_cache
 from ..runtime.nvidia import Library, Sink
-from . import bfloat16, untyped
+from . import short_weights, untyped
 from .choice_stage import add_choice
 from .layers import layers_in
 from .matvec import as_sums
@@ -105,7 +105,7 @@ def build_plan(
     require_gpu(library)
     with files.reading(onnx_path):
         graph = onnx_path.read_bytes()
-    model = bfloat16.multiplied(at_opset(_load(graph, onnx_path), OPSET))
+    model = short_weights.multiplied(at_opset(_load(graph, onnx_path), OPSET))
     _check_blocks(model, onnx_path)
     if choice:
         add_choice(model.graph, card)

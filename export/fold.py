@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import torch
 
 from ..contract.card import Card, step_shapes
+from ..contract.cells import APART, JOINT, STAGED, order
 
 Weights = dict[str, torch.Tensor]
 
@@ -28,22 +29,23 @@ def fold(card: Card, parameters: Mapping[str, torch.Tensor]) -> Weights:
     """
     wide = {name: tensor.detach().to("cpu", torch.float64) for name, tensor in parameters.items()}
     folded: Weights = {}
+    sigmoids = card.form.sigmoids * card.hidden
     for layer in range(card.layers):
         w_ih = _reorder(card, wide[f"rnn.weight_ih_l{layer}"]).T
         w_hh = _reorder(card, wide[f"rnn.weight_hh_l{layer}"]).T
         b_ih = _reorder(card, wide[f"rnn.bias_ih_l{layer}"])
         b_hh = _reorder(card, wide[f"rnn.bias_hh_l{layer}"])
         name = f"{layer:02d}"
-        if card.cell == "gru" and card.gru_reset == "after":
+        if card.form.products == APART:
             # The candidate's recurrent bias is scaled by the reset gate, so it cannot be merged.
-            gates, folded[f"b_hn_{name}"] = torch.split(b_hh, [2 * card.hidden, card.hidden])
+            gates, folded[f"b_hn_{name}"] = torch.split(b_hh, [sigmoids, card.hidden])
             bias = b_ih + torch.cat([gates, torch.zeros_like(folded[f"b_hn_{name}"])])
         else:
             bias = b_ih + b_hh
         if layer == 0:
             folded["table"] = wide["embedding.weight"] @ w_ih + bias
-        elif card.cell == "gru" and card.gru_reset == "before":
-            folded[f"b_{name}"], folded[f"b_n_{name}"] = torch.split(bias, [2 * card.hidden, card.hidden])
+        elif card.form.products == STAGED:
+            folded[f"b_{name}"], folded[f"b_n_{name}"] = torch.split(bias, [sigmoids, card.hidden])
         else:
             folded[f"b_{name}"] = bias
         folded.update(_products(card, name, w_ih if layer else None, w_hh))
@@ -53,19 +55,17 @@ def fold(card: Card, parameters: Mapping[str, torch.Tensor]) -> Weights:
 
 
 def _reorder(card: Card, rows: torch.Tensor) -> torch.Tensor:
-    """PyTorch's gates i, f, g, o -> i, f, o, g along the first axis; other cells stay as they are."""
-    if card.cell != "lstm":
-        return rows
-    i, f, g, o = rows.chunk(4)
-    return torch.cat([i, f, o, g])
+    """The gates along the first axis from PyTorch's order to the step's."""
+    gates = rows.chunk(card.gates)
+    return torch.cat([gates[number] for number in order(card.form.torch_gates, card.form.gates)])
 
 
 def _products(card: Card, name: str, w_ih: torch.Tensor | None, w_hh: torch.Tensor) -> Weights:
     """The matrices of one layer; `w_ih` is None in layer 0, whose input part is the table."""
-    if card.cell == "gru" and card.gru_reset == "after":
+    if card.form.products == APART:
         return {f"w_{name}": w_hh} if w_ih is None else {f"w_{name}": w_hh, f"w_x_{name}": w_ih}
     both = w_hh if w_ih is None else torch.cat([w_ih, w_hh])
-    if card.cell != "gru":
+    if card.form.products == JOINT:
         return {f"w_{name}": both}
-    gates, candidate = torch.split(both, [2 * card.hidden, card.hidden], dim=1)
+    gates, candidate = torch.split(both, [card.form.sigmoids * card.hidden, card.hidden], dim=1)
     return {f"w_{name}": gates, f"w_n_{name}": candidate}

@@ -17,9 +17,10 @@ import torch
 from ..contract.card import Card, step_shapes
 from ..contract.errors import P2Error
 from ..contract.finite import first_not_finite
+from ..contract.precisions import Precision
 from ..contract.stamp import PROBE, PROBE_LOGITS, stamped
 from ..version import __version__
-from . import bfloat16
+from . import short_weights
 from .fold import Weights
 from .opset import OPSET, at_opset, check_opset
 from .quantize import quantize
@@ -42,22 +43,22 @@ def step_graph(card: Card, weights: Weights, opset: int = OPSET) -> onnx.ModelPr
             that precision.
     """
     check_opset(opset, card.precision)
-    wide = card.precision not in ("float16", "bfloat16")
-    size = sum(tensor.numel() for tensor in weights.values()) * (4 if wide else 2)
-    if card.precision in ("float32", "float16", "bfloat16") and size > MAX_BYTES:
+    size = sum(tensor.numel() for tensor in weights.values()) * card.format.bits // 8
+    if not card.format.is_scaled and size > MAX_BYTES:
         raise P2Error(
             f"the {card.precision} step would take {size / 2**30:.1f} GiB, and one ONNX file holds at most"
             " 2 GiB: choose a smaller --precision (float16, float8, int8 or int4)"
         )
-    dtype = torch.float16 if card.precision == "float16" else torch.float32
+    short = not card.format.is_widened and not card.format.is_scaled
+    dtype: torch.dtype = getattr(torch, card.precision) if short else torch.float32
     typed = {name: tensor.to(dtype) for name, tensor in weights.items()}
-    _check_finite(typed, card.precision)
+    _check_finite(typed, card.format)
     model = _trace(card, dtype)
     _anonymise(model)
     _fill(model.graph, typed)
-    if card.precision == "bfloat16":
-        bfloat16.store(model.graph)
-    elif card.precision in ("float8", "int8", "int4"):
+    if card.format.is_widened:
+        short_weights.store(model.graph)
+    elif card.format.is_scaled:
         quantize(model.graph, card.precision)
     if opset != OPSET:
         model = at_opset(model, opset)
@@ -104,10 +105,12 @@ def nodes_sha256(graph: onnx.GraphProto) -> str:
     return digest.hexdigest()
 
 
-def _check_finite(weights: Weights, precision: str) -> None:
+def _check_finite(weights: Weights, format: Precision) -> None:
     """Of the tensors as the file will have them: folding and fewer bits may have overflowed."""
-    brain = precision == "bfloat16"
-    kept = ((n, t.bfloat16() if brain and t.ndim == 2 else t) for n, t in weights.items())
+    precision, kept = format.key, iter(weights.items())
+    if format.is_widened:
+        dtype = getattr(torch, precision)
+        kept = ((name, tensor.to(dtype) if tensor.ndim == 2 else tensor) for name, tensor in kept)
     name = first_not_finite((name, tensor.float().numpy()) for name, tensor in kept)
     if name is not None:
         raise P2Error(

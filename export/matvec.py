@@ -14,7 +14,9 @@ import numpy.typing as npt
 import onnx
 from onnx import NodeProto, TensorProto, helper, numpy_helper
 
-_SHORT = (TensorProto.FLOAT16, TensorProto.BFLOAT16)
+from ..contract.precisions import TABLE
+
+_SHORT = tuple(precision.element for precision in TABLE.values() if precision.bits == 16)
 
 
 def as_sums(model: onnx.ModelProto) -> onnx.ModelProto:

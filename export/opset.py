@@ -6,14 +6,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from ..contract.errors import UsageError
+from ..contract.precisions import TABLE
 
-OPSET = 21  # the first with block-wise DequantizeLinear and int4
-LOWEST = {"float32": 13, "float16": 13, "bfloat16": 13, "float8": 19, "int8": 13, "int4": OPSET}
-
-_WHY = {
-    "float8": "float8 weights came with it",
-    "int4": "4-bit weights with a scale for each block came with it",
-}
+OPSET = 21  # the first with block-wise DequantizeLinear and weights of 4 bits
+LOWEST = {precision.key: precision.opset for precision in TABLE.values()}
 
 
 def check_opset(opset: int, precision: str) -> None:
@@ -24,10 +20,7 @@ def check_opset(opset: int, precision: str) -> None:
     """
     lowest = LOWEST[precision]
     if opset < lowest:
-        why = _WHY.get(
-            precision, "bfloat16 and a scale for each output came with it, and Split took its form"
-        )
-        raise UsageError(f"--opset {opset}: the lowest for {precision} is {lowest} ({why})")
+        raise UsageError(f"--opset {opset}: the lowest for {precision} is {lowest} ({TABLE[precision].why})")
     if opset > OPSET:
         raise UsageError(f"--opset {opset}: the highest is {OPSET}, which later runtimes read as well")
 

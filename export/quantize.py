@@ -17,6 +17,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from ..contract.card import block_for, weight_bits
+from ..contract.precisions import TABLE
 
 FLOAT8_MAX = 448.0
 SHRINKS = (1.0, 0.95, 0.9, 0.85, 0.8, 0.75, 0.7)
@@ -97,14 +98,14 @@ def quantize(graph: onnx.GraphProto, precision: str) -> None:
             bits = weight_bits(precision, name)
             assert bits is not None
             block = block_for(len(weights), bits)
-            if precision == "float8":
+            if not TABLE[precision].integers:
                 packed, scales = quantize_float8(weights)
                 tensor = helper.make_tensor(
                     f"{name}_q", TensorProto.FLOAT8E4M3FN, packed.shape, packed.tobytes(), raw=True
                 )
             else:
                 q, scales = quantize_blocks(weights, bits, block)
-                tensor = _integers(q, f"{name}_q", bits)
+                tensor = _integers(q, f"{name}_q", bits, TABLE[precision].element)
             # One scale per column is spelt as a scale per output, without blocks.
             whole = block == len(weights)
             layout = {"axis": 1} if whole else {"axis": 0, "block_size": block}
@@ -125,12 +126,12 @@ def quantize(graph: onnx.GraphProto, precision: str) -> None:
     graph.node.extend(nodes)
 
 
-def _integers(q: npt.NDArray[np.int8], name: str, bits: int) -> TensorProto:
+def _integers(q: npt.NDArray[np.int8], name: str, bits: int, element: int) -> TensorProto:
     if bits == 8:
         return numpy_helper.from_array(q, name)
-    # ONNX packs two int4 into a byte, the first in the low half, over the flattened tensor.
+    # ONNX packs two of 4 bits into a byte, the first in the low half, over the flattened tensor.
     flat = q.reshape(-1).view(np.uint8) & 0x0F
     if len(flat) % 2:
         flat = np.append(flat, np.uint8(0))
     packed = flat[0::2] | (flat[1::2] << 4)
-    return helper.make_tensor(name, TensorProto.INT4, q.shape, packed.tobytes(), raw=True)
+    return helper.make_tensor(name, element, q.shape, packed.tobytes(), raw=True)

@@ -6,15 +6,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ..bench.contenders import registry
-from ..contract.card import PRECISIONS
+from ..contract.card import CPU_PRECISIONS, PRECISIONS
+from ..contract.cells import FORMS
 from ..contract.errors import UsageError
 from .backends import BACKENDS, SINGLE, Checked, refuses
 from .check import Check
 from .options import Options
 
-MODELS = (("rnn", "after"), ("lstm", "after"), ("gru", "after"), ("gru", "before"))
+MODELS = tuple((form.key, form.reset) for form in FORMS)
 
-RACED = ("float32", "float16", "int8", "int4")
+RACED = CPU_PRECISIONS
 
 # Seconds. Builders try many kernels; a library that hangs must not hold up the others for long.
 MODEL, BUILD, CHECK, SOAK, BENCH = 600.0, 900.0, 300.0, 1200.0, 1800.0

@@ -17,16 +17,13 @@ import numpy.typing as npt
 from ..contract.card import Card, step_shapes, weight_bits
 from ..contract.finite import first_not_finite
 from ..contract.integers import MOST
-from .onnx_format import BFLOAT16, FLOAT, FLOAT8, FLOAT16, INT4, INT8, TYPE_NAMES, Graph, Tensor
+from ..contract.precisions import TABLE
+from .onnx_format import FLOAT, TYPE_NAMES, Graph, Tensor
 
 Shape = tuple[int, ...]
 Forms = dict[str, tuple[tuple[int, ...], tuple[Shape, ...]]]  # by name: element types and shapes that will do
 
-_PLAIN = {"float16": (FLOAT16,), "bfloat16": (BFLOAT16, FLOAT)}
-_QUANTISED = {"float8": (FLOAT8,), "int8": (INT8,), "int4": (INT4,)}
-
-# Rows that share a scale; int8 files of 0.1.0 have blocks too, and int4 ones 4 bits in the output layer.
-_BLOCKS = {FLOAT8: (), INT8: (32, 16), INT4: (128, 64, 32, 16)}
+_WIDER = "int8"  # what a matrix has that keeps more bits than its file's precision (`weight_bits`)
 
 _PIECE = 1 << 20  # bytes of a tensor that are looked at together: short floats are widened for it
 
@@ -35,15 +32,21 @@ def expected(card: Card) -> Forms:
     """The forms that every tensor of the contract may have in a file of this card."""
     forms: Forms = {}
     for name, shape in step_shapes(card).items():
-        if not name.startswith("w_") or weight_bits(card.precision, name) is None:
-            types = _PLAIN.get(card.precision, (FLOAT,))
+        own = card.format
+        if not name.startswith("w_") or not own.is_scaled:
+            types: tuple[int, ...] = (own.arithmetic,)
+            if own.is_widened:
+                types = (own.element, own.arithmetic)
             forms[name] = (types, (shape,))
             continue
-        types = _QUANTISED[card.precision]
-        if name == "w_out" and card.precision == "int4":
-            types = (INT8, INT4)
+        allowed = [own]
+        if weight_bits(card.precision, name) != own.bits:  # files of 0.1.0 have its own bits there
+            allowed.insert(0, TABLE[_WIDER])
+        types = tuple(one.element for one in allowed)
         rows, columns = shape
-        blocks = {block for kind in types for block in _BLOCKS[kind] if block < rows and rows % block == 0}
+        blocks = {
+            block for one in allowed for block in one.blocks or () if block < rows and rows % block == 0
+        }
         in_blocks = ((rows // block, columns) for block in sorted(blocks))
         forms[f"{name}_q"] = (types, (shape,))
         forms[f"{name}_scale"] = ((FLOAT,), ((columns,), *in_blocks))
@@ -72,7 +75,7 @@ def breach(card: Card, graph: Graph) -> str | None:
             return f"the weights {name} must be {wanted}, and are {_shown(tensor.shape)}"
         if name.endswith("_scale") and not (np.asarray(tensor.array()) > 0).all():
             return f"the weights {name} must be positive, and are not"
-        if card.precision in ("int8", "int4") and tensor.type == FLOAT and _largest(tensor) > MOST:
+        if card.format.integers and tensor.type == FLOAT and _largest(tensor) > MOST:
             return f"the weights {name} must be below {MOST:g}, and are not"
     for name in step_shapes(card):
         # Whoever takes a matrix by its name must not find another form of it.
@@ -98,7 +101,7 @@ def _largest(tensor: Tensor) -> float:
 
 
 def _floats(graph: Graph) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-    sizes = {FLOAT: 4, FLOAT16: 2, BFLOAT16: 2, FLOAT8: 1}
+    sizes = {one.element: one.bits // 8 for one in TABLE.values() if not one.integers}
     for tensor in graph.tensors.values():
         if tensor.type not in sizes:
             continue

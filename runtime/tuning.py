@@ -124,7 +124,7 @@ class Memory:
     """
 
     def __init__(self, card: Card, where: str, threads: int) -> None:
-        shape = (card.cell, card.gru_reset, card.layers, card.hidden, card.vocab, card.precision)
+        shape = (card.cell, card.form.reset, card.layers, card.hidden, card.vocab, card.precision)
         self._key = ", ".join(map(str, (VERSION, *shape, where)))
         self._threads = threads
         # A file for each key: two programs that measure at once lose at most what is soon measured again.

@@ -1,4 +1,9 @@
-"""The recurrent cells, one time step each, written out gate by gate.
+"""The recurrent cells, one time step each, written out gate by gate: in two forms, side by side.
+
+- As the model has its weights, for decoding with PyTorch: `advance` and the cells that it calls.
+- As the step that is traced for export has them, folded (`contract.card.step_shapes`): `folded`. Only Gather,
+  MatMul, Add, Mul, Sigmoid, Tanh, Split and Concat may come out of that, and no line may change that adds a
+  node, or files written before would pass for changed ones.
 
 Notation: x is the input of the layer, h (and c) its state, sigma the logistic function, * the
 elementwise product. Every cell takes the input product ``p = W_ih x + b_ih`` ready-made, since it does
@@ -11,9 +16,15 @@ The equations are those of torch.nn.RNN, LSTM and GRU. Elman (1990); Hochreiter 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ..contract.card import Card
+
+Tensors = tuple[Tensor, ...]
 
 
 def rnn_cell(p: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor) -> Tensor:
@@ -45,8 +56,12 @@ def lstm_cell(p: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor) -> tu
         The new h and c, ``[batch, hidden]`` each.
     """
     i, f, g, o = (p + F.linear(h, w_hh, b_hh)).chunk(4, dim=-1)
-    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-    return torch.sigmoid(o) * torch.tanh(c), c
+    return _lstm_update(torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o), g, c)
+
+
+def _lstm_update(i: Tensor, f: Tensor, o: Tensor, g: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    c = f * c + i * torch.tanh(g)
+    return o * torch.tanh(c), c
 
 
 def gru_cell(p: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, reset: str) -> Tensor:
@@ -79,6 +94,74 @@ def gru_cell(p: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, reset: str) -> Te
         r, z = torch.sigmoid(p[..., :gates] + F.linear(h, w_hh[:gates], b_hh[:gates])).chunk(2, dim=-1)
         n = torch.tanh(p[..., gates:] + F.linear(r * h, w_hh[gates:], b_hh[gates:]))
     return (1 - z) * n + z * h
+
+
+def advance(card: Card, p: Tensor, states: Tensors, w_hh: Tensor, b_hh: Tensor) -> Tensors:
+    """The new states of a layer, as it has them: h, and c for the LSTM.
+
+    Args:
+        card: whose cell.
+        p: input product ``[batch, G * hidden]``.
+        states: ``[batch, hidden]`` each.
+        w_hh: ``[G * hidden, hidden]``.
+        b_hh: ``[G * hidden]``.
+    """
+    if card.cell == "lstm":
+        return lstm_cell(p, states[0], states[1], w_hh, b_hh)
+    if card.cell == "gru":
+        return (gru_cell(p, states[0], w_hh, b_hh, card.gru_reset),)
+    return (rnn_cell(p, states[0], w_hh, b_hh),)
+
+
+def folded(card: Card, layer: int, x: Tensor, states: Tensors, weight: Callable[[str], Tensor]) -> Tensors:
+    """The new states of a layer, over folded weights.
+
+    Args:
+        card: whose cell.
+        layer: its number. In layer 0 `x` is the token's row of the table.
+        x: ``[batch, G * hidden]`` in layer 0, else ``[batch, hidden]``.
+        states: ``[batch, hidden]`` each.
+        weight: the layer's tensor of a kind: ``w`` for ``w_LL``.
+    """
+    form, sizes = card.form, [card.form.sigmoids * card.hidden, card.hidden]
+    h = states[0]
+
+    def product() -> Tensor:
+        """All gates of ``w`` before their non-linearity: one product over [x, h]."""
+        if layer == 0:
+            return h @ weight("w") + x
+        return torch.cat([x, h], dim=1) @ weight("w") + weight("b")
+
+    if form.name == "rnn":
+        return (torch.tanh(product()),)
+    if form.name == "lstm":
+        sigmoids, g = torch.split(product(), sizes, dim=1)
+        i, f, o = torch.sigmoid(sigmoids).chunk(3, dim=1)
+        return _lstm_update(i, f, o, g, states[1])
+    if form.name == "gru":
+        if layer:
+            x = x @ weight("w_x") + weight("b")
+        recurrent = h @ weight("w")
+        x_gates, x_n = torch.split(x, sizes, dim=1)
+        h_gates, h_n = torch.split(recurrent, sizes, dim=1)
+        r, z = torch.sigmoid(x_gates + h_gates).chunk(2, dim=1)
+        n = torch.tanh(x_n + r * (h_n + weight("b_hn")))
+    elif layer == 0:
+        x_gates, x_n = torch.split(x, sizes, dim=1)
+        r, z = torch.sigmoid(h @ weight("w") + x_gates).chunk(2, dim=1)
+        n = torch.tanh((r * h) @ weight("w_n") + x_n)
+    else:
+        r, z = torch.sigmoid(product()).chunk(2, dim=1)
+        n = torch.tanh(torch.cat([x, r * h], dim=1) @ weight("w_n") + weight("b_n"))
+    return (n + z * (h - n),)
+
+
+def layers(card: Card, dropout: float) -> nn.Module:
+    """All layers as one module: PyTorch's own, where it has the cell."""
+    if not card.form.is_fused:
+        return ResetBeforeGRU(card.embedding, card.hidden, card.layers, dropout)
+    kind: Callable[..., nn.Module] = getattr(nn, card.form.title)
+    return kind(card.embedding, card.hidden, card.layers, batch_first=True, dropout=dropout)
 
 
 class ResetBeforeGRU(nn.Module):

@@ -37,6 +37,11 @@ def choose_precision(name: str, device: torch.device, cell: str) -> str:
     return "bfloat16" if native else "float32"
 
 
+def mixed(device: torch.device, precision: str) -> torch.autocast:
+    """Inside it products are of bfloat16 numbers if the precision says so; the weights stay float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+
+
 def _cpu_computes_bfloat16() -> bool:
     """Whether the CPU has bfloat16 instructions (AVX-512 BF16 or AMX); False if PyTorch cannot tell."""
     probe: Callable[[], Mapping[str, object]] = getattr(torch.cpu, "get_capabilities", dict)

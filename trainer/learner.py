@@ -17,6 +17,7 @@ from ..contract.card import Card
 from ..contract.errors import ContractError, P2Error
 from ..contract.noise import words
 from .allocator import keep_freed_memory
+from .device import mixed
 from .metrics import Metrics
 from .model import CharModel, State
 from .options import TrainOptions
@@ -100,7 +101,7 @@ class Learner:
         state = None if self._batches.starts_fresh(step) else self._carried
         if options.dropout:
             torch.manual_seed(_dropout_seed(options.seed, step))
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=options.precision == "bfloat16"):
+        with mixed(self.device, options.precision):
             logits, state = self.model(inputs, state)
         loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         self._optimiser.zero_grad()

@@ -9,14 +9,14 @@ test holds them together.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..contract.card import Card
-from .cells import ResetBeforeGRU, gru_cell, lstm_cell, rnn_cell
+from . import cells
 
 State = dict[str, Tensor]
 """Tensors ``[batch, hidden]`` under the card's `state_names`."""
@@ -28,7 +28,7 @@ class CharModel(nn.Module):
     Attributes:
         card: what the model is.
         embedding: ``[V, embedding]``.
-        rnn: nn.RNN (tanh), nn.LSTM, nn.GRU or `ResetBeforeGRU`; all name their parameters alike.
+        rnn: what `cells.layers` made; all name their parameters alike.
         output: hidden to V logits.
     """
 
@@ -37,7 +37,7 @@ class CharModel(nn.Module):
         self.card = card
         self.dropout = dropout
         self.embedding = nn.Embedding(card.vocab, card.embedding)
-        self.rnn = _recurrent_layers(card, dropout)
+        self.rnn = cells.layers(card, dropout)
         self.output = nn.Linear(card.hidden, card.vocab)
 
     def forward(self, tokens: Tensor, state: Mapping[str, Tensor] | None = None) -> tuple[Tensor, State]:
@@ -51,15 +51,14 @@ class CharModel(nn.Module):
             Logits float32 ``[batch, time, V]`` and the state after the window.
         """
         state = self.zero_state(len(tokens)) if state is None else state
-        h = torch.stack([state[name] for name in self._names("h")])
+        kinds = self.card.form.states
+        stacked = tuple(torch.stack([state[name] for name in self._names(kind)]) for kind in kinds)
+        one = len(stacked) == 1  # PyTorch's modules take and give several states in a tuple
         with self._reproducible_dropout():
-            if self.card.cell == "lstm":
-                c = torch.stack([state[name] for name in self._names("c")])
-                outputs, (h, c) = self.rnn(self.embedding(tokens), (h, c))
-                new = {**self._unstack("h", h), **self._unstack("c", c)}
-            else:
-                outputs, h = self.rnn(self.embedding(tokens), h)
-                new = self._unstack("h", h)
+            outputs, ends = self.rnn(self.embedding(tokens), stacked[0] if one else stacked)
+        new: State = {}
+        for kind, end in zip(kinds, (ends,) if one else ends, strict=True):
+            new |= self._unstack(kind, end)
         return self.output(outputs).float(), new
 
     def step(self, token: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, State]:
@@ -76,15 +75,11 @@ class CharModel(nn.Module):
         new: State = {}
         for layer in range(self.card.layers):
             w_ih, w_hh, b_ih, b_hh = self.layer_parameters(layer)
-            h_name, c_name = f"h_{layer:02d}", f"c_{layer:02d}"
+            names = [f"{kind}_{layer:02d}" for kind in self.card.form.states]
             p = F.linear(x, w_ih, b_ih)
-            if self.card.cell == "lstm":
-                x, new[c_name] = lstm_cell(p, state[h_name], state[c_name], w_hh, b_hh)
-            elif self.card.cell == "gru":
-                x = gru_cell(p, state[h_name], w_hh, b_hh, self.card.gru_reset)
-            else:
-                x = rnn_cell(p, state[h_name], w_hh, b_hh)
-            new[h_name] = x
+            states = cells.advance(self.card, p, tuple(state[name] for name in names), w_hh, b_hh)
+            new |= zip(names, states, strict=True)
+            x = states[0]
         logits = F.linear(x, self.output.weight, self.output.bias)
         return logits, {name: new[name] for name in self.card.state_names}
 
@@ -119,8 +114,8 @@ class CharModel(nn.Module):
                 nn.init.orthogonal_(gate, generator=generator)
             b_ih.zero_()
             b_hh.zero_()
-            if self.card.cell == "lstm":
-                b_ih.chunk(4)[1].fill_(1.0)
+            if "f" in self.card.form.gates:
+                b_ih.chunk(self.card.gates)[self.card.form.torch_gates.index("f")].fill_(1.0)
         nn.init.xavier_uniform_(self.output.weight, generator=generator)
         self.output.bias.zero_()
 
@@ -147,10 +142,3 @@ def parameter_shapes(card: Card) -> dict[str, tuple[int, ...]]:
         shapes[f"rnn.weight_hh_l{layer}"] = (wide, card.hidden)
         shapes[f"rnn.bias_ih_l{layer}"] = shapes[f"rnn.bias_hh_l{layer}"] = (wide,)
     return shapes | {"output.weight": (card.vocab, card.hidden), "output.bias": (card.vocab,)}
-
-
-def _recurrent_layers(card: Card, dropout: float) -> nn.Module:
-    if card.cell == "gru" and card.gru_reset == "before":
-        return ResetBeforeGRU(card.embedding, card.hidden, card.layers, dropout)
-    kinds: dict[str, Callable[..., nn.Module]] = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}
-    return kinds[card.cell](card.embedding, card.hidden, card.layers, batch_first=True, dropout=dropout)

@@ -88,8 +88,8 @@ class OrtCuda:
 
     def missing(self, card: Card) -> str | None:
         """See `Contender.missing`."""
-        if card.gru_reset == "before":
-            return "cuDNN's GRU resets after the recurrent product, and this model's before it"
+        if not card.form.is_fused:
+            return f"cuDNN's {card.form.title} resets after the recurrent product, and this model's before it"
         return no_gpu() or no_onnxruntime("gpu")
 
     def load(self, model: Model, threads: int | None) -> OperatorRunning:

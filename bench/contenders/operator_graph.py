@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.card import Card
+from ...contract.cells import order
 from ...contract.errors import P2Error
 from ...contract.files import write_bytes
 from ..contender import Model
@@ -29,9 +30,6 @@ Arrays = dict[str, npt.NDArray[np.float32]]
 
 OPSET = 17
 IR_VERSION = 8  # what came with that operator set: every runtime reads it
-
-# PyTorch's gates, in the order of ONNX: i, o, f, c (LSTM) and z, r, h (GRU).
-_GATES = {"rnn": (0,), "lstm": (0, 3, 1, 2), "gru": (1, 0, 2)}
 
 
 def ensure(model: Model) -> Path:
@@ -83,16 +81,14 @@ def operator_graph(card: Card, parameters: Arrays) -> bytes:
         "w_out": np.ascontiguousarray(parameters["output.weight"].T),
         "b_out": parameters["output.bias"],
     }
-    attributes: dict[str, Any] = {"hidden_size": card.hidden}
-    if card.cell == "gru":
-        attributes["linear_before_reset"] = int(card.gru_reset == "after")
+    attributes: dict[str, Any] = {"hidden_size": card.hidden} | dict(card.form.attributes)
     for layer in range(card.layers):
         weights |= _layer_weights(card, parameters, layer)
         own = [name for name in states if name.endswith(f"_{layer:02d}")]
         given = [f"x_{layer:02d}", *(f"{kind}_{layer:02d}" for kind in ("w", "r", "b")), ""]
         nodes += [
             helper.make_node(
-                card.cell.upper(),
+                card.form.title,
                 [*given, *(f"{name}_in" for name in own)],
                 [f"y_{layer:02d}", *(f"{name}_out" for name in own)],
                 **attributes,
@@ -116,7 +112,7 @@ def _layer_weights(card: Card, parameters: Arrays, layer: int) -> Arrays:
 
     def reorder(name: str) -> npt.NDArray[np.float32]:
         gates = np.split(parameters[f"rnn.{name}_l{layer}"], card.gates)
-        return np.concatenate([gates[index] for index in _GATES[card.cell]])
+        return np.concatenate([gates[index] for index in order(card.form.torch_gates, card.form.onnx_gates)])
 
     biases = np.concatenate([reorder("bias_ih"), reorder("bias_hh")])
     return {

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 def no_modules(card: Card) -> str | None:
     """A sentence if torch.nn has no layer for this cell."""
-    if card.gru_reset == "before":
-        return "nn.GRU resets after the recurrent product, and this model's GRU before it"
+    if not card.form.is_fused:
+        title = card.form.title
+        return f"nn.{title} resets after the recurrent product, and this model's {title} before it"
     return None
 
 

@@ -18,11 +18,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.arguments import MAX_THREADS
+from ...contract.cells import FORMS
 from ...contract.errors import P2Error, UsageError
 
 LAYOUT = 7  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
-CELLS = {("rnn", ""): 0, ("lstm", ""): 1, ("gru", "after"): 2, ("gru", "before"): 3}
+CELLS = {form.name: number for number, form in enumerate(FORMS)}
 
 # Where weights stay: in the caches of single processors, in the one that they share, in the memory.
 OWN, SHARED, MEMORY = range(3)

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.card import Card, bytes_per_step, step_shapes, weight_bits
+from ...contract.cells import APART, STAGED
 from ...contract.integers import GRID, cut, halves
 from ..onnx_format import BFLOAT16, FLOAT16
 from ..onnx_format import INT4 as ONNX_INT4
@@ -109,13 +110,13 @@ class Packed:
         self._pool = huge_pages.Pool()
         kept = _kept(card)
         self.place = _place(bytes_per_step(kept))
-        bits = weight_bits(kept.precision, "w_00") or (16 if "16" in kept.precision else 32)
+        bits = weight_bits(kept.precision, "w_00") or kept.format.bits
         self.recurrent_bytes = card.gates * self.width**2 * bits // 8  # of one layer
         self._wants_compact = is_compact(layout)
         layers = (Layer * card.layers)(*(self._layer(number) for number in range(card.layers)))
         self._layers = layers
         self.model = Model(
-            binding.CELLS[card.cell, card.gru_reset if card.cell == "gru" else ""],
+            binding.CELLS[card.form.name],
             card.layers,
             self.width,
             card.vocab,
@@ -140,7 +141,7 @@ class Packed:
         # Where input and state share a matrix, the input's rows come first; layer 0 has none.
         own = second if number else first
         bias = self._weights.array("table" if number == 0 else f"b_{name}")
-        if card.cell == "gru" and card.gru_reset == "before":
+        if card.form.products == STAGED:
             both = bias if number == 0 else np.append(bias, self._weights.array(f"b_n_{name}"))
             return Layer(
                 self._product(f"w_{name}", first, 2, 2) if number else Product(),
@@ -150,7 +151,7 @@ class Packed:
                 self._bias(both[..., : 2 * card.hidden], 2, 2),
                 self._bias(both[..., 2 * card.hidden :], 1, 4),
             )
-        if card.cell == "gru":
+        if card.form.products == APART:
             inner = np.broadcast_to(self._weights.array(f"b_hn_{name}"), (*bias.shape[:-1], card.hidden))
             return Layer(
                 self._product(f"w_x_{name}", first, 3, 1) if number else Product(),
@@ -160,7 +161,7 @@ class Packed:
                 self._bias(np.concatenate([bias, inner], axis=-1), 4, 1),
                 None,
             )
-        gates, run = (4, 1) if card.cell == "lstm" else (1, 4)
+        gates, run = card.gates, 1 if card.gates > 1 else 4
         return Layer(
             self._product(f"w_{name}", first, gates, run) if number else Product(),
             self._product(f"w_{name}", own, gates, run),

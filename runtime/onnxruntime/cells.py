@@ -42,7 +42,8 @@ def layer(scope: Scope, card: Card, number: int, given: str | None, below: str |
     if scope.weights.kind == INTEGERS:
         integer_cells.layer(scope, card, number, given, below)
     else:
-        {"rnn": _rnn, "lstm": _lstm, "gru": _gru}[card.cell](scope, card, f"{number:02d}", given, below)
+        write = {"rnn": _rnn, "lstm": _lstm, "gru": _gru_after, "gru-before": _gru_before}[card.form.name]
+        write(scope, card, f"{number:02d}", given, below)
 
 
 def _sources(card: Card, name: str, state: str, below: str | None) -> list[Source]:
@@ -72,37 +73,44 @@ def _lstm(scope: Scope, card: Card, name: str, given: str | None, below: str | N
     make("Mul", [f"o_{name}", f"t_{name}"], [f"h_{name}_out"])
 
 
-def _gru(scope: Scope, card: Card, name: str, given: str | None, below: str | None) -> None:
-    h = f"h_{name}_in"
+def _gru_after(scope: Scope, card: Card, name: str, given: str | None, below: str | None) -> None:
     make = scope.make
-    if card.gru_reset == "after":
-        # The bias inside the reset product stands in the last third of a bias for the whole product.
-        inner = np.zeros(3 * card.hidden, np.float32)
-        inner[2 * card.hidden :] = scope.weights.array(f"b_hn_{name}")
-        whole = scope.weights.add(f"b_h_{name}", inner)
-        scope.product(f"hw_{name}", f"w_{name}", [(h, None)], whole)
-        if below:
-            scope.product(f"xw_{name}", f"w_x_{name}", [(below, None)], scope.weights.floats(f"b_{name}"))
-        split = _split(scope, card, 2)
-        make("Split", [given or f"xw_{name}", split], [f"x_rz_{name}", f"x_n_{name}"], axis=1)
-        make("Split", [f"hw_{name}", split], [f"h_rz_{name}", f"h_n_{name}"], axis=1)
-        make("Add", [f"h_rz_{name}", f"x_rz_{name}"], [f"a_rz_{name}"])
-        _reset_and_update(scope, name)
-        make("Mul", [f"r_{name}", f"h_n_{name}"], [f"rh_{name}"])
-        make("Add", [f"rh_{name}", f"x_n_{name}"], [f"a_n_{name}"])
-    else:
-        if given:
-            make("Split", [given, _split(scope, card, 2)], [f"x_rz_{name}", f"x_n_{name}"], axis=1)
-        bias = f"x_rz_{name}" if given else scope.weights.floats(f"b_{name}")
-        scope.product(f"a_rz_{name}", f"w_{name}", _sources(card, name, h, below), bias)
-        _reset_and_update(scope, name)
-        make("Mul", [f"r_{name}", h], [f"rh_{name}"])
-        bias = f"x_n_{name}" if given else scope.weights.floats(f"b_n_{name}")
-        scope.product(f"a_n_{name}", f"w_n_{name}", _sources(card, name, f"rh_{name}", below), bias)
-    make("Tanh", [f"a_n_{name}"], [f"n_{name}"])
-    make("Sub", [h, f"n_{name}"], [f"d_{name}"])
-    make("Mul", [f"z_{name}", f"d_{name}"], [f"zd_{name}"])
-    make("Add", [f"n_{name}", f"zd_{name}"], [f"h_{name}_out"])
+    # The bias inside the reset product stands in the last third of a bias for the whole product.
+    inner = np.zeros(3 * card.hidden, np.float32)
+    inner[2 * card.hidden :] = scope.weights.array(f"b_hn_{name}")
+    whole = scope.weights.add(f"b_h_{name}", inner)
+    scope.product(f"hw_{name}", f"w_{name}", [(f"h_{name}_in", None)], whole)
+    if below:
+        scope.product(f"xw_{name}", f"w_x_{name}", [(below, None)], scope.weights.floats(f"b_{name}"))
+    split = _split(scope, card, 2)
+    make("Split", [given or f"xw_{name}", split], [f"x_rz_{name}", f"x_n_{name}"], axis=1)
+    make("Split", [f"hw_{name}", split], [f"h_rz_{name}", f"h_n_{name}"], axis=1)
+    make("Add", [f"h_rz_{name}", f"x_rz_{name}"], [f"a_rz_{name}"])
+    _reset_and_update(scope, name)
+    make("Mul", [f"r_{name}", f"h_n_{name}"], [f"rh_{name}"])
+    make("Add", [f"rh_{name}", f"x_n_{name}"], [f"a_n_{name}"])
+    _move(scope, name)
+
+
+def _gru_before(scope: Scope, card: Card, name: str, given: str | None, below: str | None) -> None:
+    h = f"h_{name}_in"
+    if given:
+        scope.make("Split", [given, _split(scope, card, 2)], [f"x_rz_{name}", f"x_n_{name}"], axis=1)
+    bias = f"x_rz_{name}" if given else scope.weights.floats(f"b_{name}")
+    scope.product(f"a_rz_{name}", f"w_{name}", _sources(card, name, h, below), bias)
+    _reset_and_update(scope, name)
+    scope.make("Mul", [f"r_{name}", h], [f"rh_{name}"])
+    bias = f"x_n_{name}" if given else scope.weights.floats(f"b_n_{name}")
+    scope.product(f"a_n_{name}", f"w_n_{name}", _sources(card, name, f"rh_{name}", below), bias)
+    _move(scope, name)
+
+
+def _move(scope: Scope, name: str) -> None:
+    """A GRU's state on its way to the candidate, by one less the update gate."""
+    scope.make("Tanh", [f"a_n_{name}"], [f"n_{name}"])
+    scope.make("Sub", [f"h_{name}_in", f"n_{name}"], [f"d_{name}"])
+    scope.make("Mul", [f"z_{name}", f"d_{name}"], [f"zd_{name}"])
+    scope.make("Add", [f"n_{name}", f"zd_{name}"], [f"h_{name}_out"])
 
 
 def _reset_and_update(scope: Scope, name: str) -> None:

@@ -20,12 +20,11 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
+from ...contract.precisions import TABLE
 from ..onnx_format import (
-    BFLOAT16,
     FLOAT,
     FLOAT8,
     FLOAT16,
-    INT4,
     INT8,
     INT32,
     INT64,
@@ -42,6 +41,9 @@ from .products import COLUMN_BLOCK, FLOATS, INTEGERS, Scope, Weights, block_prod
 Floats = npt.NDArray[np.float32]
 
 _WIDE = (INT32, INT64)  # integers that float32 does not hold exactly
+
+_SHORT = [precision.element for precision in TABLE.values() if precision.bits == 16]
+_SCALED = [precision.element for precision in TABLE.values() if precision.is_scaled]
 
 
 @dataclass(frozen=True)
@@ -138,10 +140,10 @@ def fit_to_cpu(step: StepFile) -> Body:
 
 def _widen(nodes: list[Node], tensors: dict[str, Tensor]) -> None:
     for name, tensor in tensors.items():
-        if tensor.type in (FLOAT16, BFLOAT16):
+        if tensor.type in _SHORT:
             tensors[name] = Tensor.of(name, np.asarray(tensor.array(), np.float32))
     for node in nodes:
-        if node.op == "Cast" and node.integer("to", FLOAT) in (FLOAT16, BFLOAT16):
+        if node.op == "Cast" and node.integer("to", FLOAT) in _SHORT:
             node.attributes = Node.make("Cast", [], [], to=FLOAT).attributes
 
 
@@ -212,7 +214,7 @@ def _scaled_matrix(node: Node, tensors: dict[str, Tensor]) -> tuple[Tensor, Tens
     if node.op != "DequantizeLinear" or len(node.inputs) != 2 or len(node.outputs) != 1:
         return None
     q, scales = (tensors.get(name) for name in node.inputs)
-    if q is None or scales is None or len(q.shape) != 2 or q.type not in (INT8, INT4, FLOAT8):
+    if q is None or scales is None or len(q.shape) != 2 or q.type not in _SCALED:
         return None
     rows, columns = q.shape
     block, axis = node.integer("block_size", 0), node.integer("axis", 1)

@@ -30,8 +30,8 @@ def layer(scope: Scope, card: Card, number: int, given: str | None, below: str |
             of the matrices already, those sums. ``[batch, gates * hidden]``.
         below: else the state of the layer underneath.
     """
-    write = {"rnn": _rnn, "lstm": _lstm, "gru": _gru_after if card.gru_reset == "after" else _gru_before}
-    write[card.cell](scope, card, f"{number:02d}", given, below)
+    write = {"rnn": _rnn, "lstm": _lstm, "gru": _gru_after, "gru-before": _gru_before}[card.form.name]
+    write(scope, card, f"{number:02d}", given, below)
 
 
 def _rnn(scope: Scope, card: Card, name: str, given: str | None, below: str | None) -> None:

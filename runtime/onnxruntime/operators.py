@@ -15,11 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.card import Card
+from ...contract.cells import APART, STAGED, order
 from .products import Scope
 
 Floats = npt.NDArray[np.float32]
-
-_ORDER = {"rnn": (0,), "lstm": (0, 2, 1, 3), "gru": (1, 0, 2)}
 
 
 def one_hot_pays(card: Card) -> bool:
@@ -42,15 +41,13 @@ def layer(scope: Scope, card: Card, number: int, below: str, out: str) -> None:
     name = f"{number:02d}"
     inputs = [below, *_constants(scope, card, number), ""]
     one = scope.weights.add("o_directions", np.array([0], np.int64))
-    states = ["h", "c"] if card.cell == "lstm" else ["h"]
+    states = card.form.states
     for state in states:
         scope.make("Unsqueeze", [f"{state}_{name}_start", one], [f"o_{state}_{name}"])
         inputs.append(f"o_{state}_{name}")
     ends = [f"o_{state}_{name}_end" for state in states]
-    attributes: dict[str, Any] = {"hidden_size": card.hidden}
-    if card.cell == "gru":
-        attributes["linear_before_reset"] = int(card.gru_reset == "after")
-    scope.make(card.cell.upper(), inputs, [f"o_y_{name}", *ends], **attributes)
+    attributes: dict[str, Any] = {"hidden_size": card.hidden} | dict(card.form.attributes)
+    scope.make(card.form.title, inputs, [f"o_y_{name}", *ends], **attributes)
     axis = scope.weights.add("o_axis", np.array([1], np.int64))
     scope.make("Squeeze", [f"o_y_{name}", axis], [out])
     for state, end in zip(states, ends, strict=True):
@@ -64,12 +61,12 @@ def _constants(scope: Scope, card: Card, number: int) -> list[str]:
     bias = np.zeros(card.gates * hidden, np.float32) if number == 0 else weights.array(f"b_{name}")
     inner = np.zeros(card.gates * hidden, np.float32)
     given = weights.array("table")
-    if card.cell == "gru" and card.gru_reset == "after":
-        inner[2 * hidden :] = weights.array(f"b_hn_{name}")
+    if card.form.products == APART:
+        inner[card.form.sigmoids * hidden :] = weights.array(f"b_hn_{name}")
         if number:
             given = weights.array(f"w_x_{name}")
     else:
-        if card.cell == "gru":
+        if card.form.products == STAGED:
             recurrent = np.concatenate([recurrent, weights.array(f"w_n_{name}")], axis=1)
             if number:
                 bias = np.concatenate([bias, weights.array(f"b_n_{name}")])
@@ -86,4 +83,4 @@ def _constants(scope: Scope, card: Card, number: int) -> list[str]:
 def _gates(card: Card, array: Floats) -> Floats:
     """The last axis, G*H long, with its gates in ONNX's order."""
     parts = np.split(array, card.gates, axis=-1)
-    return np.concatenate([parts[gate] for gate in _ORDER[card.cell]], axis=-1)
+    return np.concatenate([parts[gate] for gate in order(card.form.gates, card.form.onnx_gates)], axis=-1)

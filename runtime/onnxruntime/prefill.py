@@ -13,6 +13,7 @@ graph that keeps the contract is fed step by step.
 
 from __future__ import annotations
 
+from ...contract.cells import APART, STAGED
 from ..onnx_format import FLOAT, INT64, UINT8, Graph, Node, Value
 from ..step_file import StepFile
 from . import cells, operators
@@ -59,14 +60,14 @@ def _input_products(scope: Scope, step: StepFile, number: int) -> None:
     card, name = step.card, f"{number:02d}"
     below, half, out = f"p_y_{number - 1:02d}", slice(0, card.hidden), f"p_x_{name}"
     bias = scope.weights.floats if scope.weights.kind == FLOATS else lambda _: None
-    if card.cell == "gru" and card.gru_reset == "before":
+    if card.form.products == STAGED:
         # Gates and candidate lie in two matrices with their own biases.
         for kind in ("", "n_"):
             scope.product(
                 f"{out}_{kind}", f"w_{kind}{name}", [(below, half)], bias(f"b_{kind}{name}"), wide=True
             )
         scope.make("Concat", [f"{out}_", f"{out}_n_"], [out], axis=2)
-    elif card.cell == "gru":
+    elif card.form.products == APART:
         scope.product(out, f"w_x_{name}", [(below, None)], bias(f"b_{name}"), wide=True)
     else:
         scope.product(out, f"w_{name}", [(below, half)], bias(f"b_{name}"), wide=True)
@@ -82,7 +83,7 @@ def _carry(scope: Scope, step: StepFile, number: int) -> None:
         inner.rounded.add(f"h_{name}_in")
     cells.layer(inner, card, number, given="x", below=None)
     text_out = f"p_y_{name}_q8" if rounded else f"p_y_{name}"
-    carried = [(f"h_{name}", "", FLOAT)] + ([(f"c_{name}", "", FLOAT)] if card.cell == "lstm" else [])
+    carried = [(f"{state}_{name}", "", FLOAT) for state in card.form.states]
     text, kind = f"h_{name}_out", FLOAT
     if rounded:  # a text of states in 8 bits is all that the next product wants
         scope.round(f"h_{name}_start")

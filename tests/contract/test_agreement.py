@@ -7,7 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from p2.contract.agreement import Limits, agreement, bits_per_character
+from p2.contract.agreement import agreement, bits_per_character
+from p2.contract.precisions import Limits
 
 
 def test_two_classes_by_hand():

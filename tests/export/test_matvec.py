@@ -8,8 +8,8 @@ import onnxruntime as ort
 import pytest
 
 from p2.contract.card import PRECISIONS
-from p2.export.bfloat16 import multiplied
 from p2.export.matvec import as_sums
+from p2.export.short_weights import multiplied
 
 HALF = {"float16": 2e-2, "bfloat16": 1e-1}
 

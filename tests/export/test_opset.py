@@ -11,9 +11,9 @@ from onnx.reference import ReferenceEvaluator
 from p2.contract.card import PRECISIONS
 from p2.contract.errors import UsageError
 from p2.contract.sampling import Sampling
-from p2.export.bfloat16 import multiplied
 from p2.export.graph import nodes_sha256, stamp
 from p2.export.opset import LOWEST, OPSET, at_opset, check_opset
+from p2.export.short_weights import multiplied
 from p2.runtime.decoder import Decoder
 from p2.runtime.opening import open_step_engine, usable_backends
 

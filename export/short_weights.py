@@ -1,4 +1,4 @@
-"""Weights in bfloat16: how a step graph stores them, and how a GPU multiplies by them.
+"""Weights in floats shorter than the arithmetic: how a step graph stores them, and how a GPU multiplies.
 
 bfloat16 has 8 significant bits: enough for a weight, too few for a state that adds up over thousands of
 steps (a cell at 256 could no longer count by one). So states, biases and the cell's arithmetic are float32.
