@@ -1,4 +1,4 @@
-"""Every block of Python in docs/ runs, page by page, beside a model of its own."""
+"""Every block of Python in README.md and docs/ runs beside a model of its own; links lead somewhere."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ import pytest
 
 import p2
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+ALL = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted(DOCS.rglob("*.md")),
+    *sorted((ROOT / "artifacts").rglob("*.md")),
+]
 TEXT = "The quick brown fox jumps over the lazy dog. A dog sleeps.\n" * 40
 BLOCK = re.compile(r"```python\n(.*?)```", re.DOTALL)
 
@@ -18,7 +25,7 @@ def blocks(page: Path) -> list[str]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-PAGES = [page for page in sorted(DOCS.glob("*.md")) if blocks(page)]
+PAGES = [page for page in ALL if blocks(page)]
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +55,31 @@ def test_the_sampler_of_the_contract_writes_what_p2_writes(folder, monkeypatch, 
     with p2.load("charlm.onnx") as model:
         written = model.generate("The ", length=100, tau=2, seed=7)
     assert capsys.readouterr().out.removesuffix("\n") == "The " + written
+
+
+def anchors(page: Path) -> set[str]:
+    """What links can name inside a page: its headings, as GitHub writes them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text(encoding="utf-8")):
+        if "://" in link:
+            continue
+        target, _, anchor = link.partition("#")
+        file = page.parent / target if target else page
+        assert file.is_file(), link
+        assert not anchor or anchor in anchors(file), link
+
+
+def test_every_page_can_be_reached_from_the_readme():
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop().resolve()
+        if page not in reached:
+            reached.add(page)
+            links = re.findall(r"\]\(([^)#\s]+\.md)", page.read_text(encoding="utf-8"))
+            waiting += [page.parent / link for link in links if "://" not in link]
+    assert set(DOCS.rglob("*.md")) <= reached
