@@ -83,3 +83,18 @@ def test_every_page_can_be_reached_from_the_readme():
             links = re.findall(r"\]\(([^)#\s]+\.md)", page.read_text(encoding="utf-8"))
             waiting += [page.parent / link for link in links if "://" not in link]
     assert set(DOCS.rglob("*.md")) <= reached
+
+
+def test_the_changelog_has_the_form_of_keep_a_changelog():
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased, *released = re.findall(r"^## (.*)$", text, re.MULTILINE)
+    assert unreleased == "[Unreleased]"
+    assert released
+    for version in released:
+        assert re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", version)
+    kinds = ["Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"]
+    for part in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        shown = re.findall(r"^### (.*)$", part, re.MULTILINE)
+        assert shown
+        assert set(shown) <= set(kinds)
+        assert len(set(shown)) == len(shown)
