@@ -97,6 +97,41 @@ def test_the_benchmark_on_a_cpu():
     assert f"{reached} of {judged} targets" in page("docs/bench.md")
 
 
+def test_what_is_said_of_the_benchmark_on_a_cpu():
+    """The answers below its table, from the targets of the three reports."""
+
+    def measured(what: str, model: str = "", names: tuple[str, ...] = CPU_REPORTS) -> list[float]:
+        documents = [evidence(f"bench/{name}") for name in names]
+        of_models = [m for document in documents for m in document["models"] if model in m["name"]]
+        targets = [t for part in [*of_models, *documents] for t in part["targets"] if what in t["what"]]
+        return sorted(float(t["measured"].strip("×s ")) for t in targets)
+
+    shown = {
+        line.split("|")[1].strip(): line.split("|")[2]
+        for line in rows_below(page("docs/bench.md"), "## What the reports say")
+    }
+    first, *_, last = measured("to the first character")
+    assert f"{first:.2f} to {last:.2f} s" in shown["from the shell to the first character"]
+    (training,) = measured("training on the CPU", names=CPU_REPORTS[:1])
+    assert f"{training:.1f} times" in shown["training against a hand-written loop over `nn.LSTM`"]
+    single, best = (measured(f"characters, {kind}, times") for kind in ("float32", "best precision"))
+    prompts = shown["prompt against writing (the target is 2)"]
+    assert f"{single[0]:.1f} to {single[-1]:.1f} times" in prompts
+    assert f"{best[0]:.1f} to {best[-1]:.1f} in" in prompts
+    (gru,), (rnn,) = (measured("float32, times eager", f"{cell},") for cell in ("gru", "rnn"))
+    assert f"{gru:.1f}, {rnn:.1f} times" in shown["GRU, RNN against eager PyTorch (the target is 10)"]
+    *_, worst = measured("against the best smaller batch")
+    assert f"{100 * (worst - 1):.0f} % slower" in shown["256 texts in int4 at 128, a character"]
+    cost: dict[str, list[float]] = {"p2-int8": [], "p2-int4": []}
+    for model in evidence(f"bench/{CPU_REPORTS[0]}")["models"]:
+        for entry in model["entries"]:
+            if entry["key"] in cost and entry["quality"]:
+                cost[entry["key"]].append(entry["quality"]["difference"])
+    assert f"{max(cost['p2-int8']):.4f} at most" in shown["bits per character that int8 costs"]
+    of_int4 = ", ".join(f"{value:.4f}" for value in cost["p2-int4"])
+    assert of_int4 in shown["bits per character that int4 costs at 128, 512, 1024"]
+
+
 @functools.cache
 def gpu_entries() -> dict[tuple[int, str], dict]:
     """(hidden, contender) -> what it reached on the H100."""
