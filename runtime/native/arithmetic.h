@@ -1,4 +1,12 @@
 /* Vectors of 16 numbers and the functions of the cells on them. */
+#ifndef P2_ARITHMETIC_H
+#define P2_ARITHMETIC_H
+
+#include "avx512.h"
+
+#include <stdint.h>
+
+AVX512
 
 typedef float vf __attribute__((vector_size(64)));
 typedef int32_t vi __attribute__((vector_size(64)));
@@ -6,17 +14,17 @@ typedef uint8_t vb __attribute__((vector_size(16)));
 typedef float vfu __attribute__((vector_size(64), aligned(4), may_alias));
 typedef uint8_t vbu __attribute__((vector_size(16), aligned(1), may_alias));
 
-static inline __attribute__((always_inline)) vf all(float x) {
+INLINE vf all(float x) {
     return x - (vf){0};
 }
 
-static inline __attribute__((always_inline)) vf pick(vi where, vf a, vf b) {
+INLINE vf pick(vi where, vf a, vf b) {
     return (vf)(((vi)a & where) | ((vi)b & ~where));
 }
 
 /* e**x for x <= 0, within 2 units in the last place. Powers of two apart, the rest is Taylor's series: for
  * |r| <= ln(2)/2 its eighth term is below 2**-27. */
-static inline __attribute__((always_inline)) vf exponential(vf x) {
+INLINE vf exponential(vf x) {
     const vf rounder = all(12582912.0f); /* 1.5 * 2**23: adding it leaves an integer in the low bits */
     x = pick(x < all(-87.0f), all(-87.0f), x);
     vf shifted = x * all(1.44269504f) + rounder;
@@ -35,19 +43,19 @@ static inline __attribute__((always_inline)) vf exponential(vf x) {
     return sum * (vf)power;
 }
 
-static inline __attribute__((always_inline)) vf magnitude(vf x) {
+INLINE vf magnitude(vf x) {
     return (vf)((vi)x & 0x7fffffff);
 }
 
 /* 1 / (1 + e**-x), from e**-|x|, which cannot overflow. */
-static inline __attribute__((always_inline)) vf sigmoid(vf x) {
+INLINE vf sigmoid(vf x) {
     vf e = exponential(-magnitude(x));
     vf one = all(1.0f);
     return pick(x < all(0.0f), e, one) / (one + e);
 }
 
 /* (1 - e**-2|x|) / (1 + e**-2|x|) with the sign of x; near zero, where that would cancel, Taylor's series. */
-static inline __attribute__((always_inline)) vf hyperbolic_tangent(vf x) {
+INLINE vf hyperbolic_tangent(vf x) {
     vf size = magnitude(x), one = all(1.0f);
     vf e = exponential(size * all(-2.0f));
     vf far = (one - e) / (one + e);
@@ -62,14 +70,14 @@ static inline __attribute__((always_inline)) vf hyperbolic_tangent(vf x) {
 }
 
 /* a * b, rounded before anything is added to it: the compiler must not make one instruction of both. */
-static inline __attribute__((always_inline)) vf rounded_product(vf a, vf b) {
+INLINE vf rounded_product(vf a, vf b) {
     vf product = a * b;
     __asm__("" : "+v"(product));
     return product;
 }
 
 /* The functions of int8 and int4 models, to the last bit as contract/integers.py defines them. */
-static inline __attribute__((always_inline)) vf defined_tanh(vf x) {
+INLINE vf defined_tanh(vf x) {
     const vf limit = all(5.25f);
     x = (vf)_mm512_min_ps(_mm512_max_ps((__m512)x, (__m512)-limit), (__m512)limit);
     const vf s = rounded_product(x, x);
@@ -80,14 +88,18 @@ static inline __attribute__((always_inline)) vf defined_tanh(vf x) {
 }
 
 /* What a cell asks for. With `defined` the argument of a sigmoid comes halved; its product with 1/2 is exact. */
-static inline __attribute__((always_inline)) vf gate(const int defined, vf x) {
+INLINE vf gate(const int defined, vf x) {
     return defined ? defined_tanh(x) * all(0.5f) + all(0.5f) : sigmoid(x);
 }
 
-static inline __attribute__((always_inline)) vf tangent(const int defined, vf x) {
+INLINE vf tangent(const int defined, vf x) {
     return defined ? defined_tanh(x) : hyperbolic_tangent(x);
 }
 
-static inline __attribute__((always_inline)) vf plus_product(const int defined, vf a, vf b, vf c) {
+INLINE vf plus_product(const int defined, vf a, vf b, vf c) {
     return defined ? a + rounded_product(b, c) : a + b * c;
 }
+
+END_AVX512
+
+#endif

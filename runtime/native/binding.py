@@ -1,4 +1,4 @@
-"""The compiled decoder, as Python sees it: the structures of decoder.h and its functions.
+"""The compiled decoder, as Python sees it: the structures of types.h and its functions.
 
 Nothing else hands it a number or an address, and none that its field cannot hold: ctypes would keep the low
 bits without a word.
@@ -177,7 +177,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
-    """The same with the types of every function's arguments and answer, as decoder.c has them."""
+    """The same with the types of every function's arguments and answer, as the C files have them."""
     whole, job = ctypes.c_int, (ctypes.POINTER(Model), ctypes.POINTER(Job))
 
     def array(kind: npt.DTypeLike) -> Any:

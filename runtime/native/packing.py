@@ -1,4 +1,4 @@
-"""A step's weights in the order in which the compiled decoder reads them (decoder.h).
+"""A step's weights in the order in which the compiled decoder reads them (types.h).
 
 Outputs go into panels: 16 units of an LSTM, or of a GRU that resets after the product, with all their gates
 side by side, so that one pass over a panel leaves everything that these units need; 32 units for the gates
@@ -29,7 +29,7 @@ Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 # Weights of at least so many bytes do not stay in the caches of single processors, and of so many in none, as
-# measured where those have 1 MiB and the last one 32 MiB (kernels.h).
+# measured where those have 1 MiB and the last one 32 MiB (types.h).
 PLACE_BYTES = 2 << 20, 16 << 20
 
 # Layouts: weights as they are; float32 in 28 bits (compact.h), which one text or two ask for in advance; 28

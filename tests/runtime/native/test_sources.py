@@ -1,0 +1,121 @@
+"""The C files: each header by itself, no circles, and nothing visible but what Python calls."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from p2.runtime import native
+from p2.runtime.native import binding
+
+FOLDER = Path(native.__file__).parent
+ROOT = FOLDER.parent.parent
+HEADERS, SOURCES = sorted(FOLDER.glob("*.h")), sorted(FOLDER.glob("*.c"))
+MOST_PARAMETERS = 8
+
+# A function at the margin of a line, with its parameters. What Python calls takes its arrays one by one, each
+# checked.
+FUNCTION = re.compile(r"^(?:[\w*]+[ *]+)+(\w+)\(([^()]*)\)\s*[{;]", re.MULTILINE)
+
+pytestmark = pytest.mark.skipif(not SOURCES, reason="p2 was installed without its C files")
+
+
+def code(path: Path) -> str:
+    return re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
+
+
+def included(path: Path) -> list[str]:
+    return re.findall(r'^#include "(.+)"', code(path), re.MULTILINE)
+
+
+def test_every_header_compiles_alone_and_without_a_warning():
+    from setuptools._distutils.ccompiler import new_compiler
+    from setuptools._distutils.sysconfig import customize_compiler
+
+    compiler = new_compiler()
+    customize_compiler(compiler)
+    command = getattr(compiler, "compiler_so", None)
+    if not command or shutil.which(command[0]) is None or not native.available():
+        pytest.skip("there is no C compiler here for the decoder's instructions")
+    flags = built()["extra-compile-args"]
+    for header in HEADERS:
+        checks = [*command[:1], *flags, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c"]
+        done = subprocess.run([*checks, str(header)], capture_output=True, text=True)
+        assert done.returncode == 0, f"{header.name}: {done.stderr}"
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=lambda path: path.name)
+def test_every_header_has_a_guard_of_its_name(header):
+    name = f"P2_{header.stem.upper()}_H"
+    lines = [line for line in code(header).splitlines() if line.strip()]
+    assert lines[:2] == [f"#ifndef {name}", f"#define {name}"]
+    assert lines[-1] == "#endif"
+
+
+def test_no_header_includes_itself_in_a_circle():
+    left = {path.name: set(included(path)) for path in HEADERS}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left
+
+
+def test_only_headers_are_included_and_a_source_begins_with_its_own():
+    names = {path.name for path in HEADERS}
+    for path in [*HEADERS, *SOURCES]:
+        assert set(included(path)) <= names, path.name
+        own = f"{path.stem}.h"
+        assert path.suffix == ".h" or own not in names or included(path)[0] == own, path.name
+
+
+def test_functions_take_few_parameters():
+    found = 0
+    for path in [*HEADERS, *SOURCES]:
+        for name, parameters in FUNCTION.findall(code(path)):
+            found += 1
+            assert name.startswith("p2_") or parameters.count(",") < MOST_PARAMETERS, f"{path.name}: {name}"
+    assert found > 50
+
+
+def test_types_are_in_one_header():
+    for path in HEADERS:
+        defined = re.findall(r"^typedef struct", code(path), re.MULTILINE)
+        assert path.name == "types.h" or not defined, path.name
+
+
+@pytest.mark.skipif(not native.available(), reason="the decoder was not compiled")
+def test_only_what_python_calls_is_visible():
+    library = binding.library()
+    assert library is not None
+    names = {name for path in SOURCES for name, _ in FUNCTION.findall(code(path))}
+    visible = {name for name in names if exported(library, name)}
+    assert visible == {name for name in names if name.startswith("p2_")}
+    assert len(visible) == 6
+
+
+def exported(library: ctypes.CDLL, name: str) -> bool:
+    try:
+        ctypes.c_char.in_dll(library, name)
+    except ValueError:
+        return False
+    return True
+
+
+def built() -> dict:
+    settings = ROOT / "pyproject.toml"
+    if not settings.exists():
+        pytest.skip("p2 was installed without its pyproject.toml")
+    return tomllib.loads(settings.read_text())["tool"]["setuptools"]["ext-modules"][0]
+
+
+def test_pyproject_names_every_file():
+    """Without a source a symbol is missing, without a header the source distribution does not compile."""
+    settings = built()
+    assert settings["sources"] == [str(path.relative_to(ROOT)) for path in SOURCES]
+    assert settings["depends"] == [str(path.relative_to(ROOT)) for path in HEADERS]
