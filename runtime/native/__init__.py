@@ -16,8 +16,8 @@ In C, where every header says what its ``.c`` file does:
 - ``steps``: one character of a layer, and the prediction.
 - ``multiply``: which kernels make a product.
 - ``kernels``: products with weights in 32, 16, 8 and 4 bits.
-- ``compact``, ``compacting.c``, ``opening``: float32 weights in 28 bits: their kernels, how they are made, and
-  where they are widened for a whole piece of a text.
+- ``compact``, ``compacting.c``, ``opening``: float32 weights in 28 bits: their kernels, how they are made,
+  and where they are widened for a whole piece of a text.
 - ``cells``: from sums to the next state.
 - ``noise``, ``choice``: the noise by address, and the character that is chosen.
 - ``team``, ``memory``: threads that wait for one another, and what they work on.
