@@ -79,11 +79,12 @@ INLINE void int8_kernel(const shape s, const part *here, const value *value, con
     const int8_t *weights = (const int8_t *)m->weights + panel * panel_size;
     const int32_t *start = m->start + panel * vectors * 16;
     const float *scales = m->scales + panel * vectors * 16;
+    const int turns = m->rows / 4;
     EACH(p, panels)
         EACH(r, rows)
             EACH(v, vectors)
                 sum[p * rows + r][v] = _mm512_loadu_si512(start + (p * vectors + v) * 16);
-    for (int k = 0; k < m->rows / 4; k++) {
+    for (int k = 0; k < turns; k++) {
         fetch(s.how, e, k);
         EACH(p, panels) {
             const int8_t *w = weights + p * panel_size + (size_t)k * vectors * 64;
