@@ -109,7 +109,7 @@ def export(
     from .. import api
     from ..contract.shell import command
     from ..runtime.locate import name_for
-    from ..runtime.tensorrt.opening import runs_here
+    from ..runtime.tensorrt.plan_file import runs_here
 
     made = api.export(
         checkpoint,

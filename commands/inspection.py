@@ -76,7 +76,7 @@ def _onnx(path: Path) -> dict[str, Any]:
 
 
 def _plan(path: Path) -> dict[str, Any]:
-    from ..runtime.tensorrt.opening import read_header, read_plan, sidecar_path
+    from ..runtime.tensorrt.plan_file import read_header, read_plan, sidecar_path
 
     header = read_header(path)
     found: dict[str, Any] = {

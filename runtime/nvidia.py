@@ -26,12 +26,19 @@ from ..contract.shell import install
 
 Sink = Callable[[str], None]
 
+ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address, CUDA's allocators give it
+
 _MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
 _KERNEL_MODULE = Path("/sys/module/nvidia/version")
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _PROGRAMS = 256  # on one GPU that are listened to
 _UNKNOWN = 2**64 - 1  # NVML_VALUE_NOT_AVAILABLE
 _LONGEST = 400  # characters of TensorRT's own reason that still read as part of one sentence
+
+
+def aligned(nbytes: int) -> int:
+    """`nbytes` rounded up to the alignment that tensors need."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 @dataclass(frozen=True)

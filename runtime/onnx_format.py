@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from .elements import E4M3, varints
+from .onnx_elements import E4M3, varints
 
 Bytes = bytes | memoryview
 Fields = Callable[[Bytes], Iterator[tuple[int, "int | memoryview"]]]

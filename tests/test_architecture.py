@@ -74,6 +74,15 @@ def test_imports_keep_the_floor_plan(path):
         assert level <= depth + 1, f"{path} reaches out of the package"
 
 
+def test_a_backend_knows_no_other():
+    """What two of them need lies beside their folders: one can be taken out, or put in."""
+    folders = {path.parent.name for path in (ROOT / "runtime").glob("*/__init__.py")}
+    for folder in folders:
+        for path in (ROOT / "runtime" / folder).glob("*.py"):
+            named = {name.split(".")[0] for level, name, _ in imports(path) if level == 2}
+            assert not named & (folders - {folder}), f"{path} imports another backend"
+
+
 def test_files_can_be_read_in_one_sitting():
     sizes = {
         path.relative_to(ROOT): len(path.read_text().splitlines())

@@ -17,12 +17,13 @@ import numpy.typing as npt
 from ...contract.card import Card, bytes_per_step, step_shapes, weight_bits
 from ...contract.cells import APART, STAGED
 from ...contract.integers import GRID, cut, halves
+from .. import huge_pages
 from ..onnx_format import BFLOAT16, FLOAT16
 from ..onnx_format import INT4 as ONNX_INT4
 from ..onnx_format import INT8 as ONNX_INT8
-from ..onnxruntime.products import FLOATS, Weights
 from ..step_file import StepFile
-from . import binding, huge_pages
+from ..weights import FLOATS, Weights
+from . import binding
 from .binding import LANES, PANEL, Layer, Model, Product
 
 Array = npt.NDArray[Any]

@@ -15,8 +15,9 @@ from __future__ import annotations
 import numpy as np
 
 from ...contract.card import Card
+from ..weights import INTEGERS
 from . import integer_cells
-from .products import INTEGERS, Scope, Source
+from .products import Scope, Source
 
 
 def step(scope: Scope, card: Card, output: str | None, bias: str | None = None) -> None:

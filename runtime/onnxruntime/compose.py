@@ -35,8 +35,9 @@ from ..onnx_format import (
     Value,
 )
 from ..step_file import OPSET, StepFile
+from ..weights import FLOATS, INTEGERS
 from . import cells
-from .products import COLUMN_BLOCK, FLOATS, INTEGERS, Scope, Weights, block_product, pack_blocks
+from .products import COLUMN_BLOCK, Constants, Scope, block_product, pack_blocks
 
 Floats = npt.NDArray[np.float32]
 
@@ -80,7 +81,7 @@ def decode_body(step: StepFile, filters: bool) -> Body:
     """The step as the decode loop runs it best."""
     if not step.as_traced:
         return fit_to_cpu(step)
-    weights = Weights(step)
+    weights = Constants(step)
     # Gemm adds the noise on its way, if it has the bias in it and nothing wants the bare logits.
     noisy = weights.kind == FLOATS and not filters
     body = _written(step, weights, "noisy_logits" if noisy else "logits", "noise_now" if noisy else None)
@@ -94,10 +95,10 @@ def feed_body(step: StepFile, logits: bool) -> Body:
     """The step as the loop over known tokens runs it best."""
     if not step.as_traced:
         return fit_to_cpu(step)
-    return _written(step, Weights(step), "logits" if logits else None, None)
+    return _written(step, Constants(step), "logits" if logits else None, None)
 
 
-def _written(step: StepFile, weights: Weights, output: str | None, bias: str | None) -> Body:
+def _written(step: StepFile, weights: Constants, output: str | None, bias: str | None) -> Body:
     card = step.card
     in_8_bits = weights.kind == INTEGERS
     rounded = tuple(s for s in card.state_names if s.startswith("h_")) if in_8_bits else ()

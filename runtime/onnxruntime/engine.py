@@ -24,9 +24,9 @@ from ...contract.engine import Snapshot
 from ...contract.errors import ContractError
 from ...contract.sampling import Sampling
 from .. import tuning
-from ..changed import check_changed
 from ..processor import cpu_name, processors
 from ..step_file import StepFile, open_step
+from ..step_rewritten import check_changed
 from ..tuning import Setting
 from .compose import decode_body, decode_graph, feed_body, feed_graph
 from .prefill import can_prefill, prefill_graph

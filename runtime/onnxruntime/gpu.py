@@ -26,10 +26,10 @@ from ...contract.arguments import (
 from ...contract.engine import Snapshot
 from ...contract.errors import ContractError, P2Error
 from ...contract.sampling import Sampling, choose
-from ..changed import check_changed
+from ..nvidia import aligned
 from ..onnx_format import FLOAT, FLOAT16, INT64, Graph, Node, Value, encode_model
 from ..step_file import StepFile
-from ..tensorrt.driver import aligned
+from ..step_rewritten import check_changed
 from .providers import PROVIDERS, Provider, open_session, require
 from .session import answering, import_onnxruntime
 

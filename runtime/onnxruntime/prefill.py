@@ -16,8 +16,9 @@ from __future__ import annotations
 from ...contract.cells import APART, STAGED
 from ..onnx_format import FLOAT, INT64, UINT8, Graph, Node, Value
 from ..step_file import StepFile
-from . import cells, operators
-from .products import FLOATS, INTEGERS, Scope, Weights
+from ..weights import FLOATS, INTEGERS
+from . import cells, recurrent_operators
+from .products import Constants, Scope
 
 
 def can_prefill(step: StepFile) -> bool:
@@ -32,13 +33,13 @@ def prefill_graph(step: StepFile, logits: bool) -> Graph:
     ``<state>_end``, and with `logits` also ``all_logits`` float32 [length, batch, vocab].
     """
     card = step.card
-    weights = Weights(step)
+    weights = Constants(step)
     scope = Scope(weights)
-    if weights.kind == FLOATS and operators.one_hot_pays(card):
-        operators.one_hot(scope, card, "p_hot")
+    if weights.kind == FLOATS and recurrent_operators.one_hot_pays(card):
+        recurrent_operators.one_hot(scope, card, "p_hot")
         for number in range(card.layers):
             below = f"p_y_{number - 1:02d}" if number else "p_hot"
-            operators.layer(scope, card, number, below, f"p_y_{number:02d}")
+            recurrent_operators.layer(scope, card, number, below, f"p_y_{number:02d}")
     else:
         scope.make("Gather", [weights.floats("table"), "tokens"], ["p_x_00"], axis=0)
         for number in range(card.layers):

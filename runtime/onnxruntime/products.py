@@ -20,31 +20,28 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.integers import GRID, STEPS, cut, halves
-from ..onnx_format import FLOAT8, Node, Tensor
+from ..onnx_format import Node, Tensor
 from ..processor import saturates
 from ..step_file import StepFile
+from ..weights import FLOATS, INTEGERS, Weights
 
 Array = npt.NDArray[np.generic]
 Source = tuple[str, slice | None]  # a value, and the rows of the matrix that it meets (None: all)
 
 COLUMN_BLOCK = 32  # MatMulNBits knows blocks only
 INTEGER_ARITHMETIC = 4  # MatMulNBits' accuracy_level: activations in 8 bits
-FLOATS, INTEGERS = "floats", "integers"
 
 
-class Weights:
+class Constants(Weights):
     """The constants of a step graph that p2 exported, handed out by name and by rows.
 
     Attributes:
         tensors: everything handed out so far, under the names the graph knows it by.
-        kind: how matrices are stored: `FLOATS` or `INTEGERS`.
     """
 
     def __init__(self, step: StepFile) -> None:
-        self._card, self._stored = step.card, step.graph.tensors
+        super().__init__(step)
         self.tensors: dict[str, Tensor] = {}
-        rounded = self._stored.get("w_00_q")
-        self.kind = FLOATS if rounded is None or rounded.type == FLOAT8 else INTEGERS
 
     def add(self, name: str, array: Array) -> str:
         """Put an array of our own among the constants."""
@@ -59,14 +56,6 @@ class Weights:
             array = self.array(name)
             self.tensors[key] = Tensor.of(key, array if rows is None else array[rows])
         return key
-
-    def array(self, name: str) -> npt.NDArray[np.float32]:
-        """A float constant of the file, widened to float32; beside integers with the halves of its gates."""
-        if name in self._stored:
-            array = np.asarray(self._stored[name].array(), np.float32)
-            return array if self.kind == FLOATS else array * halves(self._card, name)
-        scales = np.asarray(self._stored[f"{name}_scale"].array(), np.float32)  # float8 weights
-        return np.asarray(self._stored[f"{name}_q"].array(), np.float32) * scales
 
     def blocks(self, name: str, rows: slice | None = None) -> tuple[int, list[tuple[str, str]]]:
         """The blocks of some rows of a matrix of integers (`contract.integers.cut`).
@@ -105,7 +94,7 @@ class Scope:
         rounded: values of which the 8-bit form, ``<value>_q8``, is at hand.
     """
 
-    weights: Weights
+    weights: Constants
     nodes: list[Node] = field(default_factory=list)
     rounded: set[str] = field(default_factory=set)
     _divided: set[tuple[str, int]] = field(default_factory=set)

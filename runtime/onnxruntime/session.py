@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ...contract.errors import BackendMissing, ContractError, P2Error
 from ...contract.shell import install
-from ..native import huge_pages
+from .. import huge_pages
 from ..onnx_format import Graph, Tensor, encode_model
 from ..processor import saturates
 

@@ -17,7 +17,8 @@ import numpy.typing as npt
 from ...contract.card import Card
 from ...contract.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE
 from ...contract.errors import P2Error
-from .driver import Device, Scratch, aligned
+from ..nvidia import aligned
+from .driver import Device, Scratch
 from .step import CompiledStep, Context
 
 # Characters per launch, an even number. A launch costs the host about as much as a few kernels, and

@@ -18,15 +18,8 @@ from ...contract.plan import FLAVOURS
 from ...contract.shell import install
 from .. import nvidia
 
-ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address, CUDA's allocators give it
-
 _MIB = 1 << 20
 _INSTALL = "pip install 'cuda-core>=1.0' cuda-bindings"
-
-
-def aligned(nbytes: int) -> int:
-    """`nbytes` rounded up to the alignment that tensors need."""
-    return -(-nbytes // ALIGNMENT) * ALIGNMENT
 
 
 class Device:
@@ -76,7 +69,7 @@ class Device:
         return sum(buffer.size for buffer in self._live.values())
 
     def allocate(self, nbytes: int) -> int:
-        """Reserve memory and return its address, a multiple of `ALIGNMENT`."""
+        """Reserve memory and return its address, a multiple of `nvidia.ALIGNMENT`."""
         if self._recording:
             raise P2Error("the GPU could not allocate memory: a graph is being recorded")
         with self._doing("allocate memory", nbytes):

@@ -17,7 +17,7 @@ from ...contract.errors import BackendMissing, ContractError, P2Error, UsageErro
 from ...contract.plan import TENSORRT_RTX, Profile, contract_breach
 from ..nvidia import Library
 from .kernel_cache import KernelCache
-from .opening import Plan
+from .plan_file import Plan
 
 # tensorrt_rtx.EngineInvalidityDiagnostics: the second answer of get_engine_validity is a sum of these.
 _INVALID = {

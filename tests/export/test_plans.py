@@ -14,7 +14,7 @@ from p2.contract.plan import TENSORRT_RTX, read_header, sidecar_path
 from p2.export.builder import build_plan
 from p2.export.targets import Options
 from p2.runtime import nvidia
-from p2.runtime.tensorrt.opening import read_plan
+from p2.runtime.tensorrt.plan_file import read_plan
 
 pytestmark = [
     pytest.mark.rtx,

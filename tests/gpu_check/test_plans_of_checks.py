@@ -11,7 +11,7 @@ from p2.contract.plan import TENSORRT_RTX
 from p2.gpu_check.benchmark import _lay_plans_beside
 from p2.gpu_check.models import Files, build, card_of, make
 from p2.runtime import nvidia
-from p2.runtime.tensorrt.opening import read_plan
+from p2.runtime.tensorrt.plan_file import read_plan
 
 
 @pytest.mark.rtx

@@ -15,7 +15,7 @@ from p2.contract.plan import FLAVOURS, PlanHeader, Sidecar
 from p2.runtime.nvidia import Library
 from p2.runtime.tensorrt.driver import Device
 from p2.runtime.tensorrt.engine import PlanEngine
-from p2.runtime.tensorrt.opening import Plan
+from p2.runtime.tensorrt.plan_file import Plan
 
 from .cuda_double import FakeCuda
 from .tensorrt_double import FakeTensorRT

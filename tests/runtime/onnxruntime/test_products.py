@@ -7,8 +7,9 @@ import pytest
 
 from p2.runtime.onnxruntime import session
 from p2.runtime.onnxruntime.compose import decode_body, decode_graph
-from p2.runtime.onnxruntime.products import FLOATS, INTEGERS, Weights
+from p2.runtime.onnxruntime.products import Constants
 from p2.runtime.step_file import open_step
+from p2.runtime.weights import FLOATS, INTEGERS
 
 
 @pytest.mark.parametrize(
@@ -22,7 +23,7 @@ from p2.runtime.step_file import open_step
     ],
 )
 def test_the_blocks_of_a_matrix(precision, hidden, kind, block, count, card_of, write_step):
-    weights = Weights(open_step(write_step(card_of(hidden=hidden, precision=precision))))
+    weights = Constants(open_step(write_step(card_of(hidden=hidden, precision=precision))))
     assert weights.kind == kind
     if kind == INTEGERS:
         rows, names = weights.blocks("w_01", slice(hidden, 2 * hidden))

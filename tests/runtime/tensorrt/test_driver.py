@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from p2.contract.errors import BackendMissing, P2Error
 from p2.runtime import nvidia
-from p2.runtime.tensorrt.driver import ALIGNMENT, Device, Scratch, aligned, missing
+from p2.runtime.nvidia import ALIGNMENT, aligned
+from p2.runtime.tensorrt.driver import Device, Scratch, missing
 
 from .. import cuda_double
 from ..cuda_double import ILLEGAL_ADDRESS

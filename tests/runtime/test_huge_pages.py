@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2.runtime.native import huge_pages
-from p2.runtime.native.huge_pages import LINE, PAGE, Pool, collapse, large_ranges
+from p2.runtime import huge_pages
+from p2.runtime.huge_pages import LINE, PAGE, Pool, collapse, large_ranges
 
 MAPS = """\
 00400000-00800000 r--p 00000000 08:01 1234                       /usr/bin/python3

@@ -15,7 +15,7 @@ from p2.contract.documents import digest
 from p2.contract.errors import BackendMissing, ContractError, P2Error
 from p2.contract.plan import PlanHeader, Sidecar, same_version
 from p2.runtime import nvidia
-from p2.runtime.tensorrt.opening import (
+from p2.runtime.tensorrt.plan_file import (
     library_for,
     read_header,
     read_plan,
