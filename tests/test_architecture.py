@@ -79,7 +79,7 @@ def test_a_backend_knows_no_other():
     folders = {path.parent.name for path in (ROOT / "runtime").glob("*/__init__.py")}
     for folder in folders:
         for path in (ROOT / "runtime" / folder).glob("*.py"):
-            named = {name.split(".")[0] for level, name, _ in imports(path) if level == 2}
+            named = {name.lstrip(".").split(".")[0] for level, name, _ in imports(path) if level == 2}
             assert not named & (folders - {folder}), f"{path} imports another backend"
 
 
