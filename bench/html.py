@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from ..contract.precisions import TABLE
 from ..render.html import parts
 from ..render.html.parts import listing, mark, table, text
 from ..render.numbers import number, percent, ratio
@@ -26,6 +27,7 @@ from .figures import (
 from .html_parts import COST, SPEED, batch_table, entries_table, plots_with_words, target_table
 from .markdown import MARKS, all_targets, machine_line, ratios, summary
 
+_INTEGERS = ", ".join(precision.key for precision in TABLE.values() if precision.integers)
 _GLOSSARY = {
     "Characters/s": "Characters of one text written in a second, random numbers and choice included.",
     "p50, p90, p99": "Of the pieces written, half, nine in ten and 99 in 100 took at most this long a"
@@ -42,7 +44,7 @@ _GLOSSARY = {
     "Quality gate": "A precision passes if it costs no more bits per character than its limit.",
     "Same text": "With the same random numbers, whether every character is the reference's. Precisions that"
     " round the weights write their own text.",
-    "int8, int4": "Weights rounded to 8 bits with a scale for each output, or to 4 with one for each block.",
+    _INTEGERS: "Weights rounded to 8 bits with a scale for each output, or to 4 with one for each block.",
 }
 _METHOD = (
     "Every contender ran the same weights in a process of its own, and they took turns, so that a machine"

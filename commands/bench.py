@@ -9,6 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from ..contract.errors import UsageError
+from ..contract.precisions import TABLE
 from ..render.terminal import console, needing, say
 from .shared import Command
 
@@ -78,7 +79,7 @@ def run(
         str | None,
         typer.Option(
             metavar="P,P,...",
-            help="Only contenders of these: float32, float16, bfloat16, float8, int8, int4. [default: all]",
+            help=f"Only contenders of these: {', '.join(TABLE)}. [default: all]",
             rich_help_panel="What is measured",
         ),
     ] = None,

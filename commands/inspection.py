@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..contract.card import Card, bytes_per_step, formula_parameters, stored_parameters
+from ..contract.cells import JOINT
 from ..contract.errors import ContractError, P2Error, UsageError
 from ..contract.shell import install, printable
 from ..runtime.locate import locate
@@ -173,7 +174,8 @@ def _show_model(found: dict[str, Any], console: Console) -> None:
     card = found["card"]
     vocabulary = card["vocabulary"]
     shown = repr(vocabulary[:_SHOWN_VOCABULARY]) + ("..." if len(vocabulary) > _SHOWN_VOCABULARY else "")
-    reset = f", reset {card['gru_reset']} the product" if card["cell"] == "gru" else ""
+    form = Card.from_dict(card, found["file"]).form
+    reset = "" if form.products == JOINT else f", reset {form.reset} the product"
     rows = {
         "file": f"{found['file']} ({found['bytes'] / 1e6:.2f} MB)",
         "model": f"{card['cell']}{reset}, {card['layers']} x {card['hidden']}, embedding {card['embedding']}",

@@ -39,6 +39,7 @@ class Precision:
         aliases: what else it is called.
         opset: the lowest ONNX operator set that can say it.
         why: what came with that set.
+        roomier: what to choose for numbers beyond its range; empty if that is float32's.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Precision:
     aliases: tuple[str, ...] = ()
     opset: int = 13
     why: str = "bfloat16 and a scale for each output came with it, and Split took its form"
+    roomier: str = ""
 
     @property
     def is_scaled(self) -> bool:
@@ -72,7 +74,7 @@ class Precision:
 _TABLE = (
     Precision("float32", _FLOAT, 32, Limits(1e-4, 1e-8), None, aliases=("fp32", "float")),
     Precision("float16", _FLOAT16, 16, Limits(2e-2, 1e-3), 0.001, arithmetic=_FLOAT16,
-              aliases=("fp16", "half")),
+              aliases=("fp16", "half"), roomier="bfloat16"),
     Precision("bfloat16", _BFLOAT16, 16, Limits(3e-2, 2e-3), 0.002, on_cpu=False, aliases=("bf16",)),
     Precision("float8", _FLOAT8, 8, Limits(1e-1, 2e-2), 0.01, blocks=(), on_cpu=False, aliases=("fp8",),
               opset=19, why="float8 weights came with it"),

@@ -107,7 +107,7 @@ def nodes_sha256(graph: onnx.GraphProto) -> str:
 
 def _check_finite(weights: Weights, format: Precision) -> None:
     """Of the tensors as the file will have them: folding and fewer bits may have overflowed."""
-    precision, kept = format.key, iter(weights.items())
+    precision, roomier, kept = format.key, format.roomier, iter(weights.items())
     if format.is_widened:
         dtype = getattr(torch, precision)
         kept = ((name, tensor.to(dtype) if tensor.ndim == 2 else tensor) for name, tensor in kept)
@@ -115,11 +115,7 @@ def _check_finite(weights: Weights, format: Precision) -> None:
     if name is not None:
         raise P2Error(
             f"{name} would hold NaN or infinity in {precision}, so nothing was written"
-            + (
-                ": its weights are beyond 65,504, so choose --precision bfloat16"
-                if precision == "float16"
-                else ""
-            )
+            + (f": its weights are beyond 65,504, so choose --precision {roomier}" if roomier else "")
         )
 
 

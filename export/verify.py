@@ -18,6 +18,7 @@ from ..contract.agreement import LIMITS, Agreement, agreement
 from ..contract.engine import Engine
 from ..contract.errors import BackendMissing, P2Error, ToleranceExceeded
 from ..contract.noise import first_tokens, gumbel
+from ..contract.precisions import TABLE
 from ..contract.sampling import Sampling
 from ..contract.shell import install
 from ..runtime.opening import open_step_engine, usable_backends
@@ -101,10 +102,10 @@ def read_back(path: Path, verified: Verified, precision: str) -> None:
 def _compare(expected: Floats, logits: Floats, precision: str, what: str) -> Agreement:
     steps = expected.shape[1]
     if not np.isfinite(logits).all():
+        roomier = TABLE[precision].roomier
         raise ToleranceExceeded(
             f"{what} gives NaN or infinity within {steps} steps, where eager PyTorch gives numbers, so it"
-            " was not written"
-            + (": choose --precision bfloat16, of float32's range" if precision == "float16" else "")
+            " was not written" + (f": choose --precision {roomier}, of float32's range" if roomier else "")
         )
     measured = agreement(expected, logits)
     limits = LIMITS[precision]

@@ -53,7 +53,7 @@ class Files:
 
 def card_of(cell: str, reset: str, hidden: int) -> Card:
     """The card of a model that is checked."""
-    return Card(cell, LAYERS, EMBEDDING, hidden, VOCABULARY, gru_reset=reset, producer=f"p2 {__version__}")
+    return Card(cell, LAYERS, EMBEDDING, hidden, VOCABULARY, reset, producer=f"p2 {__version__}")
 
 
 def make(files: Files, card: Card, precisions: tuple[str, ...]) -> dict[str, Any]:
