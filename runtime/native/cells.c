@@ -105,17 +105,18 @@ INLINE void plain_of(const int defined, const character *original, range panels,
         }
 }
 
-void lstm(const character *c, range panels) {
+static void lstm(const character *c, range panels) {
     if (is_float(&c->l->h)) lstm_of(0, c, panels);
     else lstm_of(1, c, panels);
 }
 
-void gru_after(const character *c, range panels) {
+/* Panels hold r, z, the candidate's part from the input, and its part from the state. */
+static void gru_after(const character *c, range panels) {
     if (is_float(&c->l->h)) gru_after_of(0, c, panels);
     else gru_after_of(1, c, panels);
 }
 
-void gru_gates(const character *c, range panels, value reset_state, float *updates) {
+void first_gates(const character *c, range panels, value reset_state, float *updates) {
     if (is_float(&c->l->h)) gru_gates_of(0, c, panels, reset_state, updates);
     else gru_gates_of(1, c, panels, reset_state, updates);
 }
@@ -123,6 +124,12 @@ void gru_gates(const character *c, range panels, value reset_state, float *updat
 void plain(const character *c, range panels, const float *updates) {
     if (is_float(&c->l->h)) plain_of(0, c, panels, updates);
     else plain_of(1, c, panels, updates);
+}
+
+void new_state(int cell, const character *c, range panels) {
+    if (cell == RNN) plain(c, panels, NULL);
+    else if (cell == LSTM) lstm(c, panels);
+    else gru_after(c, panels);
 }
 
 END_AVX512

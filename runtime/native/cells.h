@@ -9,15 +9,13 @@
 /* Make 8 bits and their sums of the floats of a state. */
 void round_rows(value a, int rows);
 
-void lstm(const character *c, range panels);
+/* The next state of a cell whose gates are all known at once. */
+void new_state(int cell, const character *c, range panels);
 
-/* Panels hold r, z, the candidate's part from the input, and its part from the state. */
-void gru_after(const character *c, range panels);
+/* Of a staged cell: panels of 32 units, r and r, then z and z. Leaves r * h in `reset_state` and z in `updates`. */
+void first_gates(const character *c, range panels, value reset_state, float *updates);
 
-/* Panels of 32 units: r and r, then z and z. Leaves r * h in `reset_state` and z in `updates`. */
-void gru_gates(const character *c, range panels, value reset_state, float *updates);
-
-/* Panels of 64 units: a vanilla RNN's state, or, with `updates`, what a GRU moves towards. */
+/* Panels of 64 units: a vanilla RNN's state, or, with `updates`, what a staged cell moves towards. */
 void plain(const character *c, range panels, const float *updates);
 #pragma GCC visibility pop
 

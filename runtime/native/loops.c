@@ -71,7 +71,7 @@ static void take_in(const model *m, const layer *l, value below, int rows, sums 
     range panels = divide(gate_panels(m), index, count);
     clear(gates.z, rows, panels);
     if (below.floats) multiply(&l->x, below, rows, panels, 0, gates);
-    if (m->cell != GRU_BEFORE) return;
+    if (!is_staged(m)) return;
     panels = divide(m->width / 64, index, count);
     clear(candidate.z, rows, panels);
     if (below.floats) multiply(&l->candidate_x, below, rows, panels, 0, candidate);

@@ -51,7 +51,7 @@ void lay_out_team(team *w, arena *a, int feeding) {
         w->drawn.words = take(a, (size_t)2 * w->threads * m->vocab_width * sizeof(uint32_t));
         w->drawn.nearly = take(a, (size_t)2 * w->threads * m->vocab_width * sizeof(float));
     }
-    if (m->cell == GRU_BEFORE) {
+    if (is_staged(m)) {
         w->reset_state = take_value(a, m, w->rows);
         w->updates = take(a, (size_t)w->rows * m->width * sizeof(float));
         w->candidate_sums = take(a, rows * m->width * sizeof(float));
@@ -62,7 +62,7 @@ void lay_out_passage(passage *p, arena *a, const model *m, size_t rows) {
     for (int i = 0; i < 2; i++) {
         p->text[i] = take_value(a, m, rows);
         p->sums[i] = take(a, rows * 4 * m->width * sizeof(float));
-        if (m->cell == GRU_BEFORE) p->candidate_sums[i] = take(a, rows * m->width * sizeof(float));
+        if (is_staged(m)) p->candidate_sums[i] = take(a, rows * m->width * sizeof(float));
     }
 }
 

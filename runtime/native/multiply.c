@@ -7,7 +7,7 @@
 
 /* Rows that a kernel takes in a turn, and the bytes of them in a panel. */
 static int turn_rows(const product *m) { return m->kind == INT8 ? 4 : m->kind == INT4 ? 8 : 1; }
-static size_t turn_bytes(const product *m) { return m->vectors * (m->kind == HALVES || m->kind == BRAIN ? 32 : 64); }
+static size_t turn_bytes(const product *m) { return m->vectors * (is_short(m) ? 32 : 64); }
 
 static kernel kernel_for(const part *p, int rows) { return p->table[p->panels == PANELS ? rows - 1 : rows + 1]; }
 

@@ -29,7 +29,7 @@ void advance(team *w, int thread, const character *c) {
     const model *m = w->m;
     const layer *l = c->l;
     const target gates = {c->sums.gates, c->sums.panel, IN_ORDER};
-    const target from_state = {c->sums.gates, c->sums.panel, m->cell == GRU_AFTER ? FROM_STATE : IN_ORDER};
+    const target from_state = {c->sums.gates, c->sums.panel, is_apart(m) ? FROM_STATE : IN_ORDER};
     const target candidate = {c->sums.candidate, c->sums.panel, IN_ORDER};
     range panels = share(w, thread, gate_panels(m));
     if (c->fresh) clear(gates.z, c->rows, panels);
@@ -38,11 +38,9 @@ void advance(team *w, int thread, const character *c) {
         multiply(&l->x, *c->below, c->rows, panels, c->back, gates);
     }
     multiply(&l->h, c->old, c->rows, panels, c->back, from_state);
-    if (m->cell == RNN) plain(c, panels, NULL);
-    else if (m->cell == LSTM) lstm(c, panels);
-    else if (m->cell == GRU_AFTER) gru_after(c, panels);
+    if (!is_staged(m)) new_state(m->cell, c, panels);
     else {
-        gru_gates(c, panels, w->reset_state, w->updates);
+        first_gates(c, panels, w->reset_state, w->updates);
         meet(w);
         panels = share(w, thread, m->width / 64);
         if (c->fresh) clear(candidate.z, c->rows, panels);

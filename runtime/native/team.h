@@ -12,9 +12,7 @@ static inline range divide(int whole, int index, int count) {
 /* The panels of a thread. */
 static inline range share(const team *w, int thread, int panels) { return divide(panels, thread, w->threads); }
 
-static inline int gate_panels(const model *m) {
-    return m->width / (m->cell == RNN ? 64 : m->cell == GRU_BEFORE ? 32 : 16);
-}
+static inline int gate_panels(const model *m) { return m->width / panel_units(m); }
 
 #pragma GCC visibility push(hidden)
 /* All threads of a team meet. */

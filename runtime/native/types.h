@@ -50,6 +50,7 @@ typedef struct {
 } product;
 
 static inline int is_float(const product *m) { return m->kind != INT8 && m->kind != INT4; }
+static inline int is_short(const product *m) { return m->kind == HALVES || m->kind == BRAIN; }
 
 /* One layer. `x` and `h` meet the input (not in layer 0) and the state; with GRU_BEFORE they make the gates, and
  * `candidate_x`, `candidate_h` the candidate. `bias` and `candidate_bias` are in the order of the panels, for
@@ -65,6 +66,13 @@ typedef struct {
     product out;
     const float *out_bias;
 } model;
+
+/* Whether the candidate's products wait for the gates; whether the reset gate acts between input and state. */
+static inline int is_staged(const model *m) { return m->cell == GRU_BEFORE; }
+static inline int is_apart(const model *m) { return m->cell == GRU_AFTER; }
+
+/* Units of which a panel has all gates that are known at once. */
+static inline int panel_units(const model *m) { return m->cell == RNN ? 64 : is_staged(m) ? 32 : 16; }
 
 /* Settings of the filters; `on` = 0 leaves them out. Meaning: contract/sampling.py. */
 typedef struct {
