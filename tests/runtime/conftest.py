@@ -24,8 +24,8 @@ from .tensorrt_double import FakeTensorRT
 @pytest.fixture(autouse=True)
 def cache_folder(tmp_path, monkeypatch) -> Path:
     """Caches of these tests lie in a folder of their own."""
-    monkeypatch.setattr("p2.runtime.cache.folder", lambda: tmp_path / "cache")
-    return tmp_path / "cache"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "p2"
 
 
 @pytest.fixture

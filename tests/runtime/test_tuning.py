@@ -146,6 +146,7 @@ def unwritable(monkeypatch, folder):
 
 
 def a_file_in_its_place(monkeypatch, folder):
+    folder.parent.mkdir()
     folder.write_text("")
 
 

@@ -13,9 +13,8 @@ from p2.trainer.drawing import BAND, DARK, EDGE, INK, PAPER, SOFT, alone, canvas
 
 def test_there_is_one_writer_of_pictures_and_one_place_for_their_colours():
     root = Path(drawing.__file__).parent.parent
-    sources = [
-        path for room in ("trainer", "reports", "runtime", "export") for path in root.glob(f"{room}/**/*.py")
-    ]
+    rooms = [path.parent for path in root.glob("*/__init__.py") if path.parent.name != "tests"]
+    sources = [path for room in rooms for path in room.rglob("*.py")]
     assert len(sources) > 100
     for path in sources:
         text = path.read_text(encoding="utf-8")
