@@ -244,3 +244,13 @@ def test_the_practical(place, column):
     ]
     gpus = document["machine"]["gpus"]
     assert ("an NVIDIA H100" if gpus else "two cores") in column_of_it[0]
+
+
+def test_integers_in_onnx_runtime_are_the_reports():
+    page = (ROOT / "docs" / "bench.md").read_text(encoding="utf-8")
+    document = json.loads((ROOT / "artifacts/bench/exact-integers.json").read_text(encoding="utf-8"))
+    for model in document["models"]:
+        speeds = {entry["key"]: entry["characters_per_second"]["median"] for entry in model["entries"]}
+        for engine, prefix in (("compiled decoder", "p2-"), ("ONNX Runtime", "p2-onnxruntime-")):
+            numbers = [f"{speeds[prefix + precision]:,.0f}" for precision in ("float32", "int8", "int4")]
+            assert f"| LSTM 2 x {model['card']['hidden']} | {engine} | {' | '.join(numbers)} |" in page
