@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..contract.arguments import check_last, check_snapshot, whole_number
 from ..contract.codec import Tokens
 from ..contract.engine import DrawingEngine, Engine, State
 from ..contract.errors import UsageError
@@ -16,6 +17,8 @@ from ..contract.sampling import Sampling, scale_noise
 
 # Noise for at most this many numbers at a time, so that memory does not grow with the length.
 NOISE_NUMBERS = 1 << 20
+
+MAX_POSITION = (1 << 64) - 1  # of a character in its text, as the noise is addressed
 
 
 class Decoder:
@@ -113,10 +116,25 @@ class Decoder:
         }
 
     def restore(self, snapshot: dict[str, Any]) -> None:
-        """Go on from a snapshot."""
+        """Go on from a snapshot.
+
+        Args:
+            snapshot: what `snapshot` gave, of this model with as many streams; on any backend.
+
+        Raises:
+            P2Error: it is something else; nothing has changed then.
+        """
+        if not isinstance(snapshot, dict) or snapshot.keys() != {"state", "last", "position"}:
+            raise UsageError("a snapshot has the keys state, last and position: give what snapshot() gave")
+        card, last = self.engine.card, snapshot["last"]
+        if last is not None:
+            last = check_last(card, last, len(self.streams)).copy()
+        position = whole_number(snapshot["position"], "position", 0, MAX_POSITION)
+        batch = check_snapshot(card, snapshot["state"])
+        if batch != len(self.streams):
+            raise UsageError(f"a snapshot of {batch} texts cannot go on as {len(self.streams)}")
         self._state = self.engine.restore(snapshot["state"])
-        self._last = None if snapshot["last"] is None else snapshot["last"].copy()
-        self.position = snapshot["position"]
+        self._last, self.position = last, position
 
     def _write(self, last: Tokens, count: int) -> Tokens:
         if self._drawing is None:

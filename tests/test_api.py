@@ -123,6 +123,9 @@ def test_a_state_goes_on_from_a_snapshot(model, onnx):
         (lambda m: m.texts("one"), "list of prompts"),
         (lambda m: m.bits_per_character("a"), "two characters"),
         (lambda m: m.state().logprobs(), "nothing to predict from"),
+        (lambda m: m.state().restore({}), "has the keys state, last and position"),
+        (lambda m: m.state().restore(m.state("the ").snapshot() | {"last": np.array([99])}), "token"),
+        (lambda m: m.state().restore(m.state("the ").snapshot() | {"position": -1}), "position"),
     ],
 )
 def test_bad_values_get_a_sentence(model, call, sentence):
