@@ -62,7 +62,7 @@ def _layers(card: Card) -> list[dict[str, Any]]:
 
 
 def _onnx(path: Path) -> dict[str, Any]:
-    from ..runtime.onnx_format import TYPE_NAMES
+    from ..runtime.onnx_tensors import TYPE_NAMES
     from ..runtime.step_file import open_step
 
     step = open_step(path)

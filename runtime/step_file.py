@@ -15,7 +15,9 @@ from ..contract.errors import ContractError, P2Error
 from ..contract.files import reading
 from ..contract.stamp import CHANGED, DAMAGED, Probe, condition, read_probe
 from . import step_weights
-from .onnx_format import FLOAT, FLOAT16, INT64, TYPE_NAMES, Damaged, Graph, Model, Value
+from .onnx_format import Graph, Model, Value
+from .onnx_tensors import FLOAT, FLOAT16, INT64, TYPE_NAMES
+from .protobuf import Damaged
 
 OPSET = 21  # what `compose`, `prefill` and `cells` write
 
@@ -30,7 +32,7 @@ class StepFile:
         graph: nodes and weights; the weights are views of the file's bytes, which were read into memory:
             nobody who overwrites the file meanwhile can change them, or end this process.
         opset: ONNX operator set version.
-        float_type: element type of the states (`onnx_format.FLOAT` or `FLOAT16`).
+        float_type: element type of the states (`onnx_tensors.FLOAT` or `FLOAT16`).
         as_traced: whether the nodes are still the ones that p2 exported, and all weights of the contract are
             there under their names, in the forms that the card asks for (`step_weights`).
         probe: what the step said at its export, if a tool rewrote it since; None for p2's own file.

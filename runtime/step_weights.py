@@ -18,7 +18,8 @@ from ..contract.card import Card, step_shapes, weight_bits
 from ..contract.finite import first_not_finite
 from ..contract.integers import MOST
 from ..contract.precisions import TABLE
-from .onnx_format import FLOAT, TYPE_NAMES, Graph, Tensor
+from .onnx_format import Graph
+from .onnx_tensors import FLOAT, TYPE_NAMES, Tensor
 
 Shape = tuple[int, ...]
 Forms = dict[str, tuple[tuple[int, ...], tuple[Shape, ...]]]  # by name: element types and shapes that will do

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract.integers import halves
-from .onnx_format import FLOAT8
+from .onnx_tensors import FLOAT8
 from .step_file import StepFile
 
 FLOATS, INTEGERS = "floats", "integers"

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from p2.contract.card import Card, block_for, step_shapes, weight_bits
-from p2.runtime.onnx_format import FLOAT, INT4, Graph, Tensor
+from p2.runtime.onnx_format import Graph
+from p2.runtime.onnx_tensors import FLOAT, INT4, Tensor
 from p2.runtime.step_file import StepFile
 
 Arrays = dict[str, npt.NDArray[Any]]

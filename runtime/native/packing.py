@@ -18,9 +18,9 @@ from ...contract.card import Card, bytes_per_step, step_shapes, weight_bits
 from ...contract.cells import APART, STAGED
 from ...contract.integers import GRID, cut, halves
 from .. import huge_pages
-from ..onnx_format import BFLOAT16, FLOAT16
-from ..onnx_format import INT4 as ONNX_INT4
-from ..onnx_format import INT8 as ONNX_INT8
+from ..onnx_tensors import BFLOAT16, FLOAT16
+from ..onnx_tensors import INT4 as ONNX_INT4
+from ..onnx_tensors import INT8 as ONNX_INT8
 from ..step_file import StepFile
 from ..weights import FLOATS, Weights
 from . import binding

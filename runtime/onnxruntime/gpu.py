@@ -27,7 +27,8 @@ from ...contract.engine import Snapshot
 from ...contract.errors import ContractError, P2Error
 from ...contract.sampling import Sampling, choose
 from ..nvidia import aligned
-from ..onnx_format import FLOAT, FLOAT16, INT64, Graph, Node, Value, encode_model
+from ..onnx_format import Graph, Node, Value, encode_model
+from ..onnx_tensors import FLOAT, FLOAT16, INT64
 from ..step_file import StepFile
 from ..step_rewritten import check_changed
 from .providers import PROVIDERS, Provider, open_session, require

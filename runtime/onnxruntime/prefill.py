@@ -14,7 +14,8 @@ graph that keeps the contract is fed step by step.
 from __future__ import annotations
 
 from ...contract.cells import APART, STAGED
-from ..onnx_format import FLOAT, INT64, UINT8, Graph, Node, Value
+from ..onnx_format import Graph, Node, Value
+from ..onnx_tensors import FLOAT, INT64, UINT8
 from ..step_file import StepFile
 from ..weights import FLOATS, INTEGERS
 from . import cells, recurrent_operators

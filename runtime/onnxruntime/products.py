@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.integers import GRID, STEPS, cut, halves
-from ..onnx_format import Node, Tensor
+from ..onnx_format import Node
+from ..onnx_tensors import Tensor
 from ..processor import saturates
 from ..step_file import StepFile
 from ..weights import FLOATS, INTEGERS, Weights

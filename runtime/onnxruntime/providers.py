@@ -19,7 +19,8 @@ from ...contract.errors import BackendMissing, BuilderRefused, P2Error
 from ...contract.plan import RTX_CAPABILITIES, TENSORRT_RTX, runs_on
 from ...contract.shell import install
 from .. import nvidia
-from ..onnx_format import FLOAT, Graph, Node, Value, encode_model
+from ..onnx_format import Graph, Node, Value, encode_model
+from ..onnx_tensors import FLOAT
 from .session import answering, import_onnxruntime
 
 

@@ -13,7 +13,8 @@ import numpy.typing as npt
 from ...contract.errors import BackendMissing, ContractError, P2Error
 from ...contract.shell import install
 from .. import huge_pages
-from ..onnx_format import Graph, Tensor, encode_model
+from ..onnx_format import Graph, encode_model
+from ..onnx_tensors import Tensor
 from ..processor import saturates
 
 if TYPE_CHECKING:

@@ -20,11 +20,13 @@ from p2.contract.errors import ContractError, P2Error
 from p2.contract.noise import Address
 from p2.contract.sampling import Sampling
 from p2.runtime import native
-from p2.runtime.onnx_format import MOST_FIELDS, MOST_METADATA, Damaged, Model, Node, Tensor, encode
-from p2.runtime.onnxruntime import compose
+from p2.runtime.onnx_format import MOST_METADATA, Model, Node
+from p2.runtime.onnx_tensors import Tensor
+from p2.runtime.onnxruntime import fitting
 from p2.runtime.onnxruntime.engine import OnnxEngine
 from p2.runtime.onnxruntime.gpu import OnnxGpuEngine
 from p2.runtime.onnxruntime.providers import STAND_IN
+from p2.runtime.protobuf import MOST_FIELDS, Damaged, encode
 from p2.runtime.step_file import open_step
 
 from ..conftest import CELLS, make_card, step_bytes
@@ -312,7 +314,7 @@ SPREADS = [
 def test_scales_that_do_not_spread_are_left_to_onnx_runtime(shape, axis, block, fits):
     node = Node.make("DequantizeLinear", ["q", "s"], ["y"], axis=axis, block_size=block)
     tensors = {"q": Tensor.of("q", np.ones((4, 6), np.int8)), "s": Tensor.of("s", np.ones(shape, np.float32))}
-    assert compose._fold_constants([node], tensors) == ([] if fits else [node])
+    assert fitting._fold_constants([node], tensors) == ([] if fits else [node])
     assert ("y" in tensors) == fits
 
 

@@ -9,18 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from p2.runtime.onnx_format import (
-    FLOAT,
-    INT64,
-    Damaged,
-    Graph,
-    Model,
-    Node,
-    Tensor,
-    Value,
-    encode,
-    encode_model,
-)
+from p2.runtime.onnx_format import Graph, Model, Node, Value, encode_model
+from p2.runtime.onnx_tensors import FLOAT, INT64, Tensor
+from p2.runtime.protobuf import Damaged, encode
 
 DTYPES = [np.float32, np.float16, np.int8, np.uint8, np.int64, np.bool_]
 

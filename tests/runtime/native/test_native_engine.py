@@ -20,7 +20,7 @@ from p2.runtime.native import engine as engine_module
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.native.pace import Pace
 from p2.runtime.native.packing import padded
-from p2.runtime.onnx_format import Tensor
+from p2.runtime.onnx_tensors import Tensor
 from p2.runtime.onnxruntime.engine import OnnxEngine
 from p2.runtime.step_file import open_step
 

@@ -17,7 +17,7 @@ from p2.runtime import native
 from p2.runtime.decoder import Decoder
 from p2.runtime.native import binding
 from p2.runtime.native.engine import NativeEngine
-from p2.runtime.onnx_format import Tensor
+from p2.runtime.onnx_tensors import Tensor
 from p2.runtime.step_file import open_step
 
 pytestmark = pytest.mark.skipif(
