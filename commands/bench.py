@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 from ..contract.errors import UsageError
 from ..contract.precisions import TABLE
 from ..render.terminal import console, needing, say
-from .shared import Command
+from .shared import AsJson, Command
 
 RUN = "run"
 
@@ -185,7 +185,7 @@ def profile(
     threads: Annotated[
         int | None, typer.Option(help="Processor threads; what the engine measures as best if not given.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Write JSON instead of a table.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show where a step's time goes in ONNX Runtime, operator by operator."""
     import json

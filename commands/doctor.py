@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-import typer
-
 from ..render.terminal import console
+from .shared import AsJson
 
 
 def doctor(
-    as_json: Annotated[bool, typer.Option("--json", help="Write everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what is installed, which engines can be built and run here, and what would change that."""
     from ..runtime import doctor as checkup

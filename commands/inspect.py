@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from ..render.terminal import console
+from .shared import AsJson
 
 
 def inspect(
@@ -14,7 +15,7 @@ def inspect(
     layers: Annotated[
         bool, typer.Option("--layers", help="Of a .plan: what the GPU runs for one step, by the build log.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Write everything as JSON.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what a file holds: card, parameters, bytes a step reads, layers, plan header."""
     from . import inspection

@@ -9,7 +9,7 @@ import typer
 
 from ..practical.document import FOLDER
 from ..render.terminal import console, needing, say
-from .shared import Command, EncodingErrors
+from .shared import Command, Device, Encoding, EncodingErrors, LearningRate, Precision, Threads
 
 app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 
@@ -18,6 +18,8 @@ OUT_HELP = (
     " <experiment>.json.old-1, -2, ..."
 )
 Out = Annotated[Path, typer.Option(help=OUT_HELP)]
+SymbolWidth = Annotated[int, typer.Option(help="Width of a symbol.")]
+StateWidth = Annotated[int, typer.Option(help="Width of the state.")]
 
 
 @app.callback()
@@ -37,8 +39,8 @@ def baum_sweet(
             show_default=False,
         ),
     ] = None,
-    embedding: Annotated[int, typer.Option(help="Width of a symbol.")] = 10,
-    hidden: Annotated[int, typer.Option(help="Width of the state.")] = 256,
+    embedding: SymbolWidth = 10,
+    hidden: StateWidth = 256,
     gain: Annotated[float, typer.Option(help="Factor of the initial weights.")] = 1.0,
     fan: Annotated[
         str, typer.Option(help="What the initial weights are scaled by: the numbers that go in or out.")
@@ -69,8 +71,8 @@ def baum_sweet(
 @app.command(cls=Command)
 def gradients(
     magnitude: Annotated[int, typer.Option("--magnitude", "-T", help="T; a sequence has 4 T steps.")] = 10,
-    hidden: Annotated[int, typer.Option(help="Width of the state.")] = 256,
-    embedding: Annotated[int, typer.Option(help="Width of a symbol.")] = 10,
+    hidden: StateWidth = 256,
+    embedding: SymbolWidth = 10,
     lr: Annotated[float, typer.Option(help="Learning rate of the training.")] = 1e-3,
     updates: Annotated[int, typer.Option(help="At most, of one training.")] = 600,
     sequences: Annotated[int, typer.Option(help="Sequences that the norms are measured on.")] = 256,
@@ -123,17 +125,12 @@ def text(
             rich_help_panel="Text",
         ),
     ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of the book. [default: UTF-8]", rich_help_panel="Text")
-    ] = None,
+    encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     steps: Annotated[
         int | None, typer.Option(help="Updates in all. [default: 6500]", rich_help_panel="Learning")
     ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Adam's first learning rate. [default: 0.008]", rich_help_panel="Learning"),
-    ] = None,
+    lr: LearningRate = None,
     lr_decay: Annotated[
         float | None,
         typer.Option(
@@ -191,18 +188,9 @@ def text(
             rich_help_panel="Run",
         ),
     ] = False,
-    device: Annotated[
-        str | None, typer.Option(help="Of the training: auto, cpu or cuda.", rich_help_panel="Run")
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the training: float32, bfloat16 or auto. [default: auto]", rich_help_panel="Run"
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads of the training.", rich_help_panel="Run")
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
+    threads: Threads = None,
     out: Annotated[Path, typer.Option(help=OUT_HELP, rich_help_panel="Run")] = FOLDER,
     resume: Annotated[
         bool,

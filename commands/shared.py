@@ -10,6 +10,9 @@ from typer.core import TyperCommand
 
 RUN_FOLDER = Path("artifacts/charlm")
 
+Encoding = Annotated[
+    str | None, typer.Option(help="Encoding of the text. [default: UTF-8]", rich_help_panel="Text")
+]
 EncodingErrors = Annotated[
     str | None,
     typer.Option(
@@ -18,6 +21,33 @@ EncodingErrors = Annotated[
         rich_help_panel="Text",
     ),
 ]
+
+# Of a training, alone or as a part of an experiment.
+LearningRate = Annotated[
+    float | None,
+    typer.Option(help="Adam's first learning rate. [default: 0.008]", rich_help_panel="Learning"),
+]
+Device = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the training: auto (a GPU if there is one), cpu or cuda. [default: auto]",
+        rich_help_panel="Run",
+    ),
+]
+Precision = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the training: float32, bfloat16 (mixed), or auto: bfloat16 where it is native."
+        " [default: auto]",
+        rich_help_panel="Run",
+    ),
+]
+Threads = Annotated[
+    int | None,
+    typer.Option(help="CPU threads of the training. [default: PyTorch's choice]", rich_help_panel="Run"),
+]
+
+AsJson = Annotated[bool, typer.Option("--json", help="Write everything as JSON.")]
 
 # Where two columns are no longer wide enough to read, what an option does stands below its name.
 _TWO_COLUMNS = 60

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from ..render.terminal import say
-from .shared import EncodingErrors
+from .shared import Device, Encoding, EncodingErrors, LearningRate, Precision, Threads
 
 
 def train(
@@ -44,9 +44,7 @@ def train(
         float | None,
         typer.Option(help="Share of outputs dropped between layers. [default: 0.0]", rich_help_panel="Model"),
     ] = None,
-    encoding: Annotated[
-        str | None, typer.Option(help="Encoding of the texts. [default: UTF-8]", rich_help_panel="Text")
-    ] = None,
+    encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     vocab_from: Annotated[
         Path | None,
@@ -72,10 +70,7 @@ def train(
     steps: Annotated[
         int | None, typer.Option(help="Updates in all. [default: 1000]", rich_help_panel="Learning")
     ] = None,
-    lr: Annotated[
-        float | None,
-        typer.Option(help="Adam's first learning rate. [default: 0.008]", rich_help_panel="Learning"),
-    ] = None,
+    lr: LearningRate = None,
     lr_decay: Annotated[
         float | None,
         typer.Option(
@@ -141,22 +136,9 @@ def train(
             rich_help_panel="Run",
         ),
     ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(
-            help="auto (a GPU if there is one), cpu or cuda. [default: auto]", rich_help_panel="Run"
-        ),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(
-            help="float32, bfloat16 (mixed), or auto: bfloat16 where it is native. [default: auto]",
-            rich_help_panel="Run",
-        ),
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads. [default: PyTorch's choice]", rich_help_panel="Run")
-    ] = None,
+    device: Device = None,
+    precision: Precision = None,
+    threads: Threads = None,
 ) -> None:
     """Train a character model on a text; Ctrl-C saves, --resume goes on."""
     from .. import api
