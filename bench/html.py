@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..contract.precisions import TABLE
 from ..render.html import parts
-from ..render.html.parts import listing, mark, table, text
+from ..render.html.parts import listing, mark, table, text, unbroken
 from ..render.numbers import number, percent, ratio
 from . import plots
 from .document import Document, Measured, Target
@@ -165,7 +165,7 @@ def _targets(document: Document) -> str:
 
 def _missed(target: Target) -> str:
     note = f" ({target['note']})" if target["note"] else ""
-    return text(f"{target['what']}: {target['measured']}, the goal is {target['goal']}{note}")
+    return unbroken(f"{target['what']}: {target['measured']}, the goal is {target['goal']}{note}")
 
 
 def _target_of(measured: Measured, what: str, goal: str) -> Target | None:

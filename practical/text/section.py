@@ -63,7 +63,7 @@ def sections(document: Document, folder: Path) -> list[Section]:
 
 def _picture(figure: Figure, folder: Path) -> str:
     svg = inline(folder / Path(figure["file"]).name)
-    return parts.figure(figure["title"], svg, figure["caption"], wide=True)
+    return parts.figure(figure["title"], svg, figure["caption"])
 
 
 def _training(results: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from .style import CSS
 
 _CLASSES = {True: "yes", False: "no", None: "none"}
 _SIGNS = {True: "✓", False: "✗", None: "–"}
+_HALF_A_PAGE = 432  # points, in which drawings are measured
 
 
 def page(title: str, top: str, sections: Mapping[str, str], footer: str) -> str:
@@ -62,11 +63,16 @@ def text(value: object) -> str:
     return escape(printable(str(value)))
 
 
+def unbroken(value: object) -> str:
+    """`text` in whose lines no figure ends without its percent sign, and no comparison without its figure."""
+    return re.sub(r"(?<=\d) (?=%)|(?<=[≤≥]) ", "&nbsp;", text(value))
+
+
 def mark(reached: bool | None, words: str, title: str = "") -> str:
     """A verdict: sign, colour and words, so that none of them is needed alone."""
     about = f' title="{text(title)}"' if title else ""
-    shown = text(words).replace(" %", "&nbsp;%")
-    return f'<span class="mark {_CLASSES[reached]}"{about}>{_SIGNS[reached]}&nbsp;{shown}</span>'
+    shown = f"{_SIGNS[reached]}&nbsp;{unbroken(words)}"
+    return f'<span class="mark {_CLASSES[reached]}"{about}>{shown}</span>'
 
 
 def table(head: str, lines: Iterable[str], kind: str = "") -> str:
@@ -84,18 +90,21 @@ def table(head: str, lines: Iterable[str], kind: str = "") -> str:
     )
 
 
-def figure(title: str, svg: str, caption: str, label: str = "", *, wide: bool = False) -> str:
+def figure(title: str, svg: str, caption: str, label: str = "") -> str:
     """A picture with its words; it scrolls sideways by itself where it does not fit.
+
+    One that is drawn wider than half a page has a row of its own, and on a phone it is not made so narrow
+    that its words could not be read.
 
     Args:
         title: above it, plain.
-        svg: one ``<svg>`` element.
+        svg: one ``<svg>`` element with a ``viewBox``.
         caption: below it, plain.
         label: what screen readers say, plain; the title if empty.
-        wide: whether it takes a row of its own.
     """
     named = svg.replace("<svg ", f'<svg aria-label="{text(label or title)}" ', 1)
-    kind = ' class="wide"' if wide else ""
+    width = re.search(r'<svg [^>]*viewBox="0 0 ([\d.]+) ', svg)
+    kind = ' class="wide"' if width and float(width[1]) > _HALF_A_PAGE else ""
     words = f"<figcaption>{text(caption)}</figcaption>"
     box = f'<div class="scroll" tabindex="0">{named}</div>'
     return f"<figure{kind}>\n<h3>{text(title)}</h3>\n{box}\n{words}\n</figure>\n"

@@ -77,7 +77,7 @@ tr.skipped td { color: var(--soft); text-align: left; white-space: normal; }
 .matrix td .mark { white-space: normal; }
 .matrix thead th { overflow-wrap: break-word; min-width: 6rem; }
 .figures { display: grid; gap: 1rem; align-items: start; margin: 1rem 0;
-  grid-template-columns: repeat(auto-fit, minmax(min(28rem, 100%), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(28rem, 100%), 1fr)); }
 figure { margin: 0; background: var(--card); border: 1px solid var(--line); border-radius: .7rem;
   padding: 1rem 1rem .8rem; min-width: 0; }
 figure .scroll { border: 0; border-radius: 0; }
@@ -85,7 +85,7 @@ figure h3 { margin: 0 0 .4rem; font-size: 1rem; }
 figure figcaption { margin-top: .4rem; }
 figure svg { display: block; width: 100%; min-width: 20rem; height: auto; }
 figure.wide { grid-column: 1 / -1; }
-figure.wide svg { min-width: 36rem; }
+figure.wide svg { min-width: 42rem; }
 figure svg * { stroke-linejoin: round; stroke-linecap: butt; }
 figure svg text { font-family: inherit !important; }
 mark { border-radius: .2rem; color: inherit; padding: 0 .1rem; }
@@ -96,14 +96,14 @@ mark.b { background: var(--mark-b); }
 .excerpt { white-space: pre-line; margin: 0 0 .9rem; font-family: Georgia, "Times New Roman", serif;
   overflow-wrap: anywhere; }
 .claims td, .claims th { white-space: normal; vertical-align: top; }
-.claims td:nth-child(1) { color: var(--soft); min-width: 6rem; }
+.claims td:nth-child(1) { color: var(--soft); min-width: 8rem; }
 .claims td:nth-child(3) { min-width: 18rem; }
 .claims td:last-child { min-width: 9rem; }
 .claims .mark { white-space: nowrap; }
 details { border: 1px solid var(--line); border-radius: .7rem; background: var(--card); margin: .75rem 0; }
-summary { cursor: pointer; padding: .8rem 1.2rem; display: flex; flex-wrap: wrap; gap: .1rem 1rem;
-  align-items: baseline; }
-summary::before { content: "▸"; color: var(--soft); }
+summary { cursor: pointer; padding: .8rem 1.2rem .8rem 2.4rem; position: relative; display: flex;
+  flex-wrap: wrap; gap: .1rem 1rem; align-items: baseline; }
+summary::before { content: "▸"; color: var(--soft); position: absolute; left: 1.2rem; }
 details[open] > summary::before { content: "▾"; }
 summary::-webkit-details-marker { display: none; }
 summary b { font-size: 1.05rem; }

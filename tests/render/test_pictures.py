@@ -257,3 +257,25 @@ def test_what_is_wide_scrolls_in_a_box_of_its_own(name, page):
     for selector, body in re.findall(r"^\s*([^@{}]+?) \{([^}]*)\}", CSS, re.MULTILINE):
         for width in re.findall(r"(?<![-\w])(?:min-)?width: ([\d.]+)rem", body):
             assert float(width) <= 20 or "svg" in selector, selector
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_the_words_of_a_picture_can_be_read_on_a_phone(name, page):
+    """At the least width that the style sheet gives it, of which a box shows a part at a time."""
+    usual, wide = (
+        float(re.search(rf"^{kind} svg \{{[^}}]*min-width: ([\d.]+)rem", CSS, re.MULTILINE)[1]) * 16
+        for kind in ("figure", r"figure\.wide")
+    )
+    shown = re.findall(r"<figure([^>]*)>.*?(<svg .*?</svg>)", page(name), re.DOTALL)
+    assert len(shown) >= 10
+    for kind, svg in shown:
+        scale = (wide if "wide" in kind else usual) / float(re.search(r'viewBox="0 0 ([\d.]+) ', svg)[1])
+        sizes = [float(size) for size in re.findall(r"<text style=\"[^\"]*?([\d.]+)px", svg)]
+        assert min(sizes) * scale >= 6, (kind, min(sizes), scale)
+
+
+def test_no_line_of_what_was_missed_ends_inside_a_figure(page):
+    missed = re.search(r"<h3>What was missed</h3>\n<ul>(.*?)</ul>", page("bench"), re.DOTALL)[1]
+    assert re.search(r"\d&nbsp;%", missed)
+    assert re.search(r"[≤≥]&nbsp;\d", missed)
+    assert not re.search(r"\d %|[≤≥] ", missed)
