@@ -18,21 +18,30 @@ from typer.testing import CliRunner
 from p2 import cli
 from p2.commands.train import train
 from p2.trainer import checkpoint
-from p2.trainer.corpus import Corpus
 from p2.trainer.learner import Learner
 from p2.trainer.options import TrainOptions, flag
 
+from ..conftest import TINY_TEXT
+
 SMALL = ["--embedding=4", "--hidden=8", "--seq-len=8", "--batch-size=4", "--steps=4", "--device=cpu"]
 
-pytestmark = pytest.mark.usefixtures("without_curve")
+
+@pytest.fixture(autouse=True)
+def without_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than these runs."""
+    monkeypatch.setattr("p2.trainer.curve.draw", lambda log, target: True)
 
 
 @pytest.fixture
-def p2(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
+def text_file(here: Path) -> Path:
+    path = here / "text.txt"
+    path.write_text(TINY_TEXT)
+    return path
+
+
+@pytest.fixture
+def p2(here: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
     """Run ``p2`` in an empty folder: ``p2("train", ...)`` -> exit code, stdout, stderr."""
-    monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> tuple[int, str, str]:
         code = cli.main([str(argument) for argument in arguments])
@@ -46,7 +55,7 @@ def test_a_run_says_what_it_did_and_what_is_next(p2: Callable, text_file: Path) 
     code, out, err = p2("train", text_file, *SMALL)
     assert (code, err) == (0, "")
     lines = out.splitlines()
-    assert re.search(r"text\.txt: 1,\d\d\d characters, \d+ distinct, 1\d\d held out", lines[0])
+    assert re.search(r"text\.txt: 3,360 characters, \d+ distinct, 336 held out", lines[0])
     assert re.search(r"model: lstm 2 x 8, [\d,]+ parameters; on cpu in \w+, 4 windows of 8", lines[1])
     assert "     4 held-out text: loss" in out
     assert lines[-3].startswith("done: 4 updates in 0:0")
@@ -205,9 +214,9 @@ def test_resuming_with_other_options(p2: Callable, text_file: Path) -> None:
     assert "--hidden 16 contradicts the run in run, where it is 8: --resume may only change --steps" in err
 
 
-def test_a_vocabulary_that_does_not_fit(p2: Callable, text_file: Path, corpus: Corpus) -> None:
+def test_a_vocabulary_that_does_not_fit(p2: Callable, text_file: Path) -> None:
     p2("train", text_file, *SMALL, "--out", "run")
-    Path("other.txt").write_text(corpus.text + "€", encoding="utf-8")
+    Path("other.txt").write_text(TINY_TEXT + "€", encoding="utf-8")
     code, _, err = p2("train", "other.txt", "--init-from", "run", "--out", "second")
     assert code == 2
     assert "'€' (U+20AC EURO SIGN)" in err

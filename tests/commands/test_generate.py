@@ -1,12 +1,10 @@
-"""The commands as a person calls them: the good way through, and every bad call a sentence."""
+"""How `p2 generate` is called: the good way through, and every bad call a sentence."""
 
 from __future__ import annotations
 
-import errno
 import io
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,55 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from p2 import __version__
 from p2.cli import main
-from p2.contract.card import PRECISIONS
-from p2.contract.plan import TENSORRT_RTX
 from p2.export.exporter import export_checkpoint
-from p2.runtime.nvidia import gpus, installed
 from p2.runtime.onnxruntime.engine import OnnxEngine
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def engine(here, card_of, write_step):
-    """A step graph called charlm.onnx in the working folder."""
-    return write_step(card_of("gru", layers=1))
-
-
-def fails(capsys, *argv: str, code: int) -> str:
-    """Call, expect an exit code, and return the one sentence on stderr."""
-    assert main(list(argv)) == code
-    captured = capsys.readouterr()
-    assert "Traceback" not in captured.err
-    return captured.err
-
-
-def test_the_three_commands_one_after_the_other(here, capsys, tiny_run):
-    """As a person types them; only the training is replaced by one that is already done."""
-    (here / "artifacts").mkdir()
-    tiny_run.rename(here / "artifacts" / "charlm")
-    assert main(["export", "--fp16"]) == 0
-    capsys.readouterr()
-    assert Path("artifacts/charlm/charlm.onnx").exists()
-    # The builder that needs no GPU must have built; without it there is no plan to speak of.
-    assert Path("artifacts/charlm/charlm.plan").exists() or not installed(TENSORRT_RTX)
-    if not gpus().devices and installed(TENSORRT_RTX):
-        said = fails(capsys, "generate", "--engine", "charlm.plan", code=1)
-        assert said.strip() == (
-            "p2: charlm.plan needs an NVIDIA GPU and there is none here:"
-            " p2 generate --engine charlm.onnx runs the same model on this machine"
-        )
-        assert "--threads is for" in fails(
-            capsys, "generate", "--engine", "charlm.plan", "--threads", "2", code=2
-        )
-    assert main(["generate", "--engine", "charlm.onnx", "--length", "50", "--seed", "1"]) == 0
-    assert len(capsys.readouterr().out) >= 50
 
 
 def test_eager_and_exported_write_the_same_text(here, capsys, tiny_run):
@@ -113,6 +65,15 @@ def test_a_prompt_from_a_file(engine, here, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", stdin)
     main(["generate", "--prompt-file", "-", "--length", "20", "--seed", "1"])
     assert capsys.readouterr().out == text
+
+
+def test_an_empty_prompt_is_a_prompt(engine, capsys):
+    written = []
+    for prompt in (["--prompt", ""], ["--prompt="], []):
+        assert main(["generate", *prompt, "--length", "20", "--seed", "1"]) == 0
+        written.append(capsys.readouterr().out)
+    assert written == written[:1] * 3
+    assert len(written[0]) > 20
 
 
 def json_lines(capsys, *options: str) -> list[dict[str, object]]:
@@ -167,9 +128,9 @@ def test_a_job_can_be_cut_into_pieces(precision, here, card_of, write_step, caps
     assert [line["text"] for line in rest] == [line["text"] for line in job[6:]]
 
 
-def test_a_bad_prompt_in_a_file_is_refused_before_any_work(engine, here, capsys):
+def test_a_bad_prompt_in_a_file_is_refused_before_any_work(engine, here, capsys, fails):
     (here / "prompts.txt").write_text("a\n" * 200 + "Q\n")
-    said = fails(capsys, "generate", "--prompts", "prompts.txt", code=2)
+    said = fails("generate", "--prompts", "prompts.txt", code=2)
     assert "line 201 of the prompts: the model does not know the character 'Q'" in said
     argv = ["generate", "--prompts", "prompts.txt", "--on-unknown", "skip", "--length", "3"]
     assert main(argv) == 0
@@ -221,19 +182,6 @@ def test_an_interrupted_job_has_written_what_was_done(engine, here, capsys, monk
 
 
 BAD_CALLS = [
-    (
-        ["export", "--engine", "none", "--batch", "1"],
-        2,
-        "--batch: for a .plan, and --engine none builds none",
-    ),
-    (
-        ["export", "--engine", "none", "--target", "portable", "--version-compatible"],
-        2,
-        "--target, --version-compatible: for a .plan, and --engine none builds none",
-    ),
-    (["export", "--precision", "int4", "--opset", "17"], 2, "--opset 17: the lowest for int4 is 21"),
-    (["export", "--opset", "9"], 2, "--opset 9: the lowest for float32 is 13"),
-    (["export", "--opset", "22"], 2, "--opset 22: the highest is 21"),
     (["generate", "--length", "-5"], 2, "length must be 0 or more, not -5"),
     (["generate", "--temperature", "1", "--tau", "1"], 2, "give one of --temperature, --tau, --greedy"),
     (["generate", "--greedy", "--tau", "1"], 2, "give one of --temperature, --tau, --greedy"),
@@ -254,16 +202,8 @@ BAD_CALLS = [
     (["generate", "--min-p", "nan"], 2, "min-p must be at least 0"),
     (["generate", "--stop", ""], 2, "a stop string must not be empty"),
     (["generate", "--seed", "1e3"], 2, "Invalid value for '--seed'"),
-    (["practical", "gradients", "--hidden", str(10**30)], 2, "--hidden must be at most 65,536"),
-    (["practical", "gradients", "--sequences", str(10**30)], 2, "--sequences must be 2 to 65,536"),
-    (["practical", "baum-sweet", "--embedding", str(10**30)], 2, "--embedding must be at most 65,536"),
     (["generate", "--threads", "0"], 2, "threads must be 1 to 256"),
     (["generate", "--backend", "tpu"], 2, "unknown backend 'tpu': choose one of eager, cuda-graph"),
-    (
-        ["parity", "--backend", "tpu"],
-        2,
-        "unknown backend 'tpu': choose one of eager, cuda-graph, native",
-    ),
     (["generate", "--on-unknown", "guess"], 2, "on-unknown takes error or skip, not 'guess'"),
     (["generate", "--prompts", "text.txt", "--prompt", "x"], 2, "--prompts writes JSON Lines: leave"),
     (["generate", "--prompts", "text.txt", "--prompt-file", "x"], 2, "--prompts writes JSON Lines: leave"),
@@ -280,181 +220,17 @@ BAD_CALLS = [
     (["generate", "--engine", "absent.plan"], 1, "there is no absent.plan here"),
     (["generate", "--engine", "text.txt"], 2, "text.txt is no engine"),
     (["generate", "--wat"], 2, "No such option: --wat"),
-    (["export"], 1, "there is no checkpoint artifacts/charlm: `p2 train` makes one"),
-    (["export", "--fp16", "--precision", "int8"], 2, "give --fp16 or --precision, not both"),
-    (["export", "--bf16"], 2, "give --precision bfloat16: there is no --bf16"),
-    (["export", "--fp8"], 2, "give --precision float8: there is no --fp8"),
-    (["export", "--int8", "x"], 2, "give --precision int8: there is no --int8"),
-    (["export", "x", "--engine", "none", "--int4"], 2, "give --precision int4: there is no --int4"),
-    (["export", "--int3"], 2, "No such option: --int3"),
-    (["export", "--", "--int8"], 1, "there is no checkpoint --int8"),
-    (["export", "--precision", "int3"], 2, "unknown precision 'int3'"),
-    (["export", "--engine", "cuda"], 2, "unknown engine 'cuda'"),
-    (["export", "--batch", "4,2,1"], 2, "--batch needs 1 <= min <= opt <= max"),
-    (["parity"], 1, "there is no engine in artifacts/charlm"),
-    (["parity", "absent.onnx"], 1, "there is no absent.onnx here"),
-    (["frobnicate"], 2, "No such command 'frobnicate'"),
 ]
 
 
 @pytest.mark.parametrize(
     ("argv", "code", "words"), BAD_CALLS, ids=lambda v: " ".join(v) if isinstance(v, list) else ""
 )
-def test_bad_calls_are_answered(argv, code, words, engine, here, capsys):
+def test_bad_calls_are_answered(argv, code, words, engine, here, fails):
     (here / "text.txt").write_text("x")
     (here / "odd.txt").write_text("fox\nQ\n")
     (here / "latin.txt").write_bytes(b"ca\xe9\n")
-    assert words in fails(capsys, *argv, code=code)
-
-
-@pytest.mark.parametrize(
-    "argv",
-    [
-        *(
-            ["train", ""],
-            ["train", "--out", ""],
-            ["train", "text.txt", "--init-from", ""],
-            ["train", "--vocab-from="],
-        ),
-        *(
-            ["export", ""],
-            ["export", "--out", ""],
-            ["generate", "--engine", ""],
-            ["generate", "--prompt-file", ""],
-        ),
-        *(
-            ["generate", "--prompts", ""],
-            ["parity", ""],
-            ["parity", "--checkpoint", ""],
-            ["parity", "--text="],
-        ),
-        *(
-            ["parity", "--json", ""],
-            ["inspect", ""],
-            ["bench", ""],
-            ["bench", "--text", ""],
-            ["bench", "--out", ""],
-        ),
-        *(["bench", "compare", "a.json", ""], ["bench", "profile", ""], ["practical", "text", ""]),
-        *(
-            ["practical", "text", "book.txt", "--out", ""],
-            ["practical", "report", "--out="],
-            ["gpu-check", "--out", ""],
-        ),
-    ],
-    ids=" ".join,
-)
-def test_an_empty_path_is_not_the_working_folder(argv, here, capsys):
-    (here / "text.txt").write_text("x")
-    assert "is empty (an unset variable?)" in fails(capsys, *argv, code=2)
-    assert [path.name for path in here.iterdir()] == ["text.txt"]
-
-
-def test_an_empty_prompt_is_a_prompt(engine, capsys):
-    written = []
-    for prompt in (["--prompt", ""], ["--prompt="], []):
-        assert main(["generate", *prompt, "--length", "20", "--seed", "1"]) == 0
-        written.append(capsys.readouterr().out)
-    assert written == written[:1] * 3
-    assert len(written[0]) > 20
-
-
-@pytest.mark.parametrize("kind", ["pipe", "null", "loop", "nowhere", "below a file"])
-@pytest.mark.parametrize(
-    "argv",
-    [
-        ["generate", "--engine", "X.onnx"],
-        ["inspect", "X.plan"],
-        ["parity", "X.onnx"],
-        ["bench", "profile", "X.onnx"],
-        ["export", "X"],
-        ["train", "text.txt", "--steps", "1", "--hidden", "8", "--seq-len", "4", "--out", "X"],
-    ],
-    ids=lambda argv: argv[0],
-)
-def test_what_is_neither_a_file_nor_a_folder_is_answered(argv, kind, here, capsys):
-    """None of them waits, none ends in a traceback, none writes in its place."""
-    (here / "text.txt").write_text("she sells sea shells\n" * 4)
-    for path in (here / "X.onnx", here / "X.plan", here / "X"):
-        if kind == "pipe":
-            os.mkfifo(path)
-        elif kind == "below a file":
-            path.touch()
-        else:
-            path.symlink_to({"null": os.devnull, "loop": path, "nowhere": here / "no" / "way"}[kind])
-    words = [f"{w}/below" if w.startswith("X") and kind == "below a file" else w for w in argv]
-    if argv[0] == "train" and kind == "nowhere":
-        pytest.skip("a link to a folder that is still to be made")
-    assert "X" in fails(capsys, *words, code=1)
-
-
-def pasted(capsys, argv: list[str], code: int, before: str, after: str) -> list[str]:
-    """Call, and return the words that a shell reads in the command of the one line it says."""
-    assert main(argv) == code
-    said = capsys.readouterr()
-    (line,) = [line for line in (said.out + said.err).splitlines() if before in line]
-    assert line.isprintable()
-    words = line.partition(before)[2].removesuffix("\n")
-    words = words.partition(after)[0] if after else words
-    shell = subprocess.run(["bash", "-c", f"printf '%s\\0' {words}"], capture_output=True, check=True)
-    return shell.stdout.decode().split("\0")[:-1]
-
-
-@pytest.mark.parametrize("name", ["; rm x", "it's $(rm x)", "-x", "a\n\x1b[31mb"])
-def test_a_command_to_paste_means_the_folder_that_it_names(name, here, capsys):
-    """Whatever it is called; and no name breaks a line or reaches the terminal as it is."""
-    folder = f"./{name}" if name.startswith("-") else name
-    argv = ["parity", f"--checkpoint={name}"]
-    assert pasted(capsys, argv, 1, "`", "`") == ["p2", "export", folder]
-    argv = ["train", "--resume", f"--out={name}"]
-    assert pasted(capsys, argv, 1, "`", "`") == ["p2", "train", "--out", name]
-
-
-def test_the_next_command_of_an_export_means_its_file(here, tiny_run, capsys):
-    name = "-; rm 'x'\n$(y)"
-    tiny_run.rename(here / name)
-    argv = ["export", "--engine", "none", "--", name]
-    words = pasted(capsys, argv, 0, "next: ", "")
-    assert words == ["p2", "generate", "--engine", f"{name}/{name}.onnx"]
-    assert main(words[1:]) == 0
-
-
-def test_damaged_files_are_answered(engine, capsys):
-    whole = engine.read_bytes()
-    engine.write_bytes(whole[: len(whole) // 2])
-    assert "charlm.onnx is damaged" in fails(capsys, "generate", code=1)
-    assert "charlm.onnx is damaged" in fails(capsys, "inspect", code=1)
-    Path("charlm.plan").write_bytes(b"ftrt" + bytes(40))
-    assert "charlm.plan" in fails(capsys, "generate", "--engine", "charlm.plan", code=1)
-
-
-def test_a_full_disk_is_answered_and_leaves_nothing_behind(tiny_run, tmp_path, capsys, monkeypatch):
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    target = tmp_path / "new" / "charlm.onnx"
-    target.parent.mkdir()
-    monkeypatch.setattr(os, "fsync", full)
-    said = fails(capsys, "export", str(tiny_run), "--out", str(target), "--engine", "none", code=1)
-    assert f"cannot write {target}: the disk is full" in said
-    assert list(target.parent.iterdir()) == []
-
-
-def test_a_file_size_limit_is_answered_too(tiny_run, tmp_path):
-    """The system's own refusal, in a process of its own: no file may grow past 4 kB."""
-    argv = ["export", str(tiny_run), "--out", str(tmp_path / "m.onnx"), "--engine", "none"]
-    code = (
-        "import resource, sys\n"
-        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
-        "from p2.cli import main\n"
-        f"sys.exit(main({argv!r}))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert "cannot write" in done.stderr
-    assert "larger than this system allows" in done.stderr
-    assert "Traceback" not in done.stderr
-    assert list(tmp_path.iterdir()) == []
+    assert words in fails(*argv, code=code)
 
 
 def test_a_reader_that_leaves_is_no_error(engine):
@@ -467,32 +243,6 @@ def test_a_reader_that_leaves_is_no_error(engine):
     )
     assert len(done.stdout) == 100
     assert done.stderr == ""
-
-
-def test_a_shell_can_complete(monkeypatch, capsys):
-    monkeypatch.setenv("_P2_COMPLETE", "complete_bash")
-    for words, found in (("p2 gen", "generate"), ("p2 bench --qu", "--quick")):
-        monkeypatch.setenv("COMP_WORDS", words)
-        monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
-        main([])
-        assert capsys.readouterr().out.split() == [found]
-
-
-def test_bench_helps_with_its_own_name_and_names_the_rest(capsys):
-    assert main(["bench", "-h"]) == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert re.search(r"Usage: p2 bench \[OPTIONS\] \[MODEL\]", said)
-    assert "bench run" not in said
-    assert re.search(r"Commands: compare .* profile ", said)
-    assert f"Only contenders of these: {', '.join(PRECISIONS)}." in said
-
-
-def test_version_and_help(capsys):
-    assert main(["--version"]) == 0
-    assert capsys.readouterr().out.strip() == f"p2 {__version__}"
-    for command in ("train", "export", "generate", "parity", "inspect", "doctor", "demo", "gpu-check"):
-        assert main([command, "--help"]) == 0
-        assert "Usage:" in capsys.readouterr().out
 
 
 def test_a_full_disk_behind_stdout_is_answered(engine):
