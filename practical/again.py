@@ -1,19 +1,50 @@
-"""Claims and figures made anew from the results of finished documents: no experiment is run."""
+"""An experiment's results judged and drawn: when it has ended, and anew for a document that is finished."""
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ..contract.documents import check
 from ..contract.errors import P2Error
+from ..render.machine import machine
 from . import document as documents
-from .document import Claim, Document, Figure
-from .shown import SHOWN
+from . import shown
+from .document import Claim, Document, Experiment, Figure, Seconds
 
 _Claims = Callable[[dict[str, Any]], list[Claim]]
 _Draw = Callable[[dict[str, Any], Path], list[Figure]]
+
+
+def finish(
+    folder: Path,
+    experiment: Experiment,
+    *,
+    mode: str,
+    seconds: Seconds,
+    settings: dict[str, Any],
+    results: dict[str, Any],
+) -> Document:
+    """Judge and draw results, and write the document; see `document` for what it holds.
+
+    Raises:
+        P2Error: a file cannot be written.
+    """
+    claims_of, draw = _makers(experiment)
+    document = Document(
+        experiment=experiment,
+        version=documents.VERSION,
+        mode=mode,
+        seconds=seconds,
+        machine=machine(),
+        settings=settings,
+        results=results,
+        claims=claims_of(results),
+        figures=draw(results, folder),
+    )
+    documents.write(folder, document)
+    return document
 
 
 def renew(path: Path) -> None:
@@ -22,9 +53,8 @@ def renew(path: Path) -> None:
     Raises:
         P2Error: the document is damaged, or a file cannot be written.
     """
-    document = documents.read(path)
-    check(document, SHOWN[document["experiment"]], str(path))
-    claims_of, draw = _makers(document)
+    document = shown.read(path)
+    claims_of, draw = _makers(document["experiment"])
     try:
         claims, figures = claims_of(document["results"]), draw(document["results"], path.parent)
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, MemoryError) as error:
@@ -33,17 +63,7 @@ def renew(path: Path) -> None:
         documents.write(path.parent, {**document, "claims": claims, "figures": figures})
 
 
-def _makers(document: Document) -> tuple[_Claims, _Draw]:
-    if document["experiment"] == "baum-sweet":
-        from .toy import claims as toy_claims
-        from .toy import plots as toy_plots
-
-        return toy_claims.claims_of, toy_plots.draw
-    if document["experiment"] == "gradients":
-        from .gradients import claims as gradients_claims
-        from .gradients import plots as gradients_plots
-
-        return gradients_claims.claims_of, gradients_plots.draw
-    from .text import claims, figures
-
-    return claims.claims, figures.draw
+def _makers(experiment: str) -> tuple[_Claims, _Draw]:
+    room = f".{documents.ROOMS[experiment]}"
+    claims, plots = (importlib.import_module(f"{room}.{name}", __package__) for name in ("claims", "plots"))
+    return claims.claims_of, plots.draw

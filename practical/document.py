@@ -32,6 +32,7 @@ from ..contract.schema import Measure, shown
 VERSION = 1
 FOLDER = Path("artifacts/practical")
 
+Experiment = Literal["baum-sweet", "gradients", "text"]
 Verdict = Literal["confirmed", "not confirmed", "explained", "not measured"]
 
 
@@ -66,7 +67,7 @@ ROOMS = {"baum-sweet": "toy", "gradients": "gradients", "text": "text"}
 class Document(TypedDict):
     """One experiment."""
 
-    experiment: Literal["baum-sweet", "gradients", "text"]
+    experiment: Experiment
     version: int
     mode: str
     seconds: Seconds

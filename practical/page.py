@@ -14,6 +14,7 @@ from ..render.html import parts
 from ..render.html.parts import listing, text
 from ..trainer.display import duration
 from . import document as documents
+from . import shown
 from .document import Claim, Document, Verdict
 
 EXPERIMENTS = {
@@ -52,7 +53,7 @@ def write(folder: Path) -> Path:
     Raises:
         P2Error: there is no document, or one is damaged.
     """
-    runs = [Run(documents.read(path), path.parent, path.parent != folder) for path in documents_in(folder)]
+    runs = [Run(shown.read(path), path.parent, path.parent != folder) for path in documents_in(folder)]
     if not runs:
         raise P2Error(f"there is no document of an experiment in {folder}: `p2 practical --help` names them")
     path = folder / NAME
@@ -143,9 +144,7 @@ def _claim_table(claims: list[Claim]) -> str:
         f"<td>{text(claim['measured'])}</td><td>{verdict(claim['verdict'])}</td></tr>"
         for claim in claims
     ]
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("where", "the report says", "measured", "verdict")
-    )
+    head = parts.heads(("where", "the report says", "measured", "verdict"))
     return parts.table(head, rows, "words claims")
 
 

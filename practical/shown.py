@@ -5,9 +5,12 @@ Results hold more than this. What only the figures need may be missing: a page i
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal, NotRequired, TypedDict
 
+from ..contract.documents import check
 from ..contract.schema import Count, Measure, Natural, Within
+from . import document as documents
 from .text.excerpts import Excerpt
 
 
@@ -273,3 +276,15 @@ class Text(TypedDict):
 
 
 SHOWN = {"baum-sweet": BaumSweet, "gradients": Gradients, "text": Text}
+
+
+def read(path: Path) -> documents.Document:
+    """A document that has what is shown of it.
+
+    Raises:
+        ContractError: it has not: the sentence names the field.
+        P2Error: as `document.read`.
+    """
+    document = documents.read(path)
+    check(document, SHOWN[document["experiment"]], str(path))
+    return document

@@ -230,8 +230,7 @@ def pictures_aside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     for name in ("of_run", "of_model"):
         monkeypatch.setattr(plots, name, lambda *_: [])
-    for module in ("page_parts", "text.section"):
-        monkeypatch.setattr(f"p2.practical.{module}.inline", lambda _: "<svg ></svg>")
+    monkeypatch.setattr("p2.practical.page_parts.inline", lambda _: "<svg ></svg>")
     return
 
 

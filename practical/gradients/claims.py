@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..document import Claim, Verdict
+from ..document import Claim
+from ..judging import Judged, Results, judge, yes
 from .plots import NAMES
 
 EXACT = 1e-9
@@ -17,66 +18,27 @@ MUCH = 1.5
 USED = 0.2
 """Width between the 5 % and 95 % quantiles from which a gate makes use of its range."""
 
-Results = dict[str, Any]
-
 
 def claims_of(results: Results) -> list[Claim]:
     """Every claim, in the order of the report."""
-    rows = (
-        (
-            "1.1 (a), (b)",
-            "dL/dW_hh is a sum over all earlier steps, each with the product of the Jacobians behind it;"
-            " dL/dW_ph is one term.",
-            _formula(results),
-        ),
-        (
-            "1.1 (c)",
-            "dL/dW_hh depends on every earlier step, dL/dW_ph on the current state alone.",
-            _dependence(results),
-        ),
-        (
-            "1.1 (c)",
-            "The slope of tanh is often below 1, so over long sequences the gradient may vanish.",
-            _vanishing(results),
-        ),
-        ("1.1 (c)", "A network would then learn much more slowly, if at all.", _slower(results)),
-        (
-            "1.2 (a)",
-            "Sigmoid gates weigh each feature between 0 and 1; the candidates lie within -1 and 1.",
-            _gates(results),
-        ),
-        (
-            "1.2 (b)",
-            "The number of parameters does not depend on T: 9 matrices and 5 biases, 4 N_in N_h + 4 N_h N_h"
-            " + N_h N_out + 4 N_h + N_out.",
-            _parameters(results),
-        ),
-    )
-    return [
-        Claim(where=where, seed=seed, measured=measured, verdict=verdict)
-        for where, seed, (measured, verdict) in rows
-    ]
-
-
-def _yes(holds: bool) -> Verdict:
-    return "confirmed" if holds else "not confirmed"
+    return judge(_CLAIMS, results)
 
 
 def _both(results: Results) -> list[dict[str, Any]]:
     return [results["cells"]["rnn"][when]["by_hand"] for when in ("initial", "trained")]
 
 
-def _formula(results: Results) -> tuple[str, Verdict]:
+def _formula(results: Results) -> Judged:
     hh = max(one["w_hh"] for one in _both(results))
     ph = max(one["w_ph"] for one in _both(results))
     words = (
         f"The sum, product by product over {results['steps']} steps, differs from autograd by {hh:.1e} of"
         f" its largest element, the one term of dL/dW_ph by {ph:.1e} (float64; before and after training)."
     )
-    return words, _yes(max(hh, ph) < EXACT)
+    return words, yes(max(hh, ph) < EXACT)
 
 
-def _dependence(results: Results) -> tuple[str, Verdict]:
+def _dependence(results: Results) -> Judged:
     initial, trained = _both(results)
     counts = [sum(term > 0 for term in one["terms"][1:]) for one in (initial, trained)]
     asked = results["steps"] - 1  # the first step's state before it is zero
@@ -90,7 +52,7 @@ def _dependence(results: Results) -> tuple[str, Verdict]:
         " the last step's. dL/dW_ph is exact without any of them."
     )
     exact = max(one["w_ph"] for one in (initial, trained)) < EXACT
-    return words, _yes(exact and min(counts) == asked)
+    return words, yes(exact and min(counts) == asked)
 
 
 def _share(results: Results, cell: str, when: str, what: str = "h", which: str = "all") -> float:
@@ -103,7 +65,7 @@ def _first(results: Results, when: str) -> int:
     return int(min(round(results[f"padding{long}"]), results[f"steps{long}"] - 1))
 
 
-def _vanishing(results: Results) -> tuple[str, Verdict]:
+def _vanishing(results: Results) -> Judged:
     slopes = [results["cells"]["rnn"][when]["slope"] for when in ("initial", "trained")]
     back = results["steps"] - 1 - _first(results, "initial")
     far_back = results["steps, long"] - 1 - _first(results, "initial, long")
@@ -118,24 +80,24 @@ def _vanishing(results: Results) -> tuple[str, Verdict]:
         f" {_listed(long)}: most in the {NAMES[most]}. Trained, class 1, {back} steps back:"
         f" {_listed(trained)}; dL/dc of the LSTM {_share(results, 'lstm', 'trained', 'c', '1'):.1e}."
     )
-    return words, _yes(long["rnn"] < VANISHED)
+    return words, yes(long["rnn"] < VANISHED)
 
 
 def _listed(shares: dict[str, float]) -> str:
     return ", ".join(f"{NAMES[cell]} {share:.1e}" for cell, share in shares.items())
 
 
-def _slower(results: Results) -> tuple[str, Verdict]:
+def _slower(results: Results) -> Judged:
     done = {cell: found["converged"] for cell, found in results["cells"].items()}
     shown = ", ".join(f"{NAMES[cell]} {updates or 'not'}" for cell, updates in done.items())
     words = f"Updates until convergence on these {results['steps']} steps: {shown}."
     gated = [updates for cell, updates in done.items() if cell != "rnn" and updates]
     if not gated:
         return f"{words} Too few updates to compare.", "not measured"
-    return words, _yes(done["rnn"] is None or done["rnn"] > MUCH * min(gated))
+    return words, yes(done["rnn"] is None or done["rnn"] > MUCH * min(gated))
 
 
-def _gates(results: Results) -> tuple[str, Verdict]:
+def _gates(results: Results) -> Judged:
     found = results["cells"]["lstm"]["trained"]["gates"]
     shown = ", ".join(f"{name} {one['q05']:.2f} to {one['q95']:.2f}" for name, one in found.items())
     words = f"In the trained LSTM, 5 % to 95 % of all activations: {shown}."
@@ -143,10 +105,10 @@ def _gates(results: Results) -> tuple[str, Verdict]:
         one["least"] >= (-1 if name == "g" else 0) and one["most"] <= 1 for name, one in found.items()
     )
     used = all(one["q95"] - one["q05"] > USED for one in found.values())
-    return words, _yes(inside and used)
+    return words, yes(inside and used)
 
 
-def _parameters(results: Results) -> tuple[str, Verdict]:
+def _parameters(results: Results) -> Judged:
     rows = {row["model"]: row for row in results["parameters"]}
     lstm, char = rows["classifier, lstm"], rows["character model, lstm"]
     words = (
@@ -162,4 +124,36 @@ def _parameters(results: Results) -> tuple[str, Verdict]:
         for row in results["parameters"]
         if "inspect" in row
     )
-    return words, _yes(right)
+    return words, yes(right)
+
+
+_CLAIMS = (
+    (
+        "1.1 (a), (b)",
+        "dL/dW_hh is a sum over all earlier steps, each with the product of the Jacobians behind it;"
+        " dL/dW_ph is one term.",
+        _formula,
+    ),
+    (
+        "1.1 (c)",
+        "dL/dW_hh depends on every earlier step, dL/dW_ph on the current state alone.",
+        _dependence,
+    ),
+    (
+        "1.1 (c)",
+        "The slope of tanh is often below 1, so over long sequences the gradient may vanish.",
+        _vanishing,
+    ),
+    ("1.1 (c)", "A network would then learn much more slowly, if at all.", _slower),
+    (
+        "1.2 (a)",
+        "Sigmoid gates weigh each feature between 0 and 1; the candidates lie within -1 and 1.",
+        _gates,
+    ),
+    (
+        "1.2 (b)",
+        "The number of parameters does not depend on T: 9 matrices and 5 biases, 4 N_in N_h + 4 N_h N_h"
+        " + N_h N_out + 4 N_h + N_out.",
+        _parameters,
+    ),
+)

@@ -19,16 +19,14 @@ from torch import Tensor
 from ...contract.card import Card, formula_parameters, stored_parameters
 from ...contract.errors import UsageError
 from ...contract.files import make_folder
-from ...render.machine import machine
 from ...render.progress import Progress
 from ...trainer.learner import scoped
 from ...trainer.model import CharModel
-from ..document import FOLDER, VERSION, Document, alone, make_room, write
+from ..again import finish
+from ..document import FOLDER, alone, make_room
 from ..toy.classifier import SequenceClassifier, apart
 from ..toy.problem import CLASSES, MOST_MAGNITUDE, PAD, SYMBOLS, Batch, BaumSweet
 from ..toy.training import LARGEST, Fan, ToyOptions, train
-from . import claims as gradients_claims
-from . import plots as gradients_plots
 from .bptt import along, by_hand, gates
 
 EXPERIMENT: Final = "gradients"
@@ -82,18 +80,9 @@ class GradientSettings:
 
     def options(self, cell: str) -> ToyOptions:
         """The training of a cell."""
-        return ToyOptions(
-            cell,
-            self.magnitude,
-            "balanced",
-            seed=self.seed,
-            embedding=self.embedding,
-            hidden=self.hidden,
-            gain=self.gain,
-            fan=self.fan,
-            lr=self.lr,
-            updates=self.updates,
-        )
+        shared = dataclasses.asdict(self)
+        del shared["sequences"]
+        return ToyOptions(cell, sampling="balanced", **shared)
 
 
 def run(settings: GradientSettings, folder: Path = FOLDER) -> Path:
@@ -128,18 +117,15 @@ def _run(settings: GradientSettings, folder: Path) -> Path:
             results["cells"][cell] = _cell(settings.options(cell), batch, long, progress)
         if room := make_room(folder, EXPERIMENT, results):
             progress.say(room)
-    document = Document(
-        experiment=EXPERIMENT,
-        version=VERSION,
+    finish(
+        folder,
+        EXPERIMENT,
         mode="full",
         seconds={"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu},
-        machine=machine(),
         settings=dataclasses.asdict(settings),
         results=results,
-        claims=gradients_claims.claims_of(results),
-        figures=gradients_plots.draw(results, folder),
     )
-    return write(folder, document)
+    return folder / f"{EXPERIMENT}.json"
 
 
 def _cell(options: ToyOptions, batch: Batch, long: Batch, progress: Progress) -> dict[str, Any]:

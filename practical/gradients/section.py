@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ...contract.documents import check
 from ...contract.errors import ContractError
+from ...render.html.parts import paragraph
 from ..document import Document, Section
-from ..page_parts import figure, paragraph, table
-from ..shown import Gradients
+from ..page_parts import figure, table
 from .plots import NAMES
 
 
@@ -16,17 +15,16 @@ def sections(document: Document, folder: Path) -> list[Section]:
     """The parts of the page: the gradient along a sequence, the formula by hand, the parameters.
 
     Args:
-        document: as `document.read` gives it.
+        document: as `shown.read` gives it.
         folder: where its figures are.
 
     Raises:
-        ContractError: it is damaged: the sentence names the field.
+        ContractError: it is damaged.
         P2Error: a figure is missing.
     """
-    path = str(folder / "gradients.json")
-    check(document, Gradients, path)
     if len(document["figures"]) != 2:
-        raise ContractError(f"{path} is damaged: it has {len(document['figures'])} figures, not 2")
+        where = folder / "gradients.json"
+        raise ContractError(f"{where} is damaged: it has {len(document['figures'])} figures, not 2")
     results, settings = document["results"], document["settings"]
     along, terms = (figure(one, folder) for one in document["figures"])
     intro = (

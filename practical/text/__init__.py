@@ -10,5 +10,5 @@
 - `loops`, `copies`, `wording`: what is measured about a text;
 - `measure`: all of that for one engine; `run`: the whole experiment, into the document;
 - `claims`, with `seed` (the report's figures), `evidence` and `about_*`: what is said of its results;
-- `figures`: what is drawn of them.
+- `plots`: what is drawn of them.
 """

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from ..document import Verdict
+from ..judging import Judged, Results, yes
 from . import seed
-from .evidence import FEW, MOST, NEARLY_ALL, Judged, Results, at, percent, rate, three
+from .evidence import FEW, MOST, NEARLY_ALL, at, percent, rate, three
 from .measure import GLANCE
 
 
 def loops_low(results: Results) -> Judged:
     """Confirmed if most greedy texts end in a loop."""
     low = at(results, seed.LOW)["greedy"]
-    return _loops_in_words(low), "confirmed" if low["loops"] >= MOST else "not confirmed"
+    return _loops_in_words(low), yes(low["loops"] >= MOST)
 
 
 def coherent_words(results: Results) -> Judged:
@@ -22,7 +23,7 @@ def coherent_words(results: Results) -> Judged:
     return (
         f"{percent(wording['real_words'])} of the words in greedy texts are words of the book,"
         f" {percent(wording['real_pairs'])} of the pairs of words stand in it.",
-        "confirmed" if (wording["real_words"] or 0) >= NEARLY_ALL else "not confirmed",
+        yes((wording["real_words"] or 0) >= NEARLY_ALL),
     )
 
 
@@ -38,7 +39,7 @@ def punctuation_low(results: Results) -> Judged:
     if narration is None or quoted is None or not book["marks_per_100"] or not book["quoted_marks_per_100"]:
         return measured, "not measured"
     fits = narration < book["marks_per_100"] / 2 and quoted >= book["quoted_marks_per_100"] / 2
-    return measured, "confirmed" if fits else "not confirmed"
+    return measured, yes(fits)
 
 
 def loops_middle(results: Results) -> Judged:
@@ -62,7 +63,7 @@ def punctuation_middle(results: Results) -> Judged:
     measured = f"Marks per 100 characters of narration: {rate(before)} at 0.65, {rate(after)} at 0.75."
     if before is None or after is None:
         return measured, "not measured"
-    return measured, "confirmed" if after > before else "not confirmed"
+    return measured, yes(after > before)
 
 
 def grammar(results: Results) -> Judged:
@@ -86,7 +87,7 @@ def copying(results: Results) -> Judged:
         f" texts' longest {low['median_longest_copy']:,.0f}, {middle['median_longest_copy']:,.0f},"
         f" {high['median_longest_copy']:,.0f}). {results['book']['repeats']:.1%} of the book itself stands in"
         " it twice.",
-        "confirmed" if high["copied"] >= MOST else "not confirmed",
+        yes(high["copied"] >= MOST),
     )
 
 
@@ -98,7 +99,7 @@ def copying_grows(results: Results) -> Judged:
     return (
         f"Copied share {low:.0%}, {middle:.0%}, {high:.0%} (greedy) and"
         f" {', '.join(f'{share:.0%}' for share in sampled)} (tau 2).",
-        "confirmed" if grows and middle < high / 2 else "not confirmed",
+        yes(grows and middle < high / 2),
     )
 
 
@@ -111,7 +112,7 @@ def completions_loop(results: Results) -> Judged:
         f"Of {found['texts']} beginnings of the book's sentences, completed greedily at 0.65,"
         f" {found['loops']:.0%} end in a loop, {found['loops_at_a_glance']:.0%} visibly within {GLANCE}"
         f" characters; {percent(found['wording']['real_pairs'])} of their pairs of words are the book's.",
-        "confirmed" if found["loops"] >= MOST else "not confirmed",
+        yes(found["loops"] >= MOST),
     )
 
 

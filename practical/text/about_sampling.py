@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+from ..judging import Judged, Results, yes
 from . import seed
-from .evidence import FEW, HARDLY_ANY, MOST, NEARLY_ALL, Checkpoint, Judged, Results, at, percent, rate, whole
+from .evidence import FEW, HARDLY_ANY, MOST, NEARLY_ALL, Checkpoint, at, percent, rate, whole
 
 
 def tau(results: Results) -> Judged:
@@ -22,7 +23,7 @@ def tau(results: Results) -> Judged:
     return (
         f"Mean probability of the most probable character: {words}. At tau {found[0][0]:g} the entropy is"
         f" {entropy[0]:.2f} of at most {highest:.2f} nats.",
-        "confirmed" if sharpens and flattens and ends else "not confirmed",
+        yes(sharpens and flattens and ends),
     )
 
 
@@ -31,7 +32,7 @@ def half_is_nonsense(results: Results) -> Judged:
     share = _words_at(at(results, seed.LOW), "0.5")
     return (
         f"At 0.65, {share:.0%} of the words written at tau 0.5 are words of the book.",
-        "confirmed" if share < MOST else "not confirmed",
+        yes(share < MOST),
     )
 
 
@@ -48,7 +49,7 @@ def half_looks_like_language(results: Results) -> Judged:
     if None in (starts, usual, after, other):
         return measured, "not measured"
     fits = usual / 2 <= starts <= 2 * usual and after >= MOST and after > 2 * other
-    return measured, "confirmed" if fits else "not confirmed"
+    return measured, yes(fits)
 
 
 def two_is_real(results: Results) -> Judged:
@@ -56,7 +57,7 @@ def two_is_real(results: Results) -> Judged:
     share = _words_at(at(results, seed.LOW), "2")
     return (
         f"At 0.65, {share:.1%} of the words written at tau 2 are words of the book.",
-        "confirmed" if share >= NEARLY_ALL else "not confirmed",
+        yes(share >= NEARLY_ALL),
     )
 
 
@@ -65,7 +66,7 @@ def one_is_between(results: Results) -> Judged:
     shares = [_words_at(at(results, seed.LOW), tau) for tau in ("0.5", "1", "2")]
     return (
         f"Real words at 0.65: {', '.join(f'{share:.0%}' for share in shares)} at tau 0.5, 1 and 2.",
-        "confirmed" if shares[0] < shares[1] < shares[2] else "not confirmed",
+        yes(shares[0] < shares[1] < shares[2]),
     )
 
 
@@ -79,7 +80,7 @@ def trend_persists(results: Results) -> Judged:
     )
     return (
         f"Real words at tau 0.5, 1 and 2: {words}.",
-        "confirmed" if all(row[0] < row[1] < row[2] for row in shares) else "not confirmed",
+        yes(all(row[0] < row[1] < row[2] for row in shares)),
     )
 
 
@@ -88,7 +89,7 @@ def one_is_real_when_memorised(results: Results) -> Judged:
     low, high = _words_at(at(results, seed.LOW), "1"), _words_at(at(results, seed.HIGH), "1")
     return (
         f"At 0.84, {high:.1%} of the words written at tau 1 are words of the book (at 0.65 {low:.1%}).",
-        "confirmed" if high >= NEARLY_ALL else "not confirmed",
+        yes(high >= NEARLY_ALL),
     )
 
 
@@ -101,7 +102,7 @@ def sampling_escapes(results: Results) -> Judged:
         f" {', '.join(f'{share:.0%}' for share in shares)} at tau 0.5, 1 and 2."
     )
     fits = max(shares) <= HARDLY_ANY and low["greedy"]["loops"] > FEW
-    return measured, "confirmed" if fits else "not confirmed"
+    return measured, yes(fits)
 
 
 def endless(results: Results) -> Judged:
@@ -115,7 +116,7 @@ def endless(results: Results) -> Judged:
     )
     if lengths[-1] is None or usual is None:
         return measured, "not measured"
-    return measured, "confirmed" if lengths[-1] >= 1.5 * usual else "not confirmed"
+    return measured, yes(lengths[-1] >= 1.5 * usual)
 
 
 def _words_at(checkpoint: Checkpoint, tau: str) -> float:

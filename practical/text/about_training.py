@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..document import Verdict
+from ..judging import Judged, Results, yes
 from . import seed
-from .evidence import Judged, Results
 
 
 def overfits(results: Results) -> Judged:
@@ -19,7 +19,7 @@ def overfits(results: Results) -> Judged:
         f" {best:.3f} at best in {training['updates']:,} batches"
         + (f", {seed.HIGH:g} after {reached['step']:,}." if reached else f", {seed.HIGH:g} not reached.")
     )
-    return measured, "confirmed" if reached else "not confirmed"
+    return measured, yes(reached is not None)
 
 
 def epochs(results: Results) -> Judged:
@@ -62,5 +62,5 @@ def late_gain(results: Results) -> Judged:
     share = (early - first) / (last - first) if last > first else 0.0
     return (
         f"{share:.0%} of the gain in accuracy came in the first three quarters of {steps[-1]:,} batches.",
-        "confirmed" if share >= 0.9 else "not confirmed",
+        yes(share >= 0.9),
     )

@@ -6,26 +6,18 @@ beside it. Where an accuracy was not reached, it says so and does not judge.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from ..document import Claim
+from ..judging import Results, Rule, judge
 from . import about_greedy, about_sampling, about_training
-from .evidence import Judged, NotReached, Results, unmeasured
+from .evidence import unmeasured
 
 
-def claims(results: Results) -> list[Claim]:
+def claims_of(results: Results) -> list[Claim]:
     """Every claim of sections 2.1 and 2.2, in the report's order."""
-    found: list[Claim] = []
-    for where, says, judge in _CLAIMS:
-        try:
-            measured, verdict = judge(results)
-        except NotReached as missing:
-            measured, verdict = str(missing), "not measured"
-        found.append({"where": where, "seed": says, "measured": measured, "verdict": verdict})
-    return found
+    return judge(_CLAIMS, results)
 
 
-_CLAIMS: tuple[tuple[str, str, Callable[[Results], Judged]], ...] = (
+_CLAIMS: tuple[tuple[str, str, Rule], ...] = (
     (
         "2.1 a, figure 3",
         "A two-layer LSTM over-fits the book to a training accuracy of about 0.85.",

@@ -2,32 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from ..document import Verdict
+from ..judging import NotMeasured, Results, Rule
 from . import seed
 
-Results = dict[str, Any]
 Checkpoint = dict[str, Any]
-Judged = tuple[str, Verdict]
-"""What was measured, in a sentence or two, and what follows for the claim."""
 
 NEARLY_ALL, MOST, FEW, HARDLY_ANY = 0.95, 0.5, 0.05, 0.02
 """Shares that claims in words are held to."""
 
 
-class NotReached(Exception):
-    """There are no texts of an accuracy; the message says what there is."""
-
-
 def at(results: Results, accuracy: float) -> Checkpoint:
-    """The checkpoint that was kept at an accuracy."""
+    """The checkpoint that was kept at an accuracy.
+
+    Raises:
+        NotMeasured: there is none: the message says what there is.
+    """
     for checkpoint in results["checkpoints"]:
         if checkpoint["asked"] is not None and abs(checkpoint["asked"] - accuracy) < 0.011:
             return dict(checkpoint)
     best = results["training"]["best_accuracy"]
-    raise NotReached(
+    raise NotMeasured(
         f"No texts at {accuracy:g}: the running training accuracy came to {best:.3f} at best in"
         f" {results['training']['updates']:,} updates."
     )
@@ -38,7 +34,7 @@ def three(results: Results) -> tuple[Checkpoint, Checkpoint, Checkpoint]:
     return at(results, seed.LOW), at(results, seed.MIDDLE), at(results, seed.HIGH)
 
 
-def unmeasured(reason: str) -> Callable[[Results], Judged]:
+def unmeasured(reason: str) -> Rule:
     """A judgement that there is none, and why."""
     return lambda _: (reason, "not measured")
 

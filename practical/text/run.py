@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final
 from ...contract.card import stored_parameters
 from ...contract.errors import P2Error
 from ...export.exporter import export_checkpoint
-from ...render.machine import machine
 from ...render.progress import Progress
 from ...runtime.opening import open_engine
 from ...trainer import display as displays
@@ -18,8 +17,9 @@ from ...trainer.display import duration
 from ...trainer.options import LATER
 from ...trainer.runfolder import RunFolder, read_log
 from .. import page
-from ..document import VERSION, Document, alone, fingerprint, make_room, write
-from . import claims, figures, training
+from ..again import finish
+from ..document import Document, alone, fingerprint, make_room
+from . import plots, training
 from .ceiling import best_accuracy
 from .clock import Clock
 from .measure import Analysis
@@ -73,18 +73,14 @@ def _run(asked: TextOptions, texts: list[str], console: Console) -> list[Path]:
     mine = clock.document and fingerprint(place) == clock.document
     if not mine and (room := make_room(asked.folder, EXPERIMENT)):
         console.print(room, markup=False, highlight=False, soft_wrap=True)
-    document: Document = {
-        "experiment": EXPERIMENT,
-        "version": VERSION,
-        "mode": clock.mode,
-        "seconds": clock.seconds(),
-        "machine": machine(),
-        "settings": _settings(asked, trained, prompt),
-        "results": results,
-        "claims": claims.claims(results),
-        "figures": figures.draw(results, asked.folder),
-    }
-    write(asked.folder, document)
+    document = finish(
+        asked.folder,
+        EXPERIMENT,
+        mode=clock.mode,
+        seconds=clock.seconds(),
+        settings=_settings(asked, trained, prompt),
+        results=results,
+    )
     clock.wrote(fingerprint(place))
     _summary(document, console)
     return [place, page.write(asked.folder)]
@@ -191,7 +187,7 @@ def _summary(document: Document, console: Console) -> None:
     for checkpoint in document["results"]["checkpoints"]:
         words = [sampled["wording"]["real_words"] for sampled in checkpoint["sampled"].values()]
         table.add_row(
-            figures.label(checkpoint),
+            plots.label(checkpoint),
             f"{checkpoint['step']:,}",
             f"{checkpoint['greedy']['loops']:.0%}",
             f"{checkpoint['greedy']['copied']:.0%}",

@@ -6,20 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ...contract.documents import check
 from ...contract.errors import ContractError
 from ...render.html import parts
-from ...render.html.parts import text
+from ...render.html.parts import paragraph, text
 from ...render.numbers import NOTHING, percent
 from ...trainer.display import duration
-from ..document import Document, Figure, Section
-from ..figure_files import inline
-from ..shown import Text
+from ..document import Document, Section
+from ..page_parts import picture, table
 from . import slurs
 from .copies import SPAN
 from .excerpts import Excerpt
-from .figures import label
 from .measure import SAME_PROMPT
+from .plots import label
 from .wording import LETTERS
 
 _MARKED = (
@@ -33,19 +31,18 @@ def sections(document: Document, folder: Path) -> list[Section]:
     """Training, tables 1 to 3 and the analyses.
 
     Args:
-        document: of the experiment ``text``.
+        document: as `shown.read` gives it.
         folder: where its pictures are.
 
     Raises:
-        ContractError: it is damaged: the sentence names the field.
+        ContractError: it is damaged.
         P2Error: a picture is missing.
     """
-    path = str(folder / "text.json")
-    check(document, Text, path)
     results = document["results"]
     if len({tuple(sorted(one["sampled"])) for one in results["checkpoints"]}) > 1:
-        raise ContractError(f"{path} is damaged: the checkpoints' sampled texts are not of the same tau")
-    pictures = {figure["file"]: _picture(figure, folder) for figure in document["figures"]}
+        where = folder / "text.json"
+        raise ContractError(f"{where} is damaged: the checkpoints' sampled texts are not of the same tau")
+    pictures = {one["file"]: picture(one, folder) for one in document["figures"]}
     training = [
         pictures.pop(name) for name in ("text-training.svg", "text-positions.svg") if name in pictures
     ]
@@ -59,11 +56,6 @@ def sections(document: Document, folder: Path) -> list[Section]:
             "html": parts.figures(list(pictures.values())) + _figures_of(results),
         },
     ]
-
-
-def _picture(figure: Figure, folder: Path) -> str:
-    svg = inline(folder / Path(figure["file"]).name)
-    return parts.figure(figure["title"], svg, figure["caption"])
 
 
 def _training(results: dict[str, Any]) -> str:
@@ -93,9 +85,15 @@ def _training(results: dict[str, Any]) -> str:
         " engine that was exported from it."
     )
     rows = [
-        f'<tr><th scope="row">{text(label(c))}</th><td>{c["step"]:,}</td><td>{c["running_accuracy"]:.3f}</td>'
-        f"<td>{c['windows']['accuracy']:.3f}</td><td>{c['windows']['loss']:.3f}</td><td>{duration(c['seconds'])}</td>"
-        f"<td>{text(c['engine'])}</td></tr>"
+        (
+            label(c),
+            f"{c['step']:,}",
+            f"{c['running_accuracy']:.3f}",
+            f"{c['windows']['accuracy']:.3f}",
+            f"{c['windows']['loss']:.3f}",
+            duration(c["seconds"]),
+            c["engine"],
+        )
         for c in results["checkpoints"]
     ]
     windows = results["checkpoints"][0]["windows"]["count"]
@@ -103,10 +101,7 @@ def _training(results: dict[str, Any]) -> str:
         "checkpoint", "updates", "running accuracy", f"of {windows:,} windows", "loss there", "after",
         "engine",
     )  # fmt: skip
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
-    return (
-        f'<p class="prose">{text(words)}</p>\n<p class="prose">{text(how)}</p>\n{parts.table(head, rows)}\n'
-    )
+    return f"{paragraph(words)}\n{paragraph(how)}\n{table(names, rows)}\n"
 
 
 def _greedy(results: dict[str, Any]) -> str:
@@ -152,8 +147,8 @@ def _text_table(words: str, headings: Sequence[str], results: dict[str, Any], ce
     if left_out:
         which = "1 text is" if left_out == 1 else f"{left_out} texts are"
         words += f" {which} not shown, for a slur would be seen; the figures count all texts."
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in ("checkpoint", *headings))
-    return f'<p class="prose">{text(words)}</p>\n' + parts.table(head, rows, "words texts")
+    head = parts.heads(("checkpoint", *headings))
+    return f"{paragraph(words)}\n{parts.table(head, rows, 'words texts')}"
 
 
 def _held(cell: dict[str, Any]) -> int:
@@ -208,22 +203,22 @@ def _figures_of(results: dict[str, Any]) -> str:
         "longest copy", "real words", "real pairs", "marks per 100", "in quotes",
         "characters a sentence",
     )  # fmt: skip
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in names)
     words = (
         f"Real words: of those with at least {LETTERS} letters, the share that the book has; real pairs: two"
         " words in a row; marks: . , ; : ! ?, in narration and in quotation marks. A loop counts once: its"
         " rounds after the first are left out of copies and words."
     )
-    return f'<p class="note">{text(words)}</p>\n' + parts.table(head, rows)
+    return f"{paragraph(words, 'note')}\n{table(names, rows)}"
 
 
-def _figures_row(name: str, texts: dict[str, Any]) -> str:
+def _figures_row(name: str, texts: dict[str, Any]) -> tuple[str, ...]:
     wording = texts["wording"]
 
     def one(value: float | None, digits: int = 1) -> str:
         return NOTHING if value is None else f"{value:,.{digits}f}"
 
-    cells = (
+    return (
+        name,
         f"{texts['texts']:,} · {texts['characters']:,}",
         percent(texts.get("loops")),
         f"{texts['different_loops']} · {one(texts['period'], 0)}" if texts.get("period") else NOTHING,
@@ -234,9 +229,4 @@ def _figures_row(name: str, texts: dict[str, Any]) -> str:
         one(wording["marks_per_100"]),
         one(wording["quoted_marks_per_100"]),
         one(wording["sentence_characters"], 0),
-    )
-    return (
-        f'<tr><th scope="row">{text(name)}</th>'
-        + "".join(f"<td>{text(cell)}</td>" for cell in cells)
-        + "</tr>"
     )

@@ -6,10 +6,10 @@ Each claim is judged by a rule on the results; one whose trainings are not there
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
 
-from ..document import Claim, Verdict
+from ..document import Claim
+from ..judging import Judged, Rule, judge, yes
 from .results import Group, Results, data_for, find, is_core
 from .settings import MAGNITUDES, NAMES
 from .training import PERFECT
@@ -26,24 +26,10 @@ LEFT = 3
 CLOSE = 0.98
 """What `close to 1.00` is taken as."""
 
-_NOT_MEASURED = "The trainings that it needs were not part of this run."
-
-
-class _Judged(NamedTuple):
-    measured: str
-    verdict: Verdict
-
-
-_Rule = Callable[[Results], _Judged | None]
-
 
 def claims_of(results: Results) -> list[Claim]:
     """Every claim, in the order of the report."""
-    claims = []
-    for where, seed, rule in _CLAIMS:
-        judged = rule(results) or _Judged(_NOT_MEASURED, "not measured")
-        claims.append(Claim(where=where, seed=seed, measured=judged.measured, verdict=judged.verdict))
-    return claims
+    return judge(_CLAIMS, results, "The trainings that it needs were not part of this run.")
 
 
 def _core(results: Results, cell: str) -> dict[int, Group] | None:
@@ -78,34 +64,30 @@ def _all_converged(groups: dict[int, Group]) -> bool:
     return all(g["converged_mean"] is not None for g in groups.values())
 
 
-def _yes(holds: bool) -> Verdict:
-    return "confirmed" if holds else "not confirmed"
-
-
-def _range(cell: str, low: float, high: float) -> _Rule:
-    def rule(results: Results) -> _Judged | None:
+def _range(cell: str, low: float, high: float) -> Rule:
+    def rule(results: Results) -> Judged | None:
         groups = _core(results, cell)
         if not groups:
             return None
         inside = _all_converged(groups) and all(low <= g["converged_mean"] <= high for g in groups.values())
-        return _Judged(f"Updates until the 21-step mean accuracy is 0.99: {_means(groups)}.", _yes(inside))
+        return f"Updates until the 21-step mean accuracy is 0.99: {_means(groups)}.", yes(inside)
 
     return rule
 
 
-def _perfect(cell: str) -> _Rule:
-    def rule(results: Results) -> _Judged | None:
+def _perfect(cell: str) -> Rule:
+    def rule(results: Results) -> Judged | None:
         groups = _core(results, cell)
         if not groups:
             return None
         shown = ", ".join(f"T = {m}: {g['final_accuracy']['mean']:.3f}" for m, g in groups.items())
         holds = all(g["final_accuracy"]["mean"] >= PERFECT for g in groups.values())
-        return _Judged(f"Mean accuracy of the last 21 updates: {shown}.", _yes(holds))
+        return f"Mean accuracy of the last 21 updates: {shown}.", yes(holds)
 
     return rule
 
 
-def _lstm_five(results: Results) -> _Judged | None:
+def _lstm_five(results: Results) -> Judged | None:
     groups = _core(results, "lstm")
     if not groups or not _all_converged(groups):
         return None
@@ -114,25 +96,23 @@ def _lstm_five(results: Results) -> _Judged | None:
     gap = means[5] - max(others)
     holds = gap > MINUTE and abs(others[0] - others[1]) <= MINUTE
     seeds = max(g["converged_std"] for g in groups.values())
-    return _Judged(
+    return (
         f"{_means(groups)}. T = 5 is {gap:+.0f} updates from the slower of the others, seeds of one T spread"
         f" by up to {seeds:.0f} (one standard deviation).",
-        _yes(holds),
+        yes(holds),
     )
 
 
-def _lstm_no_relation(results: Results) -> _Judged | None:
+def _lstm_no_relation(results: Results) -> Judged | None:
     groups, judged = _core(results, "lstm"), _plateaus(results, "lstm")
     if not groups or not judged:
         return None
     controls = _controls(results, "lstm")
     balanced = f"; with the classes balanced: {_means(controls)}" if controls else ""
-    return _Judged(
-        f"Updates until convergence: {_means(groups)}{balanced}. {judged.measured}", judged.verdict
-    )
+    return f"Updates until convergence: {_means(groups)}{balanced}. {judged[0]}", judged[1]
 
 
-def _plateaus(results: Results, cell: str) -> _Judged | None:
+def _plateaus(results: Results, cell: str) -> Judged | None:
     """The early losses beside the entropies, and beside those with balanced classes."""
     groups = _core(results, cell)
     if not groups:
@@ -150,34 +130,34 @@ def _plateaus(results: Results, cell: str) -> _Judged | None:
         )
         words += "."
         holds &= _width(balanced) <= _width(early) / LEFT
-    return _Judged(words, "explained" if holds else "not confirmed")
+    return words, "explained" if holds else "not confirmed"
 
 
 def _width(values: dict[int, float]) -> float:
     return max(values.values()) - min(values.values())
 
 
-def _gru_plateaus(results: Results) -> _Judged | None:
+def _gru_plateaus(results: Results) -> Judged | None:
     groups, judged = _core(results, "gru"), _plateaus(results, "gru")
     if not groups or not judged:
         return None
     early = [groups[m]["early_loss"]["mean"] for m in MAGNITUDES]
     order = "The order is the report's." if early == sorted(early) else "The order is another."
-    return _Judged(f"{order} {judged.measured}", judged.verdict)
+    return f"{order} {judged[0]}", judged[1]
 
 
-def _gru_even(results: Results) -> _Judged | None:
+def _gru_even(results: Results) -> Judged | None:
     groups = _core(results, "gru")
     if not groups:
         return None
     if not _all_converged(groups):
-        return _Judged(f"{_means(groups)}.", "not confirmed")
+        return f"{_means(groups)}.", "not confirmed"
     means = [g["converged_mean"] for g in groups.values()]
     near = all(GRU_ABOUT[0] <= m <= GRU_ABOUT[1] for m in means) and max(means) - min(means) <= MINUTE
-    return _Judged(f"Updates until convergence: {_means(groups)}.", _yes(near))
+    return f"Updates until convergence: {_means(groups)}.", yes(near)
 
 
-def _gru_trend(results: Results) -> _Judged | None:
+def _gru_trend(results: Results) -> Judged | None:
     groups, controls = _core(results, "gru"), _controls(results, "gru")
     if not groups or not controls or not _all_converged(controls):
         return None
@@ -187,10 +167,10 @@ def _gru_trend(results: Results) -> _Judged | None:
     long = find(results, cell="gru", magnitude=max(g["magnitude"] for g in results["groups"]))
     if long and long["magnitude"] > max(MAGNITUDES):
         words += f"; T = {long['magnitude']}, balanced, {_when(long)}"
-    return _Judged(f"{words}.", "confirmed" if grows else "explained")
+    return f"{words}.", "confirmed" if grows else "explained"
 
 
-def _better(results: Results) -> _Judged | None:
+def _better(results: Results) -> Judged | None:
     lstm, gru = _core(results, "lstm"), _core(results, "gru")
     if not lstm or not gru:
         return None
@@ -204,10 +184,10 @@ def _better(results: Results) -> _Judged | None:
         and lstm[m]["accuracy_at"]["mean"] < gru[m]["accuracy_at"]["mean"]
         for m in (4, 5)
     ]
-    return _Judged(f"Accuracy after {at} updates, GRU against LSTM: {shown}.", _yes(all(ahead)))
+    return f"Accuracy after {at} updates, GRU against LSTM: {shown}.", yes(all(ahead))
 
 
-def _smaller(results: Results) -> _Judged | None:
+def _smaller(results: Results) -> Judged | None:
     counts = {
         cell: group["parameters"]["recurrent"] + group["parameters"]["output"]
         for cell in ("lstm", "gru", "gru-before")
@@ -222,11 +202,11 @@ def _smaller(results: Results) -> _Judged | None:
     }
     if not {"lstm", "gru"} <= set(counts):
         return None
-    return _Judged(
+    return (
         f"Recurrent and output layer: GRU {counts['gru']:,} (it has no biases here), LSTM"
         f" {counts['lstm']:,}; an update at the largest T takes {times['gru']:.0f} against"
         f" {times['lstm']:.0f} ms of a processor.",
-        _yes(counts["gru"] < counts["lstm"]),
+        yes(counts["gru"] < counts["lstm"]),
     )
 
 
@@ -234,7 +214,7 @@ def _long(results: Results) -> Sequence[Group]:
     return [g for g in results["groups"] if g["magnitude"] >= 10]
 
 
-def _dramatic(results: Results) -> _Judged | None:
+def _dramatic(results: Results) -> Judged | None:
     groups = _long(results)
     if not groups:
         return None
@@ -246,10 +226,10 @@ def _dramatic(results: Results) -> _Judged | None:
         parts.append(f"T = {magnitude}, {data['steps']} steps, {sampling}: {each}")
     balanced = [g for g in groups if g["sampling"] == "balanced" and g["cell"] in ("lstm", "gru")]
     if not balanced:
-        return _Judged(f"{'; '.join(parts)}.", "not measured")
+        return f"{'; '.join(parts)}.", "not measured"
     longest = max(g["magnitude"] for g in balanced)
     hindered = any(g["converged_mean"] is None for g in balanced if g["magnitude"] == longest)
-    return _Judged(f"{'; '.join(parts)}.", _yes(hindered))
+    return f"{'; '.join(parts)}.", yes(hindered)
 
 
 def _when(group: Group) -> str:
@@ -258,7 +238,7 @@ def _when(group: Group) -> str:
     return f"is at {group['final_accuracy']['mean']:.2f} after {max(group['updates_done'])}"
 
 
-def _sustained(results: Results) -> _Judged | None:
+def _sustained(results: Results) -> Judged | None:
     entropies = {
         one["magnitude"]: one["entropy"] for one in results["data"] if one["sampling"] == "rejection"
     }
@@ -275,10 +255,10 @@ def _sustained(results: Results) -> _Judged | None:
         words += f"; early loss of the {NAMES[group['cell']]} at T = {group['magnitude']}"
         words += f": {group['early_loss']['mean']:.3f}"
     grows = all(e >= at_six for e in beyond.values())
-    return _Judged(f"{words}.", _yes(grows))
+    return f"{words}.", yes(grows)
 
 
-_CLAIMS: Sequence[tuple[str, str, _Rule]] = (
+_CLAIMS: Sequence[tuple[str, str, Rule]] = (
     ("1.3, figure 1", "Every LSTM converges within 600 to 1000 updates.", _range("lstm", *LSTM_RANGE)),
     ("1.3, figure 1", "The LSTM reaches an accuracy of 1.00.", _perfect("lstm")),
     (

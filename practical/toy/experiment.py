@@ -6,11 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ...contract.files import make_folder
-from ...render.machine import machine
 from ...render.progress import Progress
-from ..document import FOLDER, VERSION, Document, alone, make_room, write
-from . import claims as toy_claims
-from . import plots as toy_plots
+from ..again import finish
+from ..document import FOLDER, alone, make_room
 from .results import Results, results_of
 from .runs import Runs, run_all, seconds_of
 from .settings import NAMES, ToySettings
@@ -57,18 +55,15 @@ def _run(settings: ToySettings, folder: Path, workers: int) -> Path:
         results = results_of(records)
         if room := make_room(folder, EXPERIMENT, results):
             progress.say(room)
-    document = Document(
-        experiment=EXPERIMENT,
-        version=VERSION,
+    finish(
+        folder,
+        EXPERIMENT,
         mode="quick" if settings.quick else "full",
         seconds=seconds_of(records),
-        machine=machine(),
         settings={**settings.to_dict(), "workers": workers},
         results=results,
-        claims=toy_claims.claims_of(results),
-        figures=toy_plots.draw(results, folder),
     )
-    return write(folder, document)
+    return folder / f"{EXPERIMENT}.json"
 
 
 def show(results: Results, console: Console) -> None:

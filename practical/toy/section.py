@@ -5,11 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...contract.documents import check
 from ...contract.errors import ContractError
+from ...render.html.parts import paragraph
 from ..document import Document, Section
-from ..page_parts import figure, paragraph, table
-from ..shown import BaumSweet
+from ..page_parts import figure, table
 from .results import is_core
 from .settings import NAMES
 
@@ -24,19 +23,18 @@ def sections(document: Document, folder: Path) -> list[Section]:
     """The parts of the page: the documented setting, the balanced control, long sequences.
 
     Args:
-        document: as `document.read` gives it.
+        document: as `shown.read` gives it.
         folder: where its figures are.
 
     Raises:
-        ContractError: it is damaged: the sentence names the field.
+        ContractError: it is damaged.
         P2Error: a figure is missing.
     """
-    path = str(folder / "baum-sweet.json")
-    check(document, BaumSweet, path)
     results = document["results"]
     groups = results["groups"]
     if any(len(g["converged"]) != len(g["updates_done"]) for g in groups):
-        raise ContractError(f"{path} is damaged: a group's converged and updates_done differ in length")
+        where = folder / "baum-sweet.json"
+        raise ContractError(f"{where} is damaged: a group's converged and updates_done differ in length")
     pictures = {one["file"]: figure(one, folder) for one in document["figures"]}
 
     def shown(*names: str) -> str:

@@ -75,11 +75,21 @@ def mark(reached: bool | None, words: str, title: str = "") -> str:
     return f'<span class="mark {_CLASSES[reached]}"{about}>{shown}</span>'
 
 
+def paragraph(words: str, kind: str = "prose") -> str:
+    """Plain text as a paragraph; `kind` is its class of the style sheet."""
+    return f'<p class="{kind}">{text(words)}</p>'
+
+
+def heads(names: Iterable[object]) -> str:
+    """The cells of a table's head, from plain text."""
+    return "".join(f'<th scope="col">{text(name)}</th>' for name in names)
+
+
 def table(head: str, lines: Iterable[str], kind: str = "") -> str:
     """A table that scrolls sideways by itself where the screen is narrow.
 
     Args:
-        head: the cells of its only head row, as markup.
+        head: the cells of its only head row, as markup (`heads`).
         lines: the body's rows, as markup.
         kind: classes of the style sheet.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from p2.practical.text.claims import claims
+from p2.practical.text.claims import claims_of
 
 EXPLAINED = {
     "10,000 batches are about 2.5 epochs.",
@@ -20,7 +20,7 @@ NOBODY_CAN_COUNT = {
 
 
 def test_each_can_come_out_in_the_reports_favour(results):
-    found = claims(results)
+    found = claims_of(results)
     assert len({claim["seed"] for claim in found}) == len(found) > 20
     for claim in found:
         expected = "confirmed"
@@ -90,21 +90,21 @@ CHANGES = [
 @pytest.mark.parametrize(("claim", "path", "value", "verdict"), CHANGES)
 def test_each_can_come_out_otherwise(results, put, claim, path, value, verdict):
     put(results, path, value)
-    (found,) = [c for c in claims(results) if c["seed"].startswith(claim)]
+    (found,) = [c for c in claims_of(results) if c["seed"].startswith(claim)]
     assert found["verdict"] == verdict
 
 
 def test_loops_at_a_glance_are_not_explained_away(results, put):
     put(results, "checkpoints.1.greedy.loops", 0.3)
     put(results, "checkpoints.1.greedy.loops_at_a_glance", 0.2)
-    (found,) = [c for c in claims(results) if c["seed"].startswith("At 0.75 greedy texts no longer")]
+    (found,) = [c for c in claims_of(results) if c["seed"].startswith("At 0.75 greedy texts no longer")]
     assert found["verdict"] == "not confirmed"
 
 
 def test_an_accuracy_that_was_not_reached_is_said_and_not_judged(results):
     results["checkpoints"] = [results["checkpoints"][0], results["checkpoints"][2] | {"asked": None}]
     results["training"]["best_accuracy"] = 0.71
-    found = {c["seed"]: c for c in claims(results)}
+    found = {c["seed"]: c for c in claims_of(results)}
     late = [c for name, c in found.items() if name.startswith(("At 0.75", "At 0.84", "Above 0.80"))]
     assert len(late) == 7
     for claim in late:
@@ -115,7 +115,7 @@ def test_an_accuracy_that_was_not_reached_is_said_and_not_judged(results):
 
 
 def test_epochs_are_counted_as_the_sheet_counts_them(results):
-    (found,) = [c for c in claims(results) if "epochs" in c["seed"]]
+    (found,) = [c for c in claims_of(results) if "epochs" in c["seed"]]
     # 10,000 batches of 128 windows over 512,000 characters, each window of 30
     assert "512,000" in found["measured"]
     assert "2.50 such epochs, every character 75 times" in found["measured"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from p2.contract.errors import P2Error
-from p2.practical.text import figures
+from p2.practical.text import plots
 from p2.practical.text import section as text_section
 
 NASTY = "<i>&amp;\n\"'"
@@ -16,7 +16,7 @@ def document(results, tmp_path):
     return {
         "results": results,
         "settings": {"prompt": NASTY},
-        "figures": figures.draw(results, tmp_path),
+        "figures": plots.draw(results, tmp_path),
     }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from p2.practical.text import figures
+from p2.practical.text import plots
 
 
 def words(path) -> str:
@@ -14,7 +14,7 @@ def words(path) -> str:
 
 
 def test_every_picture_is_drawn_with_its_words(results, tmp_path):
-    made = figures.draw(results, tmp_path)
+    made = plots.draw(results, tmp_path)
     assert [figure["file"] for figure in made] == sorted(
         (path.name for path in tmp_path.iterdir()), key=[f["file"] for f in made].index
     )
@@ -30,12 +30,12 @@ def test_every_picture_is_drawn_with_its_words(results, tmp_path):
 
 
 def test_the_same_results_give_the_same_files(results, tmp_path):
-    figures.draw(results, tmp_path / "a")
-    figures.draw(results, tmp_path / "b")
+    plots.draw(results, tmp_path / "a")
+    plots.draw(results, tmp_path / "b")
     for path in (tmp_path / "a").iterdir():
         assert path.read_bytes() == (tmp_path / "b" / path.name).read_bytes()
 
 
 def test_a_checkpoint_that_stands_in_says_its_accuracy(results):
-    assert figures.label(results["checkpoints"][0]) == "accuracy 0.65"
-    assert figures.label({"asked": None, "running_accuracy": 0.7131}) == "newest, 0.713"
+    assert plots.label(results["checkpoints"][0]) == "accuracy 0.65"
+    assert plots.label({"asked": None, "running_accuracy": 0.7131}) == "newest, 0.713"
