@@ -5,6 +5,6 @@
 - `rates`, `startup`, `training`, `quality`: what is measured besides the contenders' speed;
 - `wire`, `worker`, `remote`, `race`, `run`: a process per contender, taking turns;
 - `document`, `entries`, `reading`: the JSON that comes out, with its schema;
-- `figures`, `targets`, `plots`, `html`, `html_parts`, `style`, `markdown`, `compare`: what is made of it;
+- `figures`, `targets`, `plots`, `html`, `html_parts`, `markdown`, `compare`: what is made of it;
 - `profile`: where a step's time goes, operator by operator.
 """

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..render import markdown
 from ..render.numbers import number, printable, ratio, size
+from ..render.terminal import titled
 from .document import Document, Entry, Measured, Spread
 from .entries import spread
 from .figures import shape
-from .markdown import escape_cell, markdown_table
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,22 +119,18 @@ def to_markdown(a: Document, b: Document) -> str:
     """The comparison as Markdown: warnings, then one table."""
     parts = []
     if told := warnings(a, b):
-        lines = "\n".join(f"- {escape_cell(warning)}" for warning in told)
-        parts.append(f"The two reports differ in more than their figures:\n\n{lines}")
-    parts.append(markdown_table(_HEADINGS, [_row(change) for change in compare(a, b)], words=_WORDS))
+        parts.append(f"The two reports differ in more than their figures:\n\n{markdown.bullets(told)}")
+    parts.append(markdown.table(_HEADINGS, [_row(change) for change in compare(a, b)], _WORDS))
     return "\n\n".join(parts) + "\n"
 
 
 def show(a: Document, b: Document, console: Console) -> None:
     """The comparison on a terminal."""
-    from rich.table import Table
     from rich.text import Text
 
     for warning in warnings(a, b):
         console.print(Text(f"differs: {printable(warning)}", style="yellow"))
-    shown = Table(title="Before and after", title_justify="left")
-    for at, heading in enumerate(_HEADINGS):
-        shown.add_column(heading, justify="left" if at < _WORDS else "right")
+    shown = titled("Before and after", _HEADINGS, _WORDS)
     colours = {True: "green", False: "red", None: "dim"}
     for change in compare(a, b):
         cells = [Text(cell) for cell in _row(change)]

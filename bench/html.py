@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from ..contract.precisions import TABLE
 from ..render.html import parts
-from ..render.html.parts import listing, mark, table, text, unbroken
+from ..render.html.parts import heads, listing, mark, paragraph, table, text, unbroken
 from ..render.numbers import number, percent, ratio
 from . import plots
 from .document import Document, Measured, Target
@@ -66,7 +66,7 @@ def page(document: Document) -> str:
         "Targets": _targets(document),
         "Models": "\n".join(_model(m, looks, m is head) for m in document["models"]),
         "Machine": listing(document["machine"]),
-        "Method": f'<p class="prose">{_METHOD}</p>\n{listing(document["settings"])}',
+        "Method": f"{paragraph(_METHOD)}\n{listing(document['settings'])}",
         "Glossary": f'<div class="glossary">{listing(_GLOSSARY)}</div>',
     }
     shown = {name: inner for name, inner in sections.items() if inner}
@@ -144,15 +144,15 @@ def _targets(document: Document) -> str:
     # The model with most targets sets the order, since others leave some out.
     ordered = sorted(models, key=lambda m: -len(m["targets"]))
     rows = list(dict.fromkeys((t["what"], t["goal"]) for m in ordered for t in m["targets"]))
-    parts = [f'<p class="prose">{text(" ".join(filter(None, (summary(document), ratios(document)))))}</p>']
+    parts = [paragraph(" ".join(filter(None, (summary(document), ratios(document)))))]
     if rows:
-        names = "".join(f'<th scope="col">{text(m["name"]).replace(",", ",<wbr>")}</th>' for m in models)
+        names = heads(("target", *(m["name"] for m in models))).replace(",", ",<wbr>")
         lines = []
         for what, goal in rows:
             cells = "".join(f"<td>{_verdict(_target_of(m, what, goal))}</td>" for m in models)
             head = f'<th scope="row">{text(what)}<br><span class="under">{text(goal)}</span></th>'
             lines.append(f"<tr>{head}{cells}</tr>")
-        parts.append(table(f'<th scope="col">target</th>{names}', lines, "matrix wrap"))
+        parts.append(table(names, lines, "matrix wrap"))
     if document["targets"]:
         parts += ["<h3>The run as a whole</h3>", target_table(document["targets"])]
     missed = [(m["name"], t) for m in models for t in m["targets"] if t["reached"] is False]
@@ -197,7 +197,7 @@ def _model(measured: Measured, looks: Mapping[str, plots.Style], opened: bool) -
     )
     entries = measured["entries"]
     pieces = [
-        f'<p class="note">{text(about)}</p>',
+        paragraph(about, "note"),
         "<h3>One text at a time</h3>",
         entries_table(SPEED, entries, eager),
         "<h3>Quality and cost</h3>",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from ..render.html.parts import figure, figures, mark, table, text
+from ..render.html.parts import figure, figures, heads, mark, table, text
 from ..render.numbers import NOTHING, number, percent, ratio, seconds, size
 from .document import Entry, Target
 from .figures import rate, times
@@ -20,10 +20,7 @@ def target_table(targets: Sequence[Target]) -> str:
         f"<td>{text(t['note'])}</td></tr>"
         for t in targets
     ]
-    head = "".join(
-        f'<th scope="col">{name}</th>' for name in ("target", "goal", "measured", "verdict", "note")
-    )
-    return table(head, lines, "words wrap")
+    return table(heads(("target", "goal", "measured", "verdict", "note")), lines, "words wrap")
 
 
 def _spread(entry: Entry) -> str:
@@ -98,8 +95,7 @@ def entries_table(columns: Columns, entries: Sequence[Entry], eager: Entry | Non
             continue
         cells = "".join(f"<td>{text(show(entry, eager))}</td>" for show in columns.values())
         lines.append(f"<tr{own}>{name}{cells}</tr>")
-    head = "".join(f'<th scope="col">{text(name)}</th>' for name in ("contender", *columns))
-    return table(head, lines) if lines else ""
+    return table(heads(("contender", *columns)), lines) if lines else ""
 
 
 def batch_table(entries: Sequence[Entry]) -> str:
@@ -114,8 +110,8 @@ def batch_table(entries: Sequence[Entry]) -> str:
             own = ' class="own"' if entry["group"] == "p2" else ""
             cells = "".join(f"<td>{number(speeds.get(batch))}</td>" for batch in sizes)
             lines.append(f'<tr{own}><th scope="row">{text(entry["title"])}</th>{cells}</tr>')
-    head = '<th scope="col">texts side by side</th>' + "".join(f'<th scope="col">{b}</th>' for b in sizes)
-    return "<h3>Many texts side by side, characters/s of all together</h3>\n" + table(head, lines)
+    head = heads(("texts side by side", *sizes))
+    return f"<h3>Many texts side by side, characters/s of all together</h3>\n{table(head, lines)}"
 
 
 def plots_with_words(shown: Sequence[Plot], prefix: str) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ..render import markdown
+from ..render.markdown import escape
 from ..render.numbers import NOTHING, number, percent, printable, ratio
+from ..render.terminal import titled
 from .document import Document, Entry, Measured, Target
 from .figures import EAGER, find, rate, shape, times
 
@@ -31,32 +34,29 @@ _WORDS = 2  # the first columns hold words, the others figures
 def table(document: Document) -> str:
     """Markdown: for each model the contenders, then the targets; headings of level 3 and 4."""
     parts = [
-        f"{escape_cell(machine_line(document))}. p2 {escape_cell(document['p2'])},"
-        f" {escape_cell(document['created'])}{', quick run' if document['quick'] else ''}."
+        f"{escape(machine_line(document))}. p2 {escape(document['p2'])},"
+        f" {escape(document['created'])}{', quick run' if document['quick'] else ''}."
     ]
     if told := ratios(document):
-        parts.append(escape_cell(told))
+        parts.append(escape(told))
     for measured in document["models"]:
-        parts.append(f"### {escape_cell(measured['name'])}: {shape(measured)}")
+        parts.append(f"### {escape(measured['name'])}: {shape(measured)}")
         if rows := [_row(measured, e) for e in measured["entries"] if rate(e)]:
-            parts.append(markdown_table(_HEADINGS, rows))
+            parts.append(markdown.table(_HEADINGS, rows, _WORDS))
         skipped = [e for e in measured["entries"] if not rate(e)]
         if skipped:
-            parts.append(
-                "\n".join(f"- {escape_cell(e['title'])}: {escape_cell(_reason(e))}" for e in skipped)
-            )
+            parts.append(markdown.bullets([f"{e['title']}: {_reason(e)}" for e in skipped]))
         if measured["targets"]:
-            parts.append(f"#### Targets, {escape_cell(measured['name'])}")
-            parts.append(markdown_table(_TARGET_HEADINGS, [_target(t) for t in measured["targets"]], words=5))
+            parts.append(f"#### Targets, {escape(measured['name'])}")
+            parts.append(_targets(measured["targets"]))
     if document["targets"]:
         parts.append("### Targets of the whole run")
-        parts.append(markdown_table(_TARGET_HEADINGS, [_target(t) for t in document["targets"]], words=5))
+        parts.append(_targets(document["targets"]))
     return "\n\n".join(parts) + "\n"
 
 
 def terminal(document: Document, console: Console) -> None:
     """Show the same on a terminal."""
-    from rich.table import Table
     from rich.text import Text
 
     colours = {True: "green", False: "red", None: "dim"}
@@ -64,18 +64,13 @@ def terminal(document: Document, console: Console) -> None:
     def show_targets(title: str, targets: Sequence[Target]) -> None:
         if not targets:
             return
-        shown = Table(title=Text(title), title_justify="left")
-        for heading in _TARGET_HEADINGS:
-            shown.add_column(heading)
+        shown = titled(Text(title), _TARGET_HEADINGS, len(_TARGET_HEADINGS))
         for target in targets:
             shown.add_row(*(Text(cell) for cell in _target(target)), style=colours[target["reached"]])
         console.print(shown)
 
     for measured in document["models"]:
-        title = Text(f"{printable(measured['name'])}: {shape(measured)}")
-        shown = Table(title=title, title_justify="left")
-        for at, heading in enumerate(_HEADINGS):
-            shown.add_column(heading, justify="left" if at < _WORDS else "right")
+        shown = titled(Text(f"{printable(measured['name'])}: {shape(measured)}"), _HEADINGS, _WORDS)
         for entry in measured["entries"]:
             if rate(entry):
                 style = "bold" if entry["group"] == "p2" else ""
@@ -153,21 +148,10 @@ def _reason(entry: Entry) -> str:
     return entry["skipped"] or "its speed was not measured"
 
 
+def _targets(targets: Sequence[Target]) -> str:
+    return markdown.table(_TARGET_HEADINGS, [_target(t) for t in targets], len(_TARGET_HEADINGS))
+
+
 def _target(target: Target) -> list[str]:
     words = (target["what"], target["goal"], target["measured"], MARKS[target["reached"]], target["note"])
     return [printable(word) for word in words]
-
-
-def escape_cell(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    shown = printable(text).replace("\\", "\\\\")
-    for character in "`*_[]<>|#~&":
-        shown = shown.replace(character, "\\" + character)
-    return shown
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], words: int = _WORDS) -> str:
-    """A table whose first columns are set left and the others right."""
-    rules = ["---" if at < words else "---:" for at in range(len(headings))]
-    lines = [headings, rules, *([escape_cell(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -19,6 +19,7 @@ from ..contract.errors import UsageError
 from ..contract.locks import scratch_folder
 from ..contract.noise import gumbel
 from ..contract.shell import printable
+from ..render.terminal import titled
 from ..runtime.locate import locate
 from ..runtime.onnxruntime.compose import decode_body, decode_graph
 from ..runtime.onnxruntime.engine import OnnxEngine
@@ -135,16 +136,13 @@ def operators(events: list[dict[str, Any]], steps: int) -> list[Operator]:
 
 def show(result: Profile, console: Console) -> None:
     """A table for the terminal."""
-    from rich.table import Table
     from rich.text import Text
 
     title = (
         f"{printable(result.file)}: {result.step_us:,.1f} µs a step without the profile, batch"
         f" {result.batch}, {result.threads} thread{'s' if result.threads > 1 else ''}"
     )
-    table = Table(title=Text(title, "italic"), title_justify="left")
-    for heading in ("operator", "calls a step", "µs a step, profiled", "share"):
-        table.add_column(heading, justify="left" if heading == "operator" else "right")
+    table = titled(Text(title, "italic"), ("operator", "calls a step", "µs a step, profiled", "share"))
     for operator in result.operators:
         table.add_row(operator.name, f"{operator.calls:.1f}", f"{operator.us:,.1f}", f"{operator.share:.1%}")
     console.print(table)

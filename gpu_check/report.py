@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..render import markdown as pieces
 from . import check as words
-
-Row = Sequence[object]
 
 # What the table of an engine shows of each kind of check.
 _COLUMNS = ("parity", "capture", "snapshot", "batches", "soak", "refusal")
@@ -147,14 +146,13 @@ def _mib(nbytes: float | None) -> str:
 
 
 def _list(title: str, lines: Iterable[str]) -> str:
-    items = "\n".join(f"- {_plain(line)}" for line in lines)
+    items = pieces.bullets(list(lines), _plain)
     head = f"## {title}\n\n" if title else ""
     return f"{head}{items}" if items else ""
 
 
-def _table(heads: Sequence[str], rows: Iterable[Row]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join("| " + " | ".join(_plain(str(cell)) for cell in line) + " |" for line in lines)
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    return pieces.table(heads, rows, len(heads), _plain)
 
 
 def _plain(text: str) -> str:

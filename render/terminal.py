@@ -8,7 +8,7 @@ import io
 import os
 import select
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..contract.errors import BackendMissing, P2Error, UsageError
@@ -16,6 +16,8 @@ from ..contract.shell import install, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 MAY_BE_EMPTY = ("--prompt", "--stop")
 """Options whose value is a text, and no name."""
@@ -135,6 +137,16 @@ def console() -> Console:
     from rich.console import Console
 
     return Console() if sys.stdout.isatty() else Console(width=120)
+
+
+def titled(title: str | Text, heads: Sequence[str], words: int = 1) -> Table:
+    """A table without rows; the first columns, so many as hold words, are set left, the others right."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left")
+    for at, head in enumerate(heads):
+        table.add_column(head, justify="left" if at < words else "right")
+    return table
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from ...contract.card import stored_parameters
 from ...contract.errors import P2Error
 from ...export.exporter import export_checkpoint
 from ...render.progress import Progress
+from ...render.terminal import titled
 from ...runtime.opening import open_engine
 from ...trainer import display as displays
 from ...trainer.display import duration
@@ -179,11 +180,8 @@ def _settings(asked: TextOptions, trained: Trained, prompt: str) -> dict[str, An
 
 def _summary(document: Document, console: Console) -> None:
     """A table of the checkpoints, and how the claims came out."""
-    from rich.table import Table
-
-    table = Table(title="Texts written by the exported engines", title_justify="left")
-    for heading in ("checkpoint", "batches", "greedy loops", "copied", "real words, tau 0.5 / 1 / 2"):
-        table.add_column(heading, justify="left" if heading == "checkpoint" else "right")
+    heads = ("checkpoint", "batches", "greedy loops", "copied", "real words, tau 0.5 / 1 / 2")
+    table = titled("Texts written by the exported engines", heads)
     for checkpoint in document["results"]["checkpoints"]:
         words = [sampled["wording"]["real_words"] for sampled in checkpoint["sampled"].values()]
         table.add_row(

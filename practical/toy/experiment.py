@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from ...contract.files import make_folder
 from ...render.progress import Progress
+from ...render.terminal import titled
 from ..again import finish
 from ..document import FOLDER, alone, make_room
 from .results import Results, results_of
@@ -68,11 +69,8 @@ def _run(settings: ToySettings, folder: Path, workers: int) -> Path:
 
 def show(results: Results, console: Console) -> None:
     """Print every kind of training with its convergence."""
-    from rich.table import Table
-
-    table = Table(title="Updates until the 21-step mean accuracy is 0.99", title_justify="left")
-    for heading in ("cell", "T", "samples", "initial weights", "converged after", "accuracy at the end"):
-        table.add_column(heading)
+    heads = ("cell", "T", "samples", "initial weights", "converged after", "accuracy at the end")
+    table = titled("Updates until the 21-step mean accuracy is 0.99", heads, len(heads))
     for group in results["groups"]:
         table.add_row(
             NAMES[group["cell"]],

@@ -25,7 +25,7 @@ from p2.commands import demonstration as demo
 from p2.parity import report as parity_report
 from p2.practical import page as practical_page
 from p2.practical.gradients import plots as gradients_plots
-from p2.practical.text import figures as text_figures
+from p2.practical.text import plots as text_plots
 from p2.practical.toy import plots as toy_plots
 from p2.render.html.style import CSS
 from p2.trainer import curve
@@ -69,7 +69,7 @@ DRAWN = {
     "bench": bench,
     "gradients": lambda folder: gradients_plots.draw(results("gradients"), folder),
     "toy": lambda folder: toy_plots._convergence(results("baum-sweet"), folder),
-    "text": lambda folder: text_figures.draw(results("text"), folder),
+    "text": lambda folder: text_plots.draw(results("text"), folder),
 }
 
 
