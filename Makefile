@@ -42,8 +42,8 @@ format: $(READY)
 # network where PYTHON has a torch that reaches the GPU: then that one runs it, else .venv does.
 gpu-check:
 	if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; \
-	then $(PYTHON) gpu_check.py $(GPU_CHECK_ARGS); \
-	else $(MAKE) $(READY) && $(BIN)/python gpu_check.py $(GPU_CHECK_ARGS); fi
+	then $(PYTHON) gpu_check $(GPU_CHECK_ARGS); \
+	else $(MAKE) $(READY) && $(BIN)/python gpu_check $(GPU_CHECK_ARGS); fi
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,6 +1,6 @@
 """`make gpu-check`: every check that needs an NVIDIA GPU, in one command, with no network.
 
-    python3 gpu_check.py
+    python3 gpu_check
 
 - `check`: what one check is, and what came of it;
 - `options`, `backends`, `plan`: what can run on this machine, which checks that means, and what is missing;

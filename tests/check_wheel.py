@@ -119,6 +119,7 @@ print(sys.prefix, p2.runtime.native.binding.library(), *files, sep="\\n")
 
 def test_the_three_commands_and_five_lines_of_python(elsewhere):
     assert elsewhere("p2", "--version").split() == ["p2", __version__]
+    assert elsewhere("python", "-m", "p2.gpu_check", "--help") == elsewhere("p2", "gpu-check", "--help")
     small = ["--steps", "30", "--hidden", "16", "--layers", "1", "--batch-size", "8", "--seq-len", "32"]
     elsewhere("p2", "train", *small)
     elsewhere("p2", "export", "--fp16", "--engine", "none")

@@ -360,6 +360,30 @@ def test_options_are_read():
     assert parse(None, True, 64, "none", 5000).bench_hidden == ()
 
 
+@pytest.mark.parametrize(
+    "how", [["-m", "p2.gpu_check"], [str(ROOT / "gpu_check")]], ids=["installed", "copy"]
+)
+def test_python_runs_the_folder(how, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["gpu-check", "--help"]) == 0
+    done = subprocess.run(
+        [sys.executable, *how, "--help"], capture_output=True, text=True, check=False, cwd=tmp_path
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, capsys.readouterr().out, "")
+
+
+def test_a_copy_says_what_it_lacks(tmp_path):
+    """Python without the packages that are installed for it."""
+    done = subprocess.run(
+        [sys.executable, "-IS", str(ROOT / "gpu_check"), "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == f"p2: typer is not installed for {sys.executable}\n"
+
+
 @pytest.mark.slow
 def test_a_plain_copy_of_the_tree_under_another_name_rehearses(tmp_path):
     copy = tmp_path / "some-folder"
@@ -370,7 +394,7 @@ def test_a_plain_copy_of_the_tree_under_another_name_rehearses(tmp_path):
     only = "parity onnxruntime-cpu rnn-16 float32 steps"
     argv = ["--rehearse", "--hidden", "16", "--bench-hidden", "none", "--only", only, "--out", "out"]
     done = subprocess.run(
-        [sys.executable, str(copy / "gpu_check.py"), *argv],
+        [sys.executable, str(copy / "gpu_check"), *argv],
         capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ | {"PYTHONPATH": ""},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
