@@ -115,7 +115,7 @@ def _plan(flavour: str, title: str) -> Backend:
     """Plans of one of the two libraries; which one a plan is for stands in its header."""
 
     def why_not() -> str:
-        from .tensorrt.driver import why_not
+        from .tensorrt import why_not
 
         return why_not(flavour)
 

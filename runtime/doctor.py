@@ -13,11 +13,11 @@ from ..contract.shell import install
 from ..version import __version__
 from . import nvidia
 from .backends import BACKENDS, NATIVE, ON_ANY_GPU, ONNXRUNTIME, Backend
+from .cuda_core import driver_too_old
 from .installed import PACKAGES, Package, onnxruntimes, packages
 from .native import binding
 from .onnxruntime import providers as onnx_providers
 from .processor import cpu_name
-from .tensorrt.driver import driver_too_old
 
 if TYPE_CHECKING:
     from rich.console import Console

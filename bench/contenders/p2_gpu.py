@@ -9,10 +9,9 @@ from ...contract.card import Card
 from ...contract.errors import UsageError
 from ...contract.plan import FLAVOURS
 from ...contract.shell import install
-from ...runtime import nvidia
+from ...runtime import cuda_core, nvidia
 from ...runtime.backends import BACKENDS, Backend
 from ...runtime.opening import open_file
-from ...runtime.tensorrt import driver as cuda
 from ..contender import Model
 from .availability import no_gpu
 from .engine_running import EngineRunning
@@ -84,7 +83,7 @@ class P2TensorRT:
         reason = no_gpu()
         if reason is None and not any(map(nvidia.installed, FLAVOURS.values())):
             return f"neither TensorRT nor TensorRT-RTX is installed: {install('gpu')}"
-        return reason or cuda.missing() or None
+        return reason or cuda_core.missing() or None
 
     def plan_of(self, step: Path) -> Path:
         """Where the plan of a step is."""

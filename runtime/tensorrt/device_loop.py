@@ -17,8 +17,9 @@ import numpy.typing as npt
 from ...contract.card import Card
 from ...contract.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE
 from ...contract.errors import P2Error
+from ..gpu_device import Device
+from ..gpu_memory import Scratch
 from ..nvidia import aligned
-from .driver import Device, Scratch
 from .step import CompiledStep, Context
 
 # Characters per launch, an even number. A launch costs the host about as much as a few kernels, and

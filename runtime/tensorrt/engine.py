@@ -33,9 +33,10 @@ from ...contract.plan import FLAVOURS
 from ...contract.sampling import Sampling, choose
 from ...contract.shell import command
 from .. import nvidia
+from ..gpu_device import Device
+from ..gpu_memory import Scratch
 from ..nvidia import aligned
 from .device_loop import DeviceLoop
-from .driver import Device, Scratch
 from .plan_file import Plan, check_gpu, library_for, read_plan
 from .step import CompiledStep
 

@@ -12,8 +12,8 @@ import pytest
 
 from p2.contract.card import Card
 from p2.contract.plan import FLAVOURS, PlanHeader, Sidecar
+from p2.runtime.gpu_device import Device
 from p2.runtime.nvidia import Library
-from p2.runtime.tensorrt.driver import Device
 from p2.runtime.tensorrt.engine import PlanEngine
 from p2.runtime.tensorrt.plan_file import Plan
 

@@ -3,12 +3,14 @@
 It is stricter than the real thing: work waits until somebody synchronises, fresh memory is full of NaN, and
 every access must lie inside one live allocation. While the stream is recorded nothing runs and nothing may
 wait, allocate, free, or copy from or to the host; a graph keeps the addresses that it was recorded with.
+Kernels are functions on host memory.
 """
 
 from __future__ import annotations
 
 import ctypes
 import functools
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -30,6 +32,20 @@ OUT_OF_MEMORY = (
 )
 
 
+INVALID_VALUE = (
+    "CUDA_ERROR_INVALID_VALUE: This indicates that one or more of the parameters passed to the API call is"
+    " not within an acceptable range of values."
+)
+TOO_LARGE = (
+    "CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE: This error indicates that the number of blocks launched per"
+    " grid for a kernel that was launched cooperatively exceeds the maximum number of blocks."
+)
+SHARED_BYTES = 48 << 10  # that a kernel has without asking
+
+# What runs as a kernel: blocks, threads, bytes of shared memory, the kernel's arguments.
+Function = Callable[[int, int, int, tuple[Any, ...]], None]
+
+
 class CUDAError(Exception):
     """As cuda-core's own, which has this name in no public module."""
 
@@ -42,12 +58,22 @@ class FakeCuda:
         failing: what to raise instead of a call, by ``Class.method``.
         waits: how often somebody waited for the stream.
         launches: how many graphs were launched.
+        ran: the configuration of every kernel that was launched.
+        load: what a cubin holds, by its bytes: functions by name.
+        driver: as the module `cuda.bindings.driver`.
         streams, graphs: how many there are.
         recording: what has been recorded so far, while that goes on.
     """
 
-    def __init__(self, memory: int = 1 << 28) -> None:
+    def __init__(
+        self, memory: int = 1 << 28, load: Callable[[bytes], dict[str, Function]] = lambda _: {}
+    ) -> None:
         self.memory = memory
+        self.load = load
+        self.ran: list[LaunchConfig] = []
+        self.allowed: dict[int, dict[str, int]] = {}  # by kernel
+        self.capability, self.multiprocessors, self.shared_bytes = (9, 0), 4, 227 << 10
+        self.driver = Driver(self)
         self.blocks: dict[int, tuple[np.ndarray, int]] = {}
         self.closed: set[int] = set()  # freed once the stream has come so far
         self.queue: list[Callable[[], None]] = []
@@ -57,6 +83,10 @@ class FakeCuda:
         self.invalidated = False
         self.Device = functools.partial(Device, self)
         self.Buffer = type("Buffer", (), {"from_handle": functools.partial(Buffer, self)})
+        self.ObjectCode = type("ObjectCode", (), {"from_cubin": functools.partial(ObjectCode, self)})
+        self.LegacyPinnedMemoryResource = functools.partial(LegacyPinnedMemoryResource, self)
+        self.LaunchConfig = LaunchConfig
+        self.launch = functools.partial(launch, self)
 
     def memory_info(self) -> tuple[int, int]:
         return self.memory - self.used(), self.memory
@@ -96,6 +126,24 @@ class Device:
         assert device_id == 0
         self._cuda = cuda
 
+    @property
+    def name(self) -> str:
+        return "NVIDIA Double"
+
+    @property
+    def properties(self) -> Any:
+        self._cuda.called("Device.properties", recordable=True)
+        major, minor = self._cuda.capability
+        return types.SimpleNamespace(
+            compute_capability_major=major,
+            compute_capability_minor=minor,
+            multiprocessor_count=self._cuda.multiprocessors,
+            max_shared_memory_per_block_optin=self._cuda.shared_bytes,
+            l2_cache_size=1 << 20,
+            cooperative_launch=True,
+            cluster_launch=major >= 9,
+        )
+
     def set_current(self) -> None:
         self._cuda.called("Device.set_current", recordable=False)
 
@@ -123,6 +171,9 @@ class Buffer:
     def close(self) -> None:
         cuda, address = self._cuda, self.handle
         cuda.called("Buffer.close", recordable=False)
+        if isinstance(self.owner, ctypes.Array):  # pinned
+            self.owner = None
+            return
         assert address in cuda.blocks, "a piece, or memory of the host"
         assert address not in cuda.closed
         cuda.closed.add(address)
@@ -228,3 +279,102 @@ class Graph:
     def close(self) -> None:
         self._cuda.called("Graph.close", recordable=False)
         self._cuda.graphs -= 1
+
+
+class LegacyPinnedMemoryResource:
+    def __init__(self, cuda: FakeCuda) -> None:
+        self._cuda = cuda
+
+    def allocate(self, size: int, *, stream: Stream | None = None) -> Buffer:
+        self._cuda.called("LegacyPinnedMemoryResource.allocate", recordable=False)
+        block = (ctypes.c_char * size)(*b"\xff" * size)
+        return Buffer(self._cuda, ctypes.addressof(block), size, owner=block)
+
+
+class ObjectCode:
+    def __init__(self, cuda: FakeCuda, module: bytes) -> None:
+        self._cuda, self._functions = cuda, cuda.load(module)
+        cuda.called("ObjectCode.from_cubin", recordable=False)
+
+    def get_kernel(self, name: str) -> Kernel:
+        if name not in self._functions:
+            raise CUDAError("CUDA_ERROR_NOT_FOUND: This indicates that a named symbol was not found.")
+        return Kernel(self._cuda, self._functions[name])
+
+
+class Kernel:
+    """A kernel that runs as a function; a block has all the registers of a multiprocessor."""
+
+    def __init__(self, cuda: FakeCuda, function: Function) -> None:
+        self.cuda, self.function = cuda, function
+        self.handle = id(self)
+        self.attributes = types.SimpleNamespace(num_regs=40, local_size_bytes=0)
+        self.occupancy = Occupancy(self)
+
+    def check(self, shmem_size: int) -> None:
+        allowed = self.cuda.allowed.get(self.handle, {})
+        if shmem_size > max(SHARED_BYTES, allowed.get("CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES", 0)):
+            raise CUDAError(INVALID_VALUE)
+
+
+class Occupancy:
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+
+    def max_active_blocks_per_multiprocessor(self, block_size: int, dynamic_shared_memory_size: int) -> int:
+        self._kernel.cuda.called("Occupancy.max_active_blocks_per_multiprocessor", recordable=False)
+        self._kernel.check(dynamic_shared_memory_size)
+        return 1
+
+    def max_active_clusters(self, config: LaunchConfig, *, stream: Stream) -> int:
+        self._kernel.check(config.shmem_size)
+        return self._kernel.cuda.multiprocessors // config.cluster
+
+
+class LaunchConfig:
+    def __init__(
+        self,
+        grid: int,
+        cluster: int = 0,
+        block: int = 1,
+        shmem_size: int = 0,
+        is_cooperative: bool = False,
+    ) -> None:
+        self.grid, self.cluster, self.block = grid, cluster, block
+        self.shmem_size, self.is_cooperative = shmem_size, is_cooperative
+
+
+def launch(cuda: FakeCuda, stream: Stream, config: LaunchConfig, kernel: Kernel, *kernel_args: Any) -> None:
+    cuda.called("launch", recordable=True)
+    kernel.check(config.shmem_size)
+    if config.is_cooperative and config.grid > cuda.multiprocessors:
+        raise CUDAError(TOO_LARGE)
+    cuda.ran.append(config)
+    cuda.enqueue(lambda: kernel.function(config.grid, config.block, config.shmem_size, kernel_args))
+
+
+class Driver:
+    """The calls of `cuda.bindings.driver` that cuda-core does not have: results come back as numbers."""
+
+    class CUfunction_attribute:  # noqa: N801 - NVIDIA's name
+        CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = "CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES"
+        CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED = (
+            "CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED"
+        )
+
+    class Result(int):
+        @property
+        def name(self) -> str:
+            return "CUDA_ERROR_INVALID_VALUE" if self else "CUDA_SUCCESS"
+
+    def __init__(self, cuda: FakeCuda) -> None:
+        self._cuda = cuda
+        self.CUkernel = self.CUdevice = int
+
+    def cuKernelSetAttribute(self, attrib: str, val: int, kernel: int, dev: int) -> tuple[Driver.Result]:
+        assert dev == 0
+        shared = attrib.endswith("SHARED_SIZE_BYTES")
+        if "cuKernelSetAttribute" in self._cuda.failing or (shared and val > self._cuda.shared_bytes):
+            return (self.Result(1),)
+        self._cuda.allowed.setdefault(kernel, {})[attrib] = val
+        return (self.Result(0),)

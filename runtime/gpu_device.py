@@ -1,4 +1,4 @@
-"""What the plan runtime asks of CUDA, and no more: memory, copies, one stream, graphs; through cuda-core.
+"""What p2 asks of CUDA, and no more: memory, copies, one stream, graphs and kernels; through cuda-core.
 
 Every call there raises when it fails; here each failure becomes one sentence.
 """
@@ -6,20 +6,60 @@ Every call there raises when it fails; here each failure becomes one sentence.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib
-import importlib.metadata
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
-from ...contract.errors import BackendMissing, P2Error
-from ...contract.plan import FLAVOURS
-from ...contract.shell import install
-from .. import nvidia
+from ..contract.errors import P2Error
+from . import cuda_core, nvidia
 
 _MIB = 1 << 20
-_INSTALL = "pip install 'cuda-core>=1.0' cuda-bindings"
+
+
+@dataclass(frozen=True)
+class Properties:
+    """What a GPU has.
+
+    Attributes:
+        name: its name.
+        capability: its compute capability.
+        multiprocessors: how many there are.
+        shared_bytes: shared memory that one block of threads can have at most.
+        l2_bytes: size of the cache before the memory.
+        cooperative: whether all blocks of a launch can wait for one another.
+        clusters: whether blocks can be launched in clusters.
+    """
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared_bytes: int
+    l2_bytes: int
+    cooperative: bool
+    clusters: bool
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel on the device.
+
+    Attributes:
+        name: in the source.
+        registers: of each thread.
+        local_bytes: of each thread, for what did not fit into registers or is indexed.
+        handle: cuda-core's object.
+    """
+
+    name: str
+    registers: int
+    local_bytes: int
+    handle: Any
 
 
 class Device:
@@ -35,20 +75,26 @@ class Device:
     """
 
     def __init__(
-        self, core: Any = None, memory: Callable[[], tuple[int, int] | None] = nvidia.memory
+        self,
+        core: Any = None,
+        memory: Callable[[], tuple[int, int] | None] = nvidia.memory,
+        driver: Any = None,
     ) -> None:
         """Open the device.
 
         Args:
             core: the module `cuda.core`, loaded unless given.
             memory: free and total bytes on the GPU, or None: cuda-core does not tell.
+            driver: the module `cuda.bindings.driver`, loaded when it is needed unless given.
 
         Raises:
             BackendMissing: there is no GPU, or cuda-core is not installed or too new for the driver.
         """
-        self._core = core if core is not None else _load()
+        self._core = core if core is not None else cuda_core.load()
         self._memory = memory
+        self._driver = driver
         self._live: dict[int, Any] = {}
+        self._pinned: dict[int, Any] = {}
         self._uploading: list[Any] = []
         self._graphs: dict[int, Any] = {}
         self._numbers = 0  # of graphs so far
@@ -76,6 +122,21 @@ class Device:
             buffer = self._device.allocate(nbytes, stream=self._stream)
         self._live[int(buffer.handle)] = buffer
         return int(buffer.handle)
+
+    @property
+    def properties(self) -> Properties:
+        """What the GPU has."""
+        with self._doing("tell what it has"):
+            found = self._device.properties
+            return Properties(
+                str(self._device.name),
+                (found.compute_capability_major, found.compute_capability_minor),
+                found.multiprocessor_count,
+                found.max_shared_memory_per_block_optin,
+                found.l2_cache_size,
+                bool(found.cooperative_launch),
+                bool(found.cluster_launch),
+            )
 
     def require(self, nbytes: int) -> None:
         """Make sure that so much memory is free before a library asks for it, which may end the process."""
@@ -107,6 +168,29 @@ class Device:
         with self._doing("copy from the GPU"):
             target.copy_from(self._view(address, array.nbytes), stream=self._stream)
         self.synchronize()
+
+    def pin(self, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+        """A new array in memory of the host that the GPU reads by itself: uploads from it wait for nothing.
+
+        Its contents are undefined. What is uploaded from it must be there (`synchronize`) before it changes.
+        """
+        kind, count = np.dtype(dtype), math.prod(shape)
+        nbytes = max(1, count * kind.itemsize)
+        with self._doing("pin memory of the host"):
+            buffer = self._core.LegacyPinnedMemoryResource().allocate(nbytes)
+        address = int(buffer.handle)
+        self._pinned[address] = buffer
+        raw = memoryview((ctypes.c_char * nbytes).from_address(address))
+        array: npt.NDArray[Any] = np.frombuffer(raw, kind, count).reshape(shape)
+        return array
+
+    def unpin(self, array: npt.NDArray[Any]) -> None:
+        """Give an array of `pin` back, once the stream has done everything; does nothing after `close`."""
+        buffer = self._pinned.pop(array.ctypes.data, None)
+        if buffer is not None:
+            self.synchronize()
+            with self._doing("free memory of the host"):
+                buffer.close()
 
     def copy(self, target: int, source: int, nbytes: int) -> None:
         """Copy on the device, in the order of the stream."""
@@ -166,6 +250,76 @@ class Device:
             with self._doing("forget a graph"):
                 recorded.close()
 
+    def load(self, cubin: bytes, *names: str) -> list[Kernel]:
+        """Load compiled kernels. What they hold goes back with the last of them."""
+        with self._doing("load a kernel"):
+            code = self._core.ObjectCode.from_cubin(cubin)
+            handles = [code.get_kernel(name) for name in names]
+            return [
+                Kernel(name, one.attributes.num_regs, one.attributes.local_size_bytes, one)
+                for name, one in zip(names, handles, strict=True)
+            ]
+
+    def allow(self, kernel: Kernel, shared_bytes: int, *, large_clusters: bool = False) -> None:
+        """Let a kernel have more shared memory than 48 KiB, or clusters of more than 8 blocks."""
+        if self._driver is None:
+            self._driver = importlib.import_module("cuda.bindings.driver")
+        names = self._driver.CUfunction_attribute
+        wanted = {names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES: shared_bytes}
+        if large_clusters:
+            wanted[names.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED] = 1
+        with self._doing("prepare a kernel"):
+            handle, device = self._driver.CUkernel(int(kernel.handle.handle)), self._driver.CUdevice(0)
+            for attribute, value in wanted.items():
+                (result,) = self._driver.cuKernelSetAttribute(attribute, value, handle, device)
+                if int(result):
+                    raise RuntimeError(result.name)
+
+    def blocks_at_once(self, kernel: Kernel, threads: int, shared_bytes: int, cluster: int = 0) -> int:
+        """How many blocks of a kernel the GPU can run at the same time; with clusters, those of whole ones.
+
+        Args:
+            kernel: prepared by `allow`.
+            threads: of each block.
+            shared_bytes: that each block asks for at its launch.
+            cluster: blocks of each cluster; 0 without.
+        """
+        with self._doing("tell how much of a kernel fits"):
+            if cluster:
+                config = self._core.LaunchConfig(
+                    grid=1, cluster=cluster, block=threads, shmem_size=shared_bytes
+                )
+                found = kernel.handle.occupancy.max_active_clusters(config, stream=self._stream)
+                return int(found) * cluster
+            occupancy = kernel.handle.occupancy
+            each = occupancy.max_active_blocks_per_multiprocessor(threads, shared_bytes)
+            return int(each) * int(self._device.properties.multiprocessor_count)
+
+    def run(
+        self,
+        kernel: Kernel,
+        grid: int,
+        threads: int,
+        *arguments: Any,
+        shared_bytes: int = 0,
+        cooperative: bool = False,
+    ) -> None:
+        """Launch a kernel, in the order of the stream.
+
+        Args:
+            kernel: one that is loaded here.
+            grid: blocks.
+            threads: of each block.
+            arguments: addresses as integers, all else as numpy's scalars of the kernel's types.
+            shared_bytes: shared memory that each block asks for.
+            cooperative: all blocks run at the same time, or the launch fails.
+        """
+        config = self._core.LaunchConfig(
+            grid=grid, block=threads, shmem_size=shared_bytes, is_cooperative=cooperative
+        )
+        with self._doing(f"run the kernel {kernel.name}"):
+            self._core.launch(self._stream, config, kernel.handle, *arguments)
+
     def close(self) -> None:
         """Free everything that is still there, and the stream. May be called again."""
         if self._stream is None:
@@ -176,6 +330,10 @@ class Device:
         for address in list(self._live):
             self.free(address)
         self.synchronize()  # what was freed goes back to the system
+        with self._doing("free memory of the host"):
+            for buffer in self._pinned.values():
+                buffer.close()
+        self._pinned.clear()
         with self._doing("destroy the stream"):
             self._stream.close()
         self._stream = None
@@ -192,7 +350,7 @@ class Device:
         except Exception as error:
             if nbytes and "OUT_OF_MEMORY" in str(error):
                 raise self._out_of_memory(nbytes) from error
-            raise P2Error(f"the GPU could not {task}: {_explain(error)}") from error
+            raise P2Error(f"the GPU could not {task}: {cuda_core.explain(error)}") from error
 
     def _out_of_memory(self, nbytes: int) -> P2Error:
         memory = self._memory()
@@ -201,88 +359,3 @@ class Device:
             f"the GPU is out of memory: {nbytes / _MIB:.1f} MiB more were needed{there};"
             " use fewer streams, or export a smaller precision"
         )
-
-
-class Scratch:
-    """Memory by purpose, kept from call to call; it grows and does not pile up."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._blocks: dict[str, tuple[int, int]] = {}
-
-    def reserve(self, purpose: str, nbytes: int) -> int:
-        """The address of at least `nbytes`; what was there for that purpose may be lost."""
-        address, size = self._blocks.get(purpose, (0, 0))
-        if size < nbytes:
-            self._device.free(address)
-            self._blocks.pop(purpose, None)
-            address = self._device.allocate(nbytes)
-            self._blocks[purpose] = (address, nbytes)
-        return address
-
-    def close(self) -> None:
-        """Give all of it back."""
-        for address, _ in self._blocks.values():
-            self._device.free(address)
-        self._blocks.clear()
-
-
-def driver_too_old(bindings: str | None, gpus: nvidia.Gpus) -> tuple[str, str] | None:
-    """What is wrong where cuda-bindings is newer than the driver, and what helps; None if it fits.
-
-    Args:
-        bindings: version of cuda-bindings, if it is installed.
-        gpus: what the driver says.
-    """
-    release = (bindings or "").partition(".")[0]
-    if gpus.cuda is None or not release.isdecimal() or int(release) <= gpus.cuda[0]:
-        return None
-    return (
-        f"cuda-bindings {bindings} needs a driver for CUDA {release}, and this one speaks CUDA"
-        f" {gpus.cuda[0]}.{gpus.cuda[1]}",
-        f"update the NVIDIA driver, or pip install 'cuda-bindings<{gpus.cuda[0] + 1}'",
-    )
-
-
-def missing() -> str:
-    """Why `cuda.core` cannot be used, as a sentence with its remedy; empty if it can. Imports nothing."""
-    try:
-        core, bindings = map(importlib.metadata.version, ("cuda-core", "cuda-bindings"))
-    except importlib.metadata.PackageNotFoundError as error:
-        return f"running a plan needs {error.name}, which is not installed here: {_INSTALL}"
-    if core.partition(".")[0] == "0":
-        return f"running a plan needs cuda-core 1.0 or newer, and {core} is installed here: {_INSTALL}"
-    return ": ".join(driver_too_old(bindings, nvidia.gpus()) or ())
-
-
-def why_not(flavour: str) -> str:
-    """Why plans of one of `contract.plan.FLAVOURS` cannot run here; empty if they can. Imports nothing."""
-    about = FLAVOURS[flavour]
-    if not nvidia.installed(about):
-        return f"{about.title} is not installed: {install(about.extra)}"
-    return missing()
-
-
-def _load() -> Any:
-    gpus = nvidia.gpus()
-    if not gpus.devices:
-        raise BackendMissing(
-            f"CUDA cannot use a GPU here: {gpus.problem} (`p2 doctor` says what is installed)"
-        )
-    if reason := missing():
-        raise BackendMissing(reason)
-    try:
-        return importlib.import_module("cuda.core")
-    except (ImportError, OSError, RuntimeError) as error:
-        raise BackendMissing(
-            f"cuda-core is installed but does not load ({_explain(error)}): {_INSTALL} --force-reinstall"
-        ) from error
-
-
-def _explain(error: Exception) -> str:
-    """The first sentence of what cuda-core says, and after it the name of CUDA's error."""
-    text = " ".join(str(error).split())
-    name, separator, explanation = text.partition(": ")
-    if not separator or not name.startswith("CUDA_ERROR"):
-        return text.partition(". ")[0].removesuffix(".")
-    return f"{explanation.partition('. ')[0].removesuffix('.')} ({name})"

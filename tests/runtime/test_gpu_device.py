@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
-import importlib.metadata
+import importlib
 import inspect
-import subprocess
-import sys
 import weakref
 
 import numpy as np
@@ -14,17 +13,34 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from p2.contract.errors import BackendMissing, P2Error
+from p2.contract.errors import P2Error
 from p2.runtime import nvidia
+from p2.runtime.gpu_device import Device
+from p2.runtime.gpu_memory import Scratch, Staging
 from p2.runtime.nvidia import ALIGNMENT, aligned
-from p2.runtime.tensorrt.driver import Device, Scratch, missing
 
-from .. import cuda_double
-from ..cuda_double import ILLEGAL_ADDRESS
+from . import cuda_double
+from .cuda_double import ILLEGAL_ADDRESS, FakeCuda
 
 
 def open_device(fake):
-    return Device(fake, fake.memory_info)
+    return Device(fake, fake.memory_info, fake.driver)
+
+
+def add(grid, threads, shared_bytes, arguments):
+    address, value = arguments
+    array = np.ctypeslib.as_array((ctypes.c_int32 * (grid * threads)).from_address(address))
+    array += value
+
+
+@pytest.fixture
+def fake_cuda():
+    """A GPU whose only kernel adds a number to an array."""
+    return FakeCuda(load=lambda _: {"add": add})
+
+
+def add_one(device):
+    return device.load(b"", "add")[0]
 
 
 @given(st.integers(0, 10**9))
@@ -105,6 +121,20 @@ def test_out_of_memory_says_how_much_was_needed_and_is_free(fake_cuda):
         ("Graph.launch", "launch a graph", lambda device, _: device.launch(device.capture(lambda: 0))),
         ("Graph.close", "forget a graph", lambda device, _: device.forget(device.capture(lambda: 0))),
         ("Stream.close", "destroy the stream", lambda device, _: device.close()),
+        ("Device.properties", "tell what it has", lambda device, _: device.properties),
+        (
+            "LegacyPinnedMemoryResource.allocate",
+            "pin memory of the host",
+            lambda device, _: device.pin((3,), np.int32),
+        ),
+        ("Buffer.close", "free memory of the host", lambda device, _: device.unpin(device.pin((3,), float))),
+        ("ObjectCode.from_cubin", "load a kernel", lambda device, _: device.load(b"")),
+        (
+            "Occupancy.max_active_blocks_per_multiprocessor",
+            "tell how much of a kernel fits",
+            lambda device, _: device.blocks_at_once(add_one(device), 32, 0),
+        ),
+        ("launch", "run the kernel add", lambda device, at: device.run(add_one(device), 1, 32, at)),
     ],
 )
 def test_every_error_becomes_a_sentence(call, task, use, fake_cuda):
@@ -199,61 +229,61 @@ def test_scratch_grows_and_gives_everything_back(fake_cuda):
     assert device.allocated == 0
 
 
-GPU = nvidia.Gpus((nvidia.Gpu("NVIDIA Test", (8, 9), 1 << 30),), "550.1", (12, 4))
+def test_a_kernel_runs_in_the_order_of_the_stream(fake_cuda):
+    device = open_device(fake_cuda)
+    kernel = add_one(device)
+    assert (kernel.name, kernel.registers, kernel.local_bytes) == ("add", 40, 0)
+    array = np.arange(64, dtype=np.int32)
+    address = device.allocate(array.nbytes)
+    device.upload(address, array)
+    device.run(kernel, 2, 32, address, np.int32(5), cooperative=True)
+    back = np.empty_like(array)
+    device.download(back, address)
+    np.testing.assert_array_equal(back, array + 5)
+    [ran] = fake_cuda.ran
+    assert (ran.grid, ran.block, ran.shmem_size, ran.is_cooperative) == (2, 32, 0, True)
 
 
-@pytest.fixture
-def installed(monkeypatch):
-    """A machine with a GPU whose driver speaks CUDA 12.4: ``installed({"cuda-core": "1.2.0"})``."""
-    monkeypatch.setattr(nvidia, "gpus", lambda: GPU)
-
-    def version(name):
-        if name not in versions:
-            raise importlib.metadata.PackageNotFoundError(name)
-        return versions[name]
-
-    versions: dict[str, str] = {}
-    monkeypatch.setattr(importlib.metadata, "version", version)
-    return versions.update
+def test_a_kernel_has_more_shared_memory_where_it_was_allowed(fake_cuda):
+    device = open_device(fake_cuda)
+    kernel, much = add_one(device), device.properties.shared_bytes
+    address = device.allocate(128)
+    with pytest.raises(P2Error, match=r"the GPU could not run the kernel add: .*CUDA_ERROR_INVALID_VALUE"):
+        device.run(kernel, 1, 32, address, 1, shared_bytes=much)
+    device.allow(kernel, much, large_clusters=True)
+    device.run(kernel, 1, 32, address, 1, shared_bytes=much)
+    assert set(fake_cuda.allowed[kernel.handle.handle].values()) == {much, 1}
+    with pytest.raises(P2Error, match="the GPU could not prepare a kernel: CUDA_ERROR_INVALID_VALUE"):
+        device.allow(kernel, much + 1)
 
 
-@pytest.mark.parametrize(
-    ("versions", "reason"),
-    [
-        ({}, "running a plan needs cuda-core, which is not installed here: pip install 'cuda-core>=1.0'"),
-        (
-            {"cuda-core": "1.2.0"},
-            "running a plan needs cuda-bindings, which is not installed here: pip install",
-        ),
-        (
-            {"cuda-core": "0.7.0", "cuda-bindings": "12.9.4"},
-            "running a plan needs cuda-core 1.0 or newer, and 0.7.0 is installed here: pip install",
-        ),
-        (
-            {"cuda-core": "1.2.0", "cuda-bindings": "13.0.1"},
-            "cuda-bindings 13.0.1 needs a driver for CUDA 13, and this one speaks CUDA 12.4: update the"
-            " NVIDIA driver, or pip install 'cuda-bindings<13'",
-        ),
-        ({"cuda-core": "1.2.0", "cuda-bindings": "12.9.4"}, ""),
-    ],
-)
-def test_what_is_missing_is_said_with_its_cure_before_anything_is_loaded(
-    versions, reason, installed, monkeypatch
-):
-    installed(versions)
-    assert missing().startswith(reason)
-    assert bool(missing()) == bool(reason)
-    monkeypatch.setitem(sys.modules, "cuda.core", None)
-    with pytest.raises(BackendMissing) as caught:
-        Device()
-    assert str(caught.value).startswith(reason or "cuda-core is installed but does not load (")
+def test_how_many_blocks_run_at_once(fake_cuda):
+    device = open_device(fake_cuda)
+    kernel = add_one(device)
+    assert device.blocks_at_once(kernel, 1024, 1000) == fake_cuda.multiprocessors == 4
+    assert device.blocks_at_once(kernel, 1024, 1000, cluster=3) == 3
+    with pytest.raises(P2Error, match=r"run the kernel add: .*\(CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE\)"):
+        device.run(kernel, 5, 32, 0, 1, cooperative=True)
 
 
-def test_without_a_gpu_that_comes_first(monkeypatch):
-    monkeypatch.setattr(nvidia, "gpus", lambda: nvidia.Gpus(problem="no NVIDIA driver is installed"))
-    monkeypatch.setitem(sys.modules, "cuda.core", None)
-    with pytest.raises(BackendMissing, match="CUDA cannot use a GPU here: no NVIDIA driver is installed"):
-        Device()
+def test_pinned_memory_goes_up_and_is_given_back(fake_cuda):
+    device = open_device(fake_cuda)
+    staging = Staging(device)
+    first = staging.array("a", (2, 3), np.int32)
+    assert staging.array("a", (6,), np.float32).ctypes.data == first.ctypes.data
+    first[...] = [[1, 2, 3], [4, 5, 6]]
+    address = device.allocate(first.nbytes)
+    device.upload(address, first)
+    back = np.empty_like(first)
+    device.download(back, address)
+    np.testing.assert_array_equal(back, [[1, 2, 3], [4, 5, 6]])
+    larger = staging.array("a", (100,), np.int64)
+    assert larger.shape == (100,)
+    staging.array("b", (0, 5), np.int64)
+    staging.close()
+    device.pin((7,), np.int8)
+    device.close()
+    device.unpin(larger)
 
 
 DOUBLES = [
@@ -262,6 +292,9 @@ DOUBLES = [
     cuda_double.Stream,
     cuda_double.GraphBuilder,
     cuda_double.Graph,
+    cuda_double.LegacyPinnedMemoryResource,
+    cuda_double.Kernel,
+    cuda_double.Occupancy,
 ]
 
 
@@ -269,9 +302,13 @@ DOUBLES = [
 def test_the_double_has_the_calls_of_cuda_core(double):
     core = pytest.importorskip("cuda.core", reason="cuda-core is not installed")
     graph = importlib.import_module("cuda.core.graph")
-    real = getattr(core, double.__name__, None) or getattr(graph, double.__name__)
+    real = getattr(core, double.__name__, None) or getattr(graph, double.__name__, None)
+    real = real or importlib.import_module("cuda.core._module").KernelOccupancy
     for name, method in vars(double).items():
-        if name.startswith("_"):
+        if name.startswith("_") or name == "check":
+            continue
+        if isinstance(method, property):
+            assert hasattr(real, name)
             continue
         takes = inspect.signature(getattr(real, name)).parameters
         for parameter in inspect.signature(method).parameters.values():
@@ -279,29 +316,33 @@ def test_the_double_has_the_calls_of_cuda_core(double):
             assert parameter.kind == takes[parameter.name].kind
         needed = {p.name for p in takes.values() if p.default is p.empty}
         assert needed <= set(inspect.signature(method).parameters), f"{double.__name__}.{name} wants more"
-    made = {"Buffer": ("handle", "size"), "Stream": ("handle",)}.get(double.__name__, ())
+    made = {"Buffer": ("handle", "size"), "Stream": ("handle",), "Kernel": ("handle", "attributes")}.get(
+        double.__name__, ()
+    )
     assert all(hasattr(real, name) for name in made)
     if double is cuda_double.Buffer:  # made by `from_handle`, from the second on
         ours = list(inspect.signature(double).parameters)[1:]
         assert ours == list(inspect.signature(real.from_handle).parameters)[: len(ours)]
 
 
-def test_the_real_cuda_core_answers_without_a_gpu():
-    pytest.importorskip("cuda.core", reason="cuda-core is not installed")
-    if nvidia.gpus().devices:
-        pytest.skip("this machine has an NVIDIA GPU")
-    # As on a machine whose GPU goes away in between: cuda-core is loaded, and has to say so itself.
-    code = (
-        "import cuda.core; from p2.runtime.tensorrt.driver import Device\n"
-        "for core in (None, cuda.core):\n"
-        "    try: Device(core)\n"
-        "    except Exception as e: print(type(e).__name__, e)"
+def test_the_double_has_what_kernels_need_of_cuda_core(fake_cuda):
+    core = pytest.importorskip("cuda.core", reason="cuda-core is not installed")
+    driver = importlib.import_module("cuda.bindings.driver")
+    module = importlib.import_module("cuda.core._module")
+    ours = inspect.signature(cuda_double.LaunchConfig).parameters
+    assert all(hasattr(core.LaunchConfig, name) for name in ours)
+    assert next(iter(inspect.signature(core.ObjectCode.from_cubin).parameters)) == "module"
+    kernel = cuda_double.Kernel(fake_cuda, add)
+    assert all(hasattr(module.KernelAttributes, name) for name in vars(kernel.attributes))
+    properties = importlib.import_module("cuda.core._device").DeviceProperties
+    assert all(hasattr(properties, name) for name in vars(fake_cuda.Device(0).properties))
+    assert list(inspect.signature(core.launch).parameters)[:3] == ["stream", "config", "kernel"]
+    names = [name for name in vars(cuda_double.Driver.CUfunction_attribute) if name.startswith("CU_")]
+    assert all(hasattr(driver.CUfunction_attribute, name) for name in names)
+    assert driver.CUresult.CUDA_SUCCESS == 0
+    assert "cuKernelSetAttribute(attrib: CUfunction_attribute, int val, kernel, dev)" in str(
+        driver.cuKernelSetAttribute.__doc__
     )
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert (run.returncode, run.stderr) == (0, "")
-    first, second = run.stdout.splitlines()
-    assert first.startswith("BackendMissing CUDA cannot use a GPU here: ")
-    assert second.startswith("P2Error the GPU could not open the GPU: ")
 
 
 @pytest.mark.gpu
