@@ -1,0 +1,1 @@
+"""p2's own decoder for NVIDIA GPUs."""

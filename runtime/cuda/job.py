@@ -1,0 +1,52 @@
+"""The structures of kernels/types.cuh, as Python fills them in."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+
+_Address = ctypes.c_uint64  # of device memory
+
+NO_NOISE, DRAWN, GIVEN = range(3)
+
+
+class Product(ctypes.Structure):
+    """The product with one matrix."""
+
+    _fields_ = (
+        ("weights", _Address),
+        ("scales", _Address),
+        ("block", ctypes.c_int32),
+        ("resident", ctypes.c_int32),
+        ("place", ctypes.c_int32),
+        ("unused", ctypes.c_int32),
+    )
+
+
+class Layer(ctypes.Structure):
+    """The products and biases of a layer."""
+
+    _fields_ = (("x", Product), ("h", Product), ("candidate", Product), ("bias", _Address))
+
+
+_NUMBERS = (
+    *((name, ctypes.c_int32) for name in ("streams", "count", "mode", "filtered", "top_k")),
+    *((name, ctypes.c_float) for name in ("temperature", "tau", "top_p", "min_p", "fixed")),
+    ("unfixed", ctypes.c_double),
+    *((name, ctypes.c_uint64) for name in ("seed", "position", "patience")),
+    *((f"{name}_stride", ctypes.c_int64) for name in ("state", "noise", "written", "predicted")),
+)
+_ADDRESSES = (
+    "h", "c", "exchange", "sums", "made", "logits", "barrier", "noise", "numbers", "tokens", "written", "top",
+    "predicted", "out", "out_scale", "out_bias",
+)  # fmt: skip
+
+
+@functools.cache
+def job_type(layers: int) -> type[ctypes.Structure]:
+    """A launch of a model with so many layers."""
+
+    class Job(ctypes.Structure):
+        _fields_ = (*_NUMBERS, *((name, _Address) for name in _ADDRESSES), ("layer", Layer * layers))
+
+    return Job
