@@ -1,7 +1,7 @@
 """How a model is shared among the blocks of a GPU, and what each keeps in its shared memory.
 
-The kernels are compiled for one geometry: all of it reaches them as definitions. Blocks and units are the same for any
-number of texts, so the packed weights are as well.
+The kernels are compiled for one geometry: all of it reaches them as definitions. Blocks and units are the
+same for any number of texts, so the packed weights are as well.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ OLDEST, BRAIN_FROM, CLUSTERS_FROM = 75, 80, 90  # compute capabilities
 # Logits that every block reads and chooses from: with more, each character's is chosen by one block.
 FUSED_LOGITS, FUSED_BYTES = 2048, 32 << 10
 
-# A grid of fewer blocks than there are meets sooner; whether that pays is measured where a layer has no more units.
+# A grid of fewer blocks meets sooner; whether that pays is measured where a layer has no more units.
 SMALL = 512
 LEAST_ROWS = 16  # of a block
 
@@ -140,7 +140,10 @@ class Geometry:
         gates_x, gates_h = card.gates, card.gates - staged
         blocks = card.hidden // self.block if self.block else 1
         own = card.layers * streams * units * 4
-        sums = {name: blocks * streams * self.width(gates) * 4 for name, gates in (("SX", gates_x), ("SH", gates_h))}
+        sums = {
+            name: blocks * streams * self.width(gates) * 4
+            for name, gates in (("SX", gates_x), ("SH", gates_h))
+        }
         parts = 0 if self.kind == FLOAT32 or self.many else PARTS * streams * self.width(gates_x) * 4
         values = streams if self.many else streams * (card.layers + staged)
         vocab = card.vocab if self.fused else 0
@@ -205,7 +208,7 @@ class Geometry:
         return found | {(-1, ""): (0, at)}
 
     def resident(self, layer: int, role: str) -> tuple[int, int]:
-        """How many rows (float32) or tiles of a block's share of a matrix are kept, and their place in bytes."""
+        """Rows (float32) or tiles of a block's share of a matrix that are kept, and their place in bytes."""
         return self._residents[layer, role]
 
     @property
@@ -263,7 +266,7 @@ def kind_of(card: Card, limits: Limits) -> int:
 
 
 def choices(card: Card, limits: Limits, kind: int) -> list[tuple[int, int]]:
-    """Units of a block and blocks of a cluster that may be the best; the first one where nothing is measured."""
+    """Units of a block and blocks of a cluster that may be best; the first is taken unmeasured."""
     step = 1 if kind == FLOAT32 else 16 if card.form.name == "rnn" else 4
     least = -(-card.hidden // limits.blocks)
     if kind != FLOAT32 and card.form.products in (APART, STAGED) and least > 2 * step:
@@ -278,7 +281,9 @@ def choices(card: Card, limits: Limits, kind: int) -> list[tuple[int, int]]:
     return found
 
 
-def plan(card: Card, limits: Limits, streams: int, choice: tuple[int, int], kind: int, block: int = 0) -> Geometry | None:
+def plan(
+    card: Card, limits: Limits, streams: int, choice: tuple[int, int], kind: int, block: int = 0
+) -> Geometry | None:
     """The geometry for a number of texts; None if a block has too little shared memory for them.
 
     Args:
@@ -298,7 +303,9 @@ def plan(card: Card, limits: Limits, streams: int, choice: tuple[int, int], kind
     return found
 
 
-def largest(card: Card, limits: Limits, batch: int, choice: tuple[int, int], kind: int, block: int = 0) -> Geometry:
+def largest(
+    card: Card, limits: Limits, batch: int, choice: tuple[int, int], kind: int, block: int = 0
+) -> Geometry:
     """The geometry that takes a batch in the fewest launches.
 
     Raises:
