@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+from typing import Any
 
 _Address = ctypes.c_uint64  # of device memory
 
@@ -29,7 +30,7 @@ class Layer(ctypes.Structure):
     _fields_ = (("x", Product), ("h", Product), ("candidate", Product), ("bias", _Address))
 
 
-_NUMBERS = (
+_NUMBERS: tuple[tuple[str, Any], ...] = (
     *((name, ctypes.c_int32) for name in ("streams", "count", "mode", "filtered", "top_k")),
     *((name, ctypes.c_float) for name in ("temperature", "tau", "top_p", "min_p", "fixed")),
     ("unfixed", ctypes.c_double),
