@@ -14,17 +14,15 @@ import numpy as np
 import numpy.typing as npt
 
 from .card import Card
+from .codec import Tokens
 from .errors import ContractError, UsageError
 from .noise import Address
-from .sampling import Sampling
+from .sampling import Floats, Sampling
 
 MAX_BATCH = 1 << 21
 MAX_COUNT = 1 << 31  # characters of all streams in one call
 MAX_POSITION = 1 << 64
 MAX_THREADS = 1024
-
-Tokens = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 def whole_number(value: object, what: str, low: int, high: int) -> int:
@@ -76,12 +74,13 @@ def check_state_shapes(card: Card, shapes: Mapping[str, tuple[int, ...]]) -> int
     return batch[0]
 
 
-def check_owner(state: object, kind: type, owner: object) -> None:
-    """A state on a device is only taken back by the engine that made it (its attribute `owner`)."""
+def check_owner(state: object, kind: type[Any], owner: object) -> int:
+    """The batch of a state on a device, which only the engine that made it takes back (`state.owner`)."""
     if not isinstance(state, kind) or getattr(state, "owner", None) is not owner:
         raise UsageError(
             f"the state must be one that this engine made, not another's {_kind_of(state)}: use a snapshot"
         )
+    return int(state.batch)
 
 
 def check_tokens(card: Card, tokens: object, batch: int) -> Tokens:
@@ -110,6 +109,13 @@ def check_sampling(sampling: object) -> Sampling:
     if not isinstance(sampling, Sampling):
         raise UsageError(f"sampling must be a Sampling, not {_kind_of(sampling)}")
     return sampling
+
+
+def check_decode(card: Card, batch: int, last: object, noise: object, sampling: object) -> None:
+    """What `Engine.decode` is handed besides the state."""
+    check_last(card, last, batch)
+    check_noise(card, noise, batch)
+    check_sampling(sampling)
 
 
 def check_address(address: object, count: object, batch: int) -> tuple[Address, int]:

@@ -11,15 +11,13 @@ from __future__ import annotations
 
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-import numpy.typing as npt
-
 from .card import Card
+from .codec import Tokens
 from .noise import Address
-from .sampling import Sampling
+from .sampling import Floats, Sampling
 
 State = Any
-Snapshot = dict[str, npt.NDArray[np.float32]]
+Snapshot = dict[str, Floats]
 
 
 @runtime_checkable
@@ -38,9 +36,7 @@ class Engine(Protocol):
         """A state of zeros for `batch` independent streams."""
         ...
 
-    def feed(
-        self, state: State, tokens: npt.NDArray[np.int64], *, logits: bool = False
-    ) -> npt.NDArray[np.float32] | None:
+    def feed(self, state: State, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """Advance `state` over known tokens.
 
         Args:
@@ -53,13 +49,7 @@ class Engine(Protocol):
         """
         ...
 
-    def decode(
-        self,
-        state: State,
-        last: npt.NDArray[np.int64],
-        noise: npt.NDArray[np.float32],
-        sampling: Sampling,
-    ) -> npt.NDArray[np.int64]:
+    def decode(self, state: State, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write `count` characters per stream: feed a token, choose the next, feed it, ...
 
         Args:
@@ -91,14 +81,7 @@ class Engine(Protocol):
 class DrawingEngine(Engine, Protocol):
     """An engine that can make the noise itself, where it needs it: that costs less than handing it over."""
 
-    def draw(
-        self,
-        state: State,
-        last: npt.NDArray[np.int64],
-        address: Address,
-        count: int,
-        sampling: Sampling,
-    ) -> npt.NDArray[np.int64]:
+    def draw(self, state: State, last: Tokens, address: Address, count: int, sampling: Sampling) -> Tokens:
         """What `decode` writes with the noise of these addresses (`noise.gumbel`), times the temperature.
 
         Args:

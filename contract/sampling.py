@@ -15,11 +15,13 @@ Ties go to the lowest token; characters that tie with the last one kept by a fil
 from __future__ import annotations
 
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from .codec import Tokens
 from .errors import UsageError
 
 Floats = npt.NDArray[np.float32]
@@ -113,7 +115,7 @@ def threshold(logits: Floats, sampling: Sampling) -> Floats:
     return lowest
 
 
-def choose(logits: Floats, scaled_noise: Floats, sampling: Sampling) -> npt.NDArray[np.int64]:
+def choose(logits: Floats, scaled_noise: Floats, sampling: Sampling) -> Tokens:
     """The chosen characters, int64 ``[batch]``.
 
     Args:
@@ -123,5 +125,20 @@ def choose(logits: Floats, scaled_noise: Floats, sampling: Sampling) -> npt.NDAr
     """
     if sampling.filters:
         logits = np.where(logits >= threshold(logits, sampling), logits, np.float32(-np.inf))
-    chosen: npt.NDArray[np.int64] = np.argmax(logits + scaled_noise, axis=-1)
+    chosen: Tokens = np.argmax(logits + scaled_noise, axis=-1)
     return chosen
+
+
+def write(predict: Callable[[Tokens], Floats], last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
+    """Characters that are chosen one by one here, int64 ``[batch, count]``.
+
+    Args:
+        predict: feeds tokens ``[batch]`` and gives the logits, float32 ``[batch, vocab]``.
+        last: int64 ``[batch]``, fed first.
+        noise: float32 ``[count, batch, vocab]``, as `scale_noise` gives it.
+        sampling: the settings.
+    """
+    written = np.empty((len(last), len(noise)), np.int64)
+    for position, scaled in enumerate(noise):
+        last = written[:, position] = choose(predict(last), scaled, sampling)
+    return written

@@ -14,16 +14,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from ..contract.arguments import check_batch, check_last, check_noise, check_sampling, check_tokens
+from ..contract.arguments import check_batch, check_decode, check_tokens
 from ..contract.card import Card
 from ..contract.choice import filter_row
+from ..contract.codec import Tokens
 from ..contract.engine import Snapshot
 from ..contract.errors import BackendMissing, P2Error
-from ..contract.sampling import Sampling
+from ..contract.sampling import Floats, Sampling
 from ..runtime import nvidia
 from ..trainer import checkpoint
 from ..trainer.model import State
@@ -69,9 +69,7 @@ class CudaGraphEngine:
             return TensorState(_zeros(self.card, batch, self._device))
 
     @torch.inference_mode()
-    def feed(
-        self, state: TensorState, tokens: npt.NDArray[np.int64], *, logits: bool = False
-    ) -> npt.NDArray[np.float32] | None:
+    def feed(self, state: TensorState, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """See `Engine.feed`. Step by step, not captured.
 
         Raises:
@@ -96,13 +94,7 @@ class CudaGraphEngine:
         return outputs
 
     @torch.inference_mode()
-    def decode(
-        self,
-        state: TensorState,
-        last: npt.NDArray[np.int64],
-        noise: npt.NDArray[np.float32],
-        sampling: Sampling,
-    ) -> npt.NDArray[np.int64]:
+    def decode(self, state: TensorState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """See `Engine.decode`. The first call for a batch size captures its graphs.
 
         Raises:
@@ -110,10 +102,8 @@ class CudaGraphEngine:
             P2Error: the GPU is out of memory.
         """
         batch = batch_of(self.card, state)
-        check_last(self.card, last, batch)
-        count = len(check_noise(self.card, noise, batch))
-        check_sampling(sampling)
-        if count == 0:
+        check_decode(self.card, batch, last, noise, sampling)
+        if len(noise) == 0:
             return np.empty((batch, 0), np.int64)
         with _memory():
             if self._loop is None or self._loop.batch != batch:
@@ -163,13 +153,7 @@ class _Loop:
         self._states = _zeros(card, batch, device)
         self._graphs: dict[tuple[int, bool], Body] = {}
 
-    def write(
-        self,
-        states: State,
-        last: npt.NDArray[np.int64],
-        noise: npt.NDArray[np.float32],
-        sampling: Sampling,
-    ) -> tuple[Tensor, State]:
+    def write(self, states: State, last: Tokens, noise: Floats, sampling: Sampling) -> tuple[Tensor, State]:
         """The new tokens, int64 ``[count, batch]`` on the device, and the new states."""
         count, filters = len(noise), sampling.filters
         sizes = [STEPS] * (count // STEPS) + [1] * (count % STEPS)

@@ -95,19 +95,12 @@ def _plan(
 
 def _eager(device: str) -> Callable[[Files, str], Engine]:
     def steps(files: Files, _: str) -> Engine:
-        from ..trainer import checkpoint
-        from ..trainer.eager import EagerEngine
-        from ..trainer.model import CharModel
+        from ..bench.contenders.cuda import prepare_cuda
+        from ..trainer.eager import open_checkpoint
 
         if device == "cuda":
-            import torch
-
-            torch.backends.cudnn.allow_tf32 = False
-            torch.backends.cuda.matmul.allow_tf32 = False
-        found = checkpoint.load(files.checkpoint)
-        model = CharModel(found.card)
-        model.load_state_dict(found.model_state)
-        return EagerEngine(model.to(device))
+            prepare_cuda()
+        return open_checkpoint(files.checkpoint, device=device)
 
     return steps
 

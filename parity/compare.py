@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ..contract.agreement import LIMITS, Agreement, agreement, bits_per_character
+from ..contract.codec import Tokens
 from ..contract.engine import Engine
 from ..contract.errors import P2Error, UsageError
 from ..contract.noise import gumbel
-from ..contract.sampling import Sampling, scale_noise
+from ..contract.sampling import Floats, Sampling, scale_noise
 from ..runtime.decoder import Decoder
 
 TAUS = (0.5, 1.0, 2.0)
@@ -27,9 +27,6 @@ STREAMS = 4
 BATCH_CHARACTERS = 200
 # Rounding differs a little between reading and writing, so a close call may fall the other way.
 WRITTEN = 0.98
-
-Tokens = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)

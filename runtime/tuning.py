@@ -30,6 +30,9 @@ LARGEST = 256  # batches beyond are split like this one
 # A setting that is not the plainest has to be faster by this share; less is noise.
 MARGIN = 0.15
 
+# One turn of a setting takes about this long, or one step where that is longer.
+MEASURED_SECONDS = 0.01
+
 # Options take turns, so that a disturbance hits all of them, and the lower quartile of their turns
 # counts: a machine is often disturbed for longer than a measurement takes, and never the other way round.
 TURNS = 8
@@ -81,7 +84,7 @@ def choose(options: list[Option], seconds: Callable[[Option], float], margin: fl
     return next(option for option, time in zip(options, times, strict=True) if time <= limit)
 
 
-def seconds_per_step(steps: Callable[[int], object], least: float) -> float:
+def seconds_per_step(steps: Callable[[int], object], least: float = MEASURED_SECONDS) -> float:
     """The time of one step, from a turn of at least so many seconds, or of one step where that is longer.
 
     Args:

@@ -1,6 +1,6 @@
 """The reference engine: the PyTorch model itself behind the engine protocol.
 
-It decodes with `CharModel.step`, the cells as written out, and chooses with `contract.sampling.choose`,
+It decodes with `CharModel.step`, the cells as written out, and chooses with `contract.sampling.write`,
 so it is the definition that the exported engines are compared with, not the fastest way to a text.
 """
 
@@ -9,12 +9,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from ..contract.arguments import check_batch, check_last, check_noise, check_sampling, check_tokens
+from ..contract.arguments import check_batch, check_decode, check_tokens
+from ..contract.codec import Tokens
 from ..contract.engine import Snapshot
-from ..contract.sampling import Sampling, choose
+from ..contract.sampling import Floats, Sampling, write
 from . import checkpoint
 from .model import CharModel
 from .tensor_state import TensorState, batch_of, restored
@@ -46,9 +46,7 @@ class EagerEngine:
         return TensorState(self._model.zero_state(check_batch(batch)))
 
     @torch.inference_mode()
-    def feed(
-        self, state: TensorState, tokens: npt.NDArray[np.int64], *, logits: bool = False
-    ) -> npt.NDArray[np.float32] | None:
+    def feed(self, state: TensorState, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """See `Engine.feed`. Long inputs go through the fused layers in chunks."""
         batch = batch_of(self.card, state)
         length = check_tokens(self.card, tokens, batch).shape[1]
@@ -62,23 +60,17 @@ class EagerEngine:
         return outputs
 
     @torch.inference_mode()
-    def decode(
-        self,
-        state: TensorState,
-        last: npt.NDArray[np.int64],
-        noise: npt.NDArray[np.float32],
-        sampling: Sampling,
-    ) -> npt.NDArray[np.int64]:
+    def decode(self, state: TensorState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """See `Engine.decode`."""
         batch = batch_of(self.card, state)
-        newest = check_last(self.card, last, batch)
-        check_noise(self.card, noise, batch)
-        check_sampling(sampling)
-        tokens = np.empty((batch, len(noise)), dtype=np.int64)
-        for position, scaled in enumerate(noise):
-            logits, state.tensors = self._model.step(torch.from_numpy(newest).to(self._device), state.tensors)
-            newest = tokens[:, position] = choose(logits.cpu().numpy(), scaled, sampling)
-        return tokens
+        check_decode(self.card, batch, last, noise, sampling)
+
+        def predict(tokens: Tokens) -> Floats:
+            logits, state.tensors = self._model.step(torch.from_numpy(tokens).to(self._device), state.tensors)
+            found: Floats = logits.cpu().numpy()
+            return found
+
+        return write(predict, last, noise, sampling)
 
     def snapshot(self, state: TensorState) -> Snapshot:
         """See `Engine.snapshot`."""
@@ -98,12 +90,13 @@ class EagerEngine:
         self._loaded = None
 
 
-def open_checkpoint(path: Path, threads: int | None = None) -> EagerEngine:
-    """The engine of a checkpoint folder, or of a run folder's best checkpoint, on the CPU.
+def open_checkpoint(path: Path, threads: int | None = None, device: str = "cpu") -> EagerEngine:
+    """The engine of a checkpoint folder, or of a run folder's best checkpoint.
 
     Args:
         path: the folder.
         threads: processor threads, from now on and for all of PyTorch in this process; None leaves them.
+        device: of PyTorch, where it runs.
 
     Raises:
         P2Error: there is no checkpoint, or it is damaged.
@@ -113,4 +106,4 @@ def open_checkpoint(path: Path, threads: int | None = None) -> EagerEngine:
     found = checkpoint.load(path)
     model = CharModel(found.card)
     model.load_state_dict(found.model_state)
-    return EagerEngine(model)
+    return EagerEngine(model.to(device))

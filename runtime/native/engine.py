@@ -11,34 +11,26 @@ import numpy.typing as npt
 
 from ...contract.arguments import (
     check_address,
-    check_batch,
+    check_decode,
     check_last,
-    check_noise,
     check_sampling,
-    check_snapshot,
     check_state,
     check_threads,
     check_tokens,
 )
 from ...contract.card import bytes_per_step
-from ...contract.engine import Snapshot
+from ...contract.codec import Tokens
 from ...contract.errors import BackendMissing
 from ...contract.noise import Address
-from ...contract.sampling import Sampling
+from ...contract.sampling import Floats, Sampling
 from .. import tuning
+from ..host_states import HostStates, State
 from ..processor import cpu_name, processors
 from ..step_file import StepFile
 from ..tuning import Setting
 from . import binding, packing, problem
 from .binding import Filters, Job
 from .pace import Pace
-
-Tokens = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
-State = dict[str, Floats]
-
-# One turn of a setting takes about this long, or one step where that is longer.
-MEASURED_SECONDS = 0.01
 
 # Another layout of the weights has to be faster by this share: 28 bits are slower for many texts.
 LAYOUT_MARGIN = 0.03
@@ -78,11 +70,10 @@ def why_not(step: StepFile) -> str | None:
     return None
 
 
-class NativeEngine:
+class NativeEngine(HostStates):
     """`contract.engine.Engine` on the compiled decoder.
 
-    The state is a dict of float32 arrays ``[batch, hidden]`` under the contract's names. A text does not
-    depend on the batch it is written in, nor on how its prompt was cut, to the last bit.
+    A text does not depend on the batch it is written in, nor on how its prompt was cut, to the last bit.
 
     Args:
         step: a checked step graph.
@@ -131,11 +122,6 @@ class NativeEngine:
             return [1]
         return tuning.thread_counts(available, least=2 if size * weight >= TRIED_BYTES else 1)
 
-    def zero_state(self, batch: int) -> State:
-        """Zeros for `batch` streams."""
-        batch = check_batch(batch)
-        return {name: np.zeros((batch, self.card.hidden), np.float32) for name in self.card.state_names}
-
     def feed(self, state: State, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
         card, batch = self.card, check_state(self.card, state)
@@ -154,9 +140,8 @@ class NativeEngine:
     def decode(self, state: State, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
         batch = check_state(self.card, state)
-        check_last(self.card, last, batch)
-        noise = np.ascontiguousarray(check_noise(self.card, noise, batch))
-        return self._decode(state, last, len(noise), check_sampling(sampling), noise=noise)
+        check_decode(self.card, batch, last, noise, sampling)
+        return self._decode(state, last, len(noise), sampling, noise=np.ascontiguousarray(noise))
 
     def draw(self, state: State, last: Tokens, address: Address, count: int, sampling: Sampling) -> Tokens:
         """Write `count` characters per stream with noise that is made here; see `DrawingEngine.draw`.
@@ -168,16 +153,6 @@ class NativeEngine:
         check_last(self.card, last, batch)
         address, count = check_address(address, count, batch)
         return self._decode(state, last, count, sampling, **_noise_of(address, check_sampling(sampling)))
-
-    def snapshot(self, state: State) -> Snapshot:
-        """A copy of the state."""
-        check_state(self.card, state)
-        return {name: array.copy() for name, array in state.items()}
-
-    def restore(self, snapshot: Snapshot) -> State:
-        """A state equal to the snapshot."""
-        check_snapshot(self.card, snapshot)
-        return {name: np.array(snapshot[name], np.float32) for name in self.card.state_names}
 
     def close(self) -> None:
         """Drop the weights."""
@@ -324,7 +299,7 @@ class NativeEngine:
         def steps(count: int) -> None:
             self._decode(state, last, count, sampling, setting.threads, **noise)
 
-        return tuning.seconds_per_step(steps, MEASURED_SECONDS) / setting.group
+        return tuning.seconds_per_step(steps) / setting.group
 
 
 def _noise_of(address: Address, sampling: Sampling) -> dict[str, Any]:

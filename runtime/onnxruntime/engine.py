@@ -9,21 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from ...contract.arguments import (
-    check_batch,
-    check_last,
-    check_noise,
-    check_sampling,
-    check_snapshot,
-    check_state,
-    check_threads,
-    check_tokens,
-)
+from ...contract.arguments import check_decode, check_state, check_threads, check_tokens
 from ...contract.card import bytes_per_step, step_shapes
-from ...contract.engine import Snapshot
+from ...contract.codec import Tokens
 from ...contract.errors import ContractError
-from ...contract.sampling import Sampling
+from ...contract.sampling import Floats, Sampling
 from .. import tuning
+from ..host_states import HostStates, State
 from ..processor import cpu_name, processors
 from ..step_file import StepFile, open_step
 from ..step_rewritten import check_changed
@@ -35,8 +27,6 @@ from .session import answering, import_onnxruntime, open_session
 if TYPE_CHECKING:
     import onnxruntime as ort
 
-State = dict[str, npt.NDArray[np.float32]]
-
 # With less to read and to multiply, a step is over before a second thread has woken up.
 ONE_THREAD_BYTES = 1 << 17
 ONE_THREAD_PRODUCTS = 1 << 20
@@ -44,17 +34,12 @@ ONE_THREAD_PRODUCTS = 1 << 20
 SHARED_BYTES = 8 << 20
 SHARED_PRODUCTS = 1 << 23
 
-# One turn of a setting takes about this long, or one step where that is longer.
-MEASURED_SECONDS = 0.01
-
 # Gate inputs held at a time while reading a text layer by layer: 32 MiB of float32.
 PREFILL_NUMBERS = 1 << 23
 
 
-class OnnxEngine:
+class OnnxEngine(HostStates):
     """`contract.engine.Engine` on ONNX Runtime's CPU provider.
-
-    The state is a dict of float32 arrays ``[batch, hidden]`` under the contract's names.
 
     Args:
         step: a checked step graph.
@@ -95,14 +80,7 @@ class OnnxEngine:
             self._memory.put(size, setting)
         return setting
 
-    def zero_state(self, batch: int) -> State:
-        """Zeros for `batch` streams."""
-        batch = check_batch(batch)
-        return {name: np.zeros((batch, self.card.hidden), np.float32) for name in self._states}
-
-    def feed(
-        self, state: State, tokens: npt.NDArray[np.int64], *, logits: bool = False
-    ) -> npt.NDArray[np.float32] | None:
+    def feed(self, state: State, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
         batch = check_state(self.card, state)
         length = check_tokens(self.card, tokens, batch).shape[1]
@@ -119,18 +97,10 @@ class OnnxEngine:
                 pieces.append(results[-1].transpose(1, 0, 2))
         return np.concatenate(pieces, axis=1) if logits else None
 
-    def decode(
-        self,
-        state: State,
-        last: npt.NDArray[np.int64],
-        noise: npt.NDArray[np.float32],
-        sampling: Sampling,
-    ) -> npt.NDArray[np.int64]:
+    def decode(self, state: State, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
         batch = check_state(self.card, state)
-        check_last(self.card, last, batch)
-        check_noise(self.card, noise, batch)
-        check_sampling(sampling)
+        check_decode(self.card, batch, last, noise, sampling)
         if len(noise) == 0:
             return np.zeros((batch, 0), np.int64)
         feeds: dict[str, npt.NDArray[Any]] = {"first": last, "noise": noise}
@@ -153,16 +123,6 @@ class OnnxEngine:
         for name in state:
             state[name] = np.concatenate([part[name] for part, _ in pieces])
         return np.concatenate([tokens for _, tokens in pieces])
-
-    def snapshot(self, state: State) -> Snapshot:
-        """A copy of the state."""
-        check_state(self.card, state)
-        return {name: array.copy() for name, array in state.items()}
-
-    def restore(self, snapshot: Snapshot) -> State:
-        """A state equal to the snapshot."""
-        check_snapshot(self.card, snapshot)
-        return {name: np.array(snapshot[name], np.float32) for name in self._states}
 
     def close(self) -> None:
         """Drop the sessions and the weights."""
@@ -232,7 +192,7 @@ class OnnxEngine:
             noise = np.zeros((count, setting.group, self.card.vocab), np.float32)
             self._run("decode", setting.threads, state, {"first": last, "noise": noise})
 
-        return tuning.seconds_per_step(steps, MEASURED_SECONDS) / setting.group
+        return tuning.seconds_per_step(steps) / setting.group
 
 
 def open_onnx(path: Path, threads: int | None = None) -> OnnxEngine:

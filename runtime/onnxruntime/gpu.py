@@ -14,18 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ...contract.arguments import (
-    check_batch,
-    check_last,
-    check_noise,
-    check_owner,
-    check_sampling,
-    check_snapshot,
-    check_tokens,
-)
+from ...contract.arguments import check_batch, check_decode, check_owner, check_snapshot, check_tokens
+from ...contract.codec import Tokens
 from ...contract.engine import Snapshot
 from ...contract.errors import ContractError, P2Error
-from ...contract.sampling import Sampling, choose
+from ...contract.sampling import Floats, Sampling, write
 from ..nvidia import aligned
 from ..onnx_format import Graph, Node, Value, encode_model
 from ..onnx_tensors import FLOAT, FLOAT16, INT64
@@ -33,9 +26,6 @@ from ..step_file import StepFile
 from ..step_rewritten import check_changed
 from .providers import PROVIDERS, Provider, open_session, require
 from .session import answering, import_onnxruntime
-
-Tokens = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 SLOTS = 32  # steps whose tokens and noise travel together; even, so that a block ends where it began
 _FLOAT_TYPES: dict[int, np.dtype[Any]] = {FLOAT: np.dtype(np.float32), FLOAT16: np.dtype(np.float16)}
@@ -160,7 +150,7 @@ class OnnxGpuEngine:
 
     def feed(self, state: GpuState, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """Advance over known tokens, int64 ``[batch, length]``; see `Engine.feed`."""
-        batch = self._batch_of(state)
+        batch = check_owner(state, GpuState, self._memory)
         length = check_tokens(self.card, tokens, batch).shape[1]
         block, vocab = state.block, self.card.vocab
         result = np.empty((batch, length, vocab), np.float32) if logits else None
@@ -180,10 +170,9 @@ class OnnxGpuEngine:
 
     def decode(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
-        batch = self._batch_of(state)
-        check_last(self.card, last, batch)
-        check_noise(self.card, noise, batch)
-        if check_sampling(sampling).filters:
+        batch = check_owner(state, GpuState, self._memory)
+        check_decode(self.card, batch, last, noise, sampling)
+        if sampling.filters:
             return self._decode_on_host(state, last, noise, sampling)
         block = state.block
         written = np.empty((batch, len(noise)), np.int64)
@@ -205,7 +194,7 @@ class OnnxGpuEngine:
 
     def snapshot(self, state: GpuState) -> Snapshot:
         """A copy of the state, float32 whatever the graph's type."""
-        like = np.empty((self._batch_of(state), self.card.hidden), self._float)
+        like = self._zeros(check_owner(state, GpuState, self._memory))
         values = state.sets[state.current].items()
         return {name: self._memory.get(value, like).astype(np.float32) for name, value in values}
 
@@ -225,12 +214,12 @@ class OnnxGpuEngine:
         self._model = None
 
     def _decode_on_host(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
-        written = np.empty((state.batch, len(noise)), np.int64)
-        for index, scaled in enumerate(noise):
-            logits = self.feed(state, last[:, None], logits=True)
+        def predict(tokens: Tokens) -> Floats:
+            logits = self.feed(state, tokens[:, None], logits=True)
             assert logits is not None
-            last = written[:, index] = choose(logits[:, 0], scaled, sampling)
-        return written
+            return logits[:, 0]
+
+        return write(predict, last, noise, sampling)
 
     def _zeros(self, batch: int) -> npt.NDArray[Any]:
         return np.zeros((batch, self.card.hidden), self._float)
@@ -288,10 +277,6 @@ class OnnxGpuEngine:
             binding.bind_ortvalue_input(f"{name}_in", state.sets[slot % 2][name])
             binding.bind_ortvalue_output(f"{name}_out", state.sets[1 - slot % 2][name])
         return binding
-
-    def _batch_of(self, state: GpuState) -> int:
-        check_owner(state, GpuState, self._memory)
-        return state.batch
 
 
 def _step_and_choice(step: StepFile) -> Graph:

@@ -5,7 +5,7 @@ so no kernel ever writes what another still reads.
 
 There are two ways to write. A plan that chooses (`contract.choice`) does so in a CUDA graph of many steps
 (`device_loop`). Step by step, tokens go up, logits come down, and the host chooses with
-`contract.sampling.choose`, the definition that every backend matches: for plans that do not choose, and
+`contract.sampling.write`, the definition that every backend matches: for plans that do not choose, and
 to compare the other way with.
 """
 
@@ -15,22 +15,14 @@ import weakref
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
-from ...contract.arguments import (
-    check_batch,
-    check_last,
-    check_noise,
-    check_owner,
-    check_sampling,
-    check_snapshot,
-    check_tokens,
-)
+from ...contract.arguments import check_batch, check_decode, check_owner, check_snapshot, check_tokens
 from ...contract.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE, filter_row
+from ...contract.codec import Tokens
 from ...contract.engine import Snapshot
 from ...contract.errors import BackendMissing
 from ...contract.plan import FLAVOURS
-from ...contract.sampling import Sampling, choose
+from ...contract.sampling import Floats, Sampling, write
 from ...contract.shell import command
 from .. import nvidia
 from ..gpu_device import Device
@@ -39,9 +31,6 @@ from ..nvidia import aligned
 from .device_loop import DeviceLoop
 from .plan_file import Plan, check_gpu, library_for, read_plan
 from .step import CompiledStep
-
-Tokens = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
 
 _CHUNK_STEPS = 1024  # steps whose tokens go up in one copy
 _CHUNK_BYTES = 64 << 20  # device memory for the logits of a chunk
@@ -146,7 +135,7 @@ class PlanEngine:
 
     def feed(self, state: PlanState, tokens: Tokens, *, logits: bool = False) -> Floats | None:
         """Advance `state` over known tokens (see `contract.engine.Engine.feed`)."""
-        batch, vocab = self._batch_of(state), self.card.vocab
+        batch, vocab = check_owner(state, PlanState, self._device), self.card.vocab
         length = check_tokens(self.card, tokens, batch).shape[1]
         result = np.empty((batch, length, vocab), np.float32) if logits else None
         token_type = self._compiled.token_type
@@ -173,29 +162,27 @@ class PlanEngine:
 
     def decode(self, state: PlanState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write `count` characters per stream (see `contract.engine.Engine.decode`)."""
-        batch = self._batch_of(state)
-        check_last(self.card, last, batch)
-        check_noise(self.card, noise, batch)
-        check_sampling(sampling)
+        batch = check_owner(state, PlanState, self._device)
+        check_decode(self.card, batch, last, noise, sampling)
         if self._on_device:
             filters = np.tile(filter_row(sampling, self.card.vocab), (state.batch, 1))
             return self._loop_for(state.batch).write(state.buffers[state.current], last, noise, filters)
-        written = np.empty((state.batch, len(noise)), np.int64)
         logits = np.empty((state.batch, self.card.vocab), np.float32)
         token_type = self._compiled.token_type
         token_address = self._scratch.reserve("token", state.batch * token_type.itemsize)
         logits_address = self._scratch.reserve("logits", logits.nbytes)
-        for index, scaled_noise in enumerate(noise):
-            self._device.upload(token_address, np.ascontiguousarray(last, token_type))
+
+        def predict(tokens: Tokens) -> Floats:
+            self._device.upload(token_address, np.ascontiguousarray(tokens, token_type))
             self._step(state, token_address, logits_address)
             self._device.download(logits, logits_address)
-            last = choose(logits, scaled_noise, sampling)
-            written[:, index] = last
-        return written
+            return logits
+
+        return write(predict, last, noise, sampling)
 
     def snapshot(self, state: PlanState) -> Snapshot:
         """A copy of `state`: float32 ``[batch, hidden]`` per state name, whatever the engine's type."""
-        self._batch_of(state)
+        check_owner(state, PlanState, self._device)
         snapshot: Snapshot = {}
         for name, address in state.buffers[state.current].items():
             values = np.empty((state.batch, self.card.hidden), self._compiled.float_type)
@@ -264,7 +251,3 @@ class PlanEngine:
             }
         self._compiled.run(state.batch, addresses, self._device.stream)
         state.current = 1 - state.current
-
-    def _batch_of(self, state: PlanState) -> int:
-        check_owner(state, PlanState, self._device)
-        return state.batch
