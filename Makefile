@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-EXTRAS := train,cpu,rtx,bench,test
+EXTRAS := train,cpu,rtx,cuda,bench,test
 
 .PHONY: demo pages test wheel-check lint format gpu-check clean
 
@@ -51,7 +51,7 @@ clean:
 
 $(READY): pyproject.toml constraints.txt $(wildcard runtime/native/*.c runtime/native/*.h)
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "p2 needs Python 3.11 or newer: make PYTHON=python3.12")'
-	@echo "Installing p2 into $(VENV): PyTorch, TensorRT-RTX and others, about 1.8 GB; one to five minutes, once."
+	@echo "Installing p2 into $(VENV): PyTorch, TensorRT-RTX and others, about 1.9 GB; one to five minutes, once."
 	$(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@
