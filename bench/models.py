@@ -110,6 +110,17 @@ def from_shape(card: Card, precisions: Iterable[str], folder: Path) -> Prepared:
     Raises:
         P2Error: the model is too large.
     """
+    model = random_model(card, precisions, folder)
+    prepare_peers(model)
+    return Prepared(model, None, "the weights are random and predict no text")
+
+
+def random_model(card: Card, precisions: Iterable[str], folder: Path) -> Model:
+    """The files of a model with random weights: ``checkpoint``, and a step graph for each precision.
+
+    Raises:
+        P2Error: a file cannot be written, or the model is too large.
+    """
     from ..trainer import checkpoint
     from ..trainer.record import Record
 
@@ -117,9 +128,7 @@ def from_shape(card: Card, precisions: Iterable[str], folder: Path) -> Prepared:
     record = Record(options={}, corpus={}, software={})
     card = checkpoint.save(folder / "checkpoint", card.with_(producer=f"p2 {__version__}"), state, record)
     steps = export_steps(card, state, precisions, folder)
-    model = Model(shape_name(card), card, folder / "checkpoint", steps)
-    prepare_peers(model)
-    return Prepared(model, None, "the weights are random and predict no text")
+    return Model(shape_name(card), card, folder / "checkpoint", steps)
 
 
 def random_state(card: Card, seed: int = SEED) -> dict[str, Tensor]:

@@ -12,10 +12,53 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from types import TracebackType
+from typing import IO
 
 from ..contract.errors import P2Error
 
 _END_SECONDS = 10.0
+
+
+def start(
+    *arguments: str, errors: IO[bytes], environment: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """A Python process in a session of its own, with pipes for its input and output.
+
+    Ctrl-C is for the program that started it, which then ends it (`end`).
+    """
+    # -P: what lies in the folder that the person is in must not take the place of a library.
+    return subprocess.Popen(
+        [sys.executable, "-P", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        env=environment,
+        start_new_session=True,
+    )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process, and those it started, at once."""
+    with contextlib.suppress(OSError):
+        if hasattr(os, "killpg"):
+            os.killpg(process.pid, signal.SIGKILL)
+        else:
+            process.kill()
+
+
+def signal_of(code: int) -> str:
+    """The name of the signal that a negative exit code stands for."""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
+
+
+def last_line(errors: IO[bytes]) -> str:
+    """The last thing that a process said."""
+    errors.seek(0)
+    said = errors.read().decode(errors="replace").splitlines()
+    return next((text.strip() for text in reversed(said) if text.strip()), "")
 
 
 class LineProcess:
@@ -30,15 +73,7 @@ class LineProcess:
     def __init__(self, module: str, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         self._killed = False
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
-        # -P: what lies in the folder that the person is in must not take the place of a library.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", module, *arguments],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._errors,
-            env=environment,
-            start_new_session=True,  # Ctrl-C is for the benchmark, which then ends its processes
-        )
+        self._process = start("-m", module, *arguments, errors=self._errors, environment=environment)
         self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._reader = threading.Thread(target=self._read_lines, daemon=True)
         self._reader.start()
@@ -108,11 +143,9 @@ class LineProcess:
         except subprocess.TimeoutExpired:
             self.kill()
             return "it stopped listening"
-        self._errors.seek(0)
-        said = self._errors.read().decode(errors="replace").split("\n")
-        last = next((text.strip() for text in reversed(said) if text.strip()), "")
+        last = last_line(self._errors)
         if code < 0:
-            name = signal.Signals(-code).name
+            name = signal_of(code)
             how = f"killed by {name}{', often for lack of memory' if name == 'SIGKILL' else ''}"
         else:
             how = f"exit code {code}"
@@ -124,11 +157,7 @@ class LineProcess:
         if self._killed:
             return
         self._killed = True
-        with contextlib.suppress(OSError):
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
+        end(self._process)
         self._process.wait()
         self._reader.join(_END_SECONDS)
         for stream in (self._process.stdin, self._process.stdout, self._errors):

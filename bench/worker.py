@@ -83,13 +83,11 @@ class Session:
 
 def peak_memory() -> int | None:
     """The most memory that this process has held so far, in bytes; None where the system does not tell."""
-    try:
-        with open("/proc/self/status") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
+    from ..render.machine import process_memory
+
+    told = process_memory(peak=True)
+    if told is not None:
+        return told
     try:
         import resource
     except ImportError:

@@ -12,7 +12,7 @@ from typing import Any
 
 from ..bench.contender import Model
 from ..bench.models import Prepared, prepare_peers
-from ..bench.options import QUICK, Effort
+from ..bench.options import QUICK, Effort, shape_name
 from ..bench.plugins import Entrant, find
 from ..bench.race import Race
 from ..contract.card import Card
@@ -47,7 +47,7 @@ def bench(
     steps = {precision: files.step(precision) for precision in precisions}
     for precision, step in steps.items():
         _lay_plans_beside(files, step, precision)
-    model = Model(f"{card.cell},{card.layers},{card.embedding},{card.hidden}", card, files.checkpoint, steps)
+    model = Model(shape_name(card), card, files.checkpoint, steps)
     prepare_peers(model)
     copies = [_copies(device)]
     with Progress() as progress:

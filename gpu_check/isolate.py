@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
+from ..bench.process import end, last_line, signal_of, start
 from . import check as words
 from .check import Check, Result, result_from
 
@@ -32,21 +30,16 @@ def isolated(check: Check, folder: Path, command: tuple[str, ...] = WORKER) -> R
     """
     started = time.perf_counter()
     with tempfile.TemporaryFile() as said:
-        # -P: what lies in the folder that the person is in must not take the place of a library.
-        process = subprocess.Popen(
-            [sys.executable, "-P", *command, str(folder)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            start_new_session=True,
-        )
+        process = start(*command, str(folder), errors=said)
         try:
             out, _ = process.communicate(json.dumps(vars(check)).encode(), timeout=check.timeout)
         except subprocess.TimeoutExpired:
             reason = f"it took longer than {check.timeout:g} s"
             return Result(check, words.TIMED_OUT, reason, time.perf_counter() - started)
         finally:
-            _end(process)
+            end(process)
+            with contextlib.suppress(OSError, ValueError):
+                process.communicate()
         seconds = time.perf_counter() - started
         lines = out.splitlines()
         if process.returncode == 0 and lines:
@@ -55,25 +48,9 @@ def isolated(check: Check, folder: Path, command: tuple[str, ...] = WORKER) -> R
         return Result(check, words.CRASHED, _last_words(process.returncode, said), seconds)
 
 
-def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it started."""
-    with contextlib.suppress(OSError):
-        if hasattr(os, "killpg"):
-            os.killpg(process.pid, signal.SIGKILL)
-        else:
-            process.kill()
-    with contextlib.suppress(OSError, ValueError):
-        process.communicate()
-
-
 def _last_words(code: int, said: IO[bytes]) -> str:
-    said.seek(0)
-    lines = [line.strip() for line in said.read().decode(errors="replace").splitlines() if line.strip()]
-    last = f": {lines[-1][:_LONGEST]}" if lines else ""
+    line = last_line(said)[:_LONGEST]
+    last = f": {line}" if line else ""
     if code < 0:
-        try:
-            name = signal.Signals(-code).name
-        except ValueError:
-            name = f"signal {-code}"
-        return f"its process was ended by {name}{last}"
+        return f"its process was ended by {signal_of(code)}{last}"
     return f"its process ended with exit code {code}{last}"

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..bench.models import export_steps, random_state
+from ..bench.models import random_model
 from ..bench.options import VOCABULARY
 from ..contract.card import Card
 from ..contract.engine import Engine
-from ..version import __version__
 
 LAYERS = 2
 EMBEDDING = 64
@@ -53,7 +52,7 @@ class Files:
 
 def card_of(cell: str, reset: str, hidden: int) -> Card:
     """The card of a model that is checked."""
-    return Card(cell, LAYERS, EMBEDDING, hidden, VOCABULARY, reset, producer=f"p2 {__version__}")
+    return Card(cell, LAYERS, EMBEDDING, hidden, VOCABULARY, reset)
 
 
 def make(files: Files, card: Card, precisions: tuple[str, ...]) -> dict[str, Any]:
@@ -62,12 +61,7 @@ def make(files: Files, card: Card, precisions: tuple[str, ...]) -> dict[str, Any
     Raises:
         P2Error: a file cannot be written.
     """
-    from ..trainer import checkpoint
-    from ..trainer.record import Record
-
-    state = random_state(card)
-    card = checkpoint.save(files.checkpoint, card, state, Record(options={}, corpus={}, software={}))
-    steps = export_steps(card, state, precisions, files.folder)
+    steps = random_model(card, precisions, files.folder).steps
     return {"bytes": {precision: path.stat().st_size for precision, path in steps.items()}}
 
 

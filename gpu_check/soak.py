@@ -10,6 +10,7 @@ import numpy as np
 
 from ..contract.engine import Engine
 from ..contract.sampling import Sampling
+from ..render.machine import process_memory
 from ..runtime import nvidia
 from ..runtime.decoder import Decoder
 from .check import CheckFailed
@@ -44,7 +45,7 @@ def soak(open_engine: Open, _reference: Engine, characters: int) -> dict[str, An
             newest = decoder.write(count)[:, :AGAIN]
             written += count
             samples.append(
-                {"characters": written, "host_bytes": host_memory(), "device_bytes": device_memory()}
+                {"characters": written, "host_bytes": process_memory(), "device_bytes": device_memory()}
             )
         seconds = time.perf_counter() - started
         own = nvidia.process_memory() is not None
@@ -84,18 +85,6 @@ def grown(samples: list[int | None]) -> float | None:
     if not quarter:
         return None
     return statistics.median(sizes[-quarter:]) - statistics.median(sizes[quarter : 2 * quarter])
-
-
-def host_memory() -> int | None:
-    """Bytes of memory that this process holds now, or None where the system does not tell."""
-    try:
-        with open("/proc/self/status") as status:
-            for line in status:
-                if line.startswith("VmRSS:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    return None
 
 
 def device_memory() -> int | None:

@@ -21,6 +21,7 @@ _PACKAGES = (
     "tensorrt",
     "tensorrt-rtx",
 )
+_MEMORY = "/proc/meminfo"
 _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
@@ -33,7 +34,7 @@ def machine() -> dict[str, Any]:
         "processor": cpu_name(),
         "processors": processors(),
         "caches": caches(),
-        "memory": _meminfo("MemTotal"),
+        "memory": _told(_MEMORY, "MemTotal"),
         "gpus": [device.name for device in found.devices],
         "gpu_driver": found.driver,
         "python": platform.python_version(),
@@ -58,12 +59,18 @@ def caches(folder: Path = _CACHES) -> dict[str, int]:
 
 def memory_available() -> int | None:
     """Bytes that programs may still take without swapping, or None where the system does not tell."""
-    return _meminfo("MemAvailable")
+    return _told(_MEMORY, "MemAvailable")
 
 
-def _meminfo(key: str) -> int | None:
+def process_memory(peak: bool = False) -> int | None:
+    """Bytes of memory that this process holds now, or at most held; None where the system does not tell."""
+    return _told("/proc/self/status", "VmHWM" if peak else "VmRSS")
+
+
+def _told(path: str, key: str) -> int | None:
+    """A size that Linux tells in a file of its own."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path(path).read_text().splitlines()
     except OSError:
         return None
     found = (line.split() for line in lines)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 
 from ...contract.shell import install
 from ...runtime import nvidia
@@ -36,8 +35,3 @@ def no_gpu() -> str | None:
     """A sentence if there is no NVIDIA GPU that programs may use."""
     found = nvidia.gpus()
     return None if found.devices else f"it needs an NVIDIA GPU, and {found.problem}"
-
-
-def processors() -> int:
-    """Processors that this process may use: the threads that peers get where nobody chooses."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -13,8 +13,9 @@ import numpy as np
 from ...contract.card import Card
 from ...contract.codec import Tokens
 from ...contract.errors import BackendMissing
+from ...runtime.processor import processors
 from ..contender import Model
-from .availability import no_onnxruntime, processors
+from .availability import no_onnxruntime
 from .host_loop import Floats, HostLoop, Stepper
 from .operator_graph import ensure
 

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 from p2.bench.contender import Model, Running
-from p2.bench.contenders import availability, cuda, torch_cell
+from p2.bench.contenders import cuda, torch_cell
 from p2.bench.contenders.registry import by_key, contenders, prepare
 from p2.contract.errors import UsageError
 from p2.contract.noise import first_tokens, gumbel
+from p2.runtime.processor import processors
 
 from .reference import CELLS, GRAPH, drawn, followed, save_checkpoint
 
@@ -181,7 +182,7 @@ def test_threads_are_as_asked(load, card_of):
         for key in ("torch-eager", "ort-operator", "openvino", "p2-float32"):
             if by_key(key).missing(card_of()) is None:
                 assert load(key, card_of(), 1).threads == 1
-        assert load("ort-operator", card_of(), None).threads == availability.processors()
+        assert load("ort-operator", card_of(), None).threads == processors()
         if by_key("openvino").missing(card_of()) is None:
             assert load("openvino", card_of(), None).threads >= 1
     finally:
