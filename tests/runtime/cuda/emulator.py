@@ -1,0 +1,152 @@
+"""CUDA kernels on this processor: compiled by g++ with `shim/platform.cuh` in place of the kernels' own.
+
+What a GPU would not forgive is a `Fault`: an address beside what was allocated or not aligned, threads that
+leave while others wait for them, a grid in which nobody can go on.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+SHIM = Path(__file__).parent / "shim"
+COMMON = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall"]
+KERNELS = [*COMMON, "-O1", "-x", "c++", "-Wno-unknown-pragmas", "-Wno-unused"]
+# Checked by `shim/checks.cpp`, so that no library is needed.
+CHECKS = ["-fsanitize=alignment,bounds,shift-exponent"]
+RUNTIME = [*COMMON, "-O3", "-Wextra", "-Werror"]
+KEPT_SECONDS = 24 * 3600  # what no test has used for so long is deleted
+
+
+class Fault(AssertionError):
+    """A kernel did what it must not, or cannot be launched."""
+
+
+def compiler() -> str | None:
+    """The C++ compiler, if there is one."""
+    return shutil.which(os.environ.get("CXX", "g++"))
+
+
+def compile(source: Path, defines: Mapping[str, int], cache: Path) -> Kernels:
+    """The kernels of a file.
+
+    Args:
+        source: a .cu file that includes ``platform.cuh`` first, and others from beside it.
+        defines: macros, as for NVRTC.
+        cache: folder where compiled files are kept; several processes may use it at once.
+
+    Raises:
+        Fault: the compiler refuses it.
+    """
+    macros = [f"-D{name}={value}" for name, value in sorted(defines.items())]
+    include = ["-I", str(SHIM), "-include", str(SHIM / "platform.cuh")]
+    command = [*KERNELS, *CHECKS, *macros, *_fast(), *include]
+    objects = [
+        _made(path, RUNTIME, sorted(SHIM.glob("*.h")), cache, ".o") for path in sorted(SHIM.glob("*.cpp"))
+    ]
+    beside = [*sorted(source.parent.glob("*.cu*")), *sorted(SHIM.iterdir())]
+    kernels = _made(source, command, beside, cache, ".o")
+    return Kernels(_linked([kernels, *objects], cache))
+
+
+class Kernels:
+    """Compiled kernels, by name."""
+
+    def __init__(self, library: Path) -> None:
+        # It does not release the interpreter's lock: one launch at a time.
+        self.library = library
+        self._code = ctypes.PyDLL(str(library))
+        self._code.p2_problem.restype = ctypes.c_char_p
+
+    def __contains__(self, name: str) -> bool:
+        return hasattr(self._code, f"{name}_limits")
+
+    def launch(
+        self, name: str, blocks: int, threads: int, shared_bytes: int, *arguments: Any, seed: int = 0
+    ) -> None:
+        """Run a kernel.
+
+        Args:
+            name: of the kernel.
+            blocks: in the grid.
+            threads: of each block, a multiple of 32.
+            shared_bytes: of each block.
+            arguments: numpy arrays or addresses, integers and floats: at most 8 and 4.
+            seed: in which order threads run that do not wait for one another.
+
+        Raises:
+            Fault: it did what no kernel may do.
+        """
+        floats = [value for value in arguments if isinstance(value, float | np.floating)]
+        others = [
+            value.ctypes.data if isinstance(value, np.ndarray) else int(value)
+            for value in arguments
+            if not isinstance(value, float | np.floating)
+        ]
+        done = self._code.p2_emulate(
+            getattr(self._code, name),
+            getattr(self._code, f"{name}_limits"),
+            blocks,
+            threads,
+            ctypes.c_long(shared_bytes),
+            ctypes.c_uint64(seed),
+            (ctypes.c_uint64 * 8)(*(value & (1 << 64) - 1 for value in others)),
+            (ctypes.c_float * 4)(*floats),
+        )
+        if not done:
+            raise Fault(f"{name}: {self._code.p2_problem().decode()}")
+
+
+def _fast() -> list[str]:
+    """A fused multiply-add is a call of the C library where the compiler may not use the instruction."""
+    try:
+        return ["-mfma"] if " fma " in Path("/proc/cpuinfo").read_text() else []
+    except OSError:
+        return []
+
+
+def _made(source: Path, options: list[str], needs: list[Path], cache: Path, suffix: str) -> Path:
+    """A compiled file, from the cache if it has it."""
+    digest = hashlib.sha256(repr((compiler(), options, source.name)).encode())
+    for path in [source, *needs]:
+        digest.update(path.read_bytes())
+    return _once(cache / (digest.hexdigest()[:32] + suffix), [*options, "-c", str(source)])
+
+
+def _linked(objects: list[Path], cache: Path) -> Path:
+    digest = hashlib.sha256("".join(path.name for path in objects).encode()).hexdigest()[:32]
+    return _once(cache / f"{digest}.so", ["-shared", *map(str, objects)])
+
+
+def _once(target: Path, command: list[str]) -> Path:
+    """What a command of the compiler makes; of several processes one makes it, and the others wait."""
+    if not target.exists():
+        with target.with_suffix(f"{target.suffix}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not target.exists():
+                _make(target, command)
+    os.utime(target)
+    return target
+
+
+def _make(target: Path, command: list[str]) -> None:
+    for path in target.parent.iterdir():
+        if time.time() - path.stat().st_mtime > KEPT_SECONDS:
+            path.unlink(missing_ok=True)
+    unfinished = target.with_suffix(f"{target.suffix}.part")
+    done = subprocess.run(
+        [compiler() or "g++", *command, "-o", str(unfinished)], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise Fault(done.stderr)
+    unfinished.replace(target)
