@@ -125,7 +125,6 @@ struct Run {
 
     /* States, weights, and sums with the states that are there. False if the grid could not meet. */
     DEVICE bool begin(bool all) {
-        for (int i = thread(); i < j.streams; i += THREADS) tokens()[i] = load_l2(j.tokens + i);
         for (int l = 0; l < LAYERS; l++) {
             const Layer &layer = j.layer[l];
             if (l) keep(layer.x, ROWS_X);
@@ -304,7 +303,8 @@ DEVICE void Run::make_logits(int turn) const {
 #endif
 
 DEVICE bool Run::write() {
-    if (!begin(false)) return false;
+    for (int i = thread(); i < j.streams; i += THREADS) tokens()[i] = load_l2(j.tokens + i);
+    if (!begin(false)) return false; /* they have met in there */
 #if FUSED
     for (int i = thread(); i < VOCAB * UNITS; i += THREADS) {
         const int v = i / UNITS, unit = block() * UNITS + i % UNITS;
