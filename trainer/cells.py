@@ -1,159 +1,185 @@
-"""The recurrent cells, one time step each, written out gate by gate: in two forms, side by side.
+"""The recurrent cells, one time step each: the one place where their equations are written out.
 
-- As the model has its weights, for decoding with PyTorch: `advance` and the cells that it calls.
-- As the step that is traced for export has them, folded (`contract.card.step_shapes`): `folded`. Only Gather,
-  MatMul, Add, Mul, Sigmoid, Tanh, Split and Concat may come out of that, and no line may change that adds a
-  node, or files written before would pass for changed ones.
+They are those of torch.nn.RNN, LSTM and GRU. Elman (1990); Hochreiter and Schmidhuber (1997) with the
+forget gate of Gers et al. (2000); Cho et al. (2014). Notation: x is the input of the layer, h (and c) its
+state, sigma the logistic function, * the elementwise product.
 
-Notation: x is the input of the layer, h (and c) its state, sigma the logistic function, * the
-elementwise product. Every cell takes the input product ``p = W_ih x + b_ih`` ready-made, since it does
-not depend on the state: over a whole window it is one matrix product. Weights are stacked by gate as
-in PyTorch: ``w_hh`` is ``[G * hidden, hidden]`` and ``b_hh`` ``[G * hidden]``, G gates.
-
-The equations are those of torch.nn.RNN, LSTM and GRU. Elman (1990); Hochreiter and Schmidhuber
-(1997) with the forget gate of Gers et al. (2000); Cho et al. (2014).
+How weights are kept and how arithmetic is done is a `Layer`'s. Decoding with PyTorch, and training where
+torch.nn has no such cell, run over the model's own weights (`Trained`), the step that is traced for export
+over folded ones (`export.step.Folded`), the benchmark's over those and in place. They differ in rounding
+only. None may change the order of its operations: trained weights would have other bits, exported files
+other nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..contract.card import Card
+from ..contract.cells import STAGED, Cell, form, order
 
-Tensors = tuple[Tensor, ...]
+States = tuple[Tensor, ...]
+One = Callable[[Tensor], Tensor]
+Three = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def rnn_cell(p: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor) -> Tensor:
-    """The vanilla cell: h' = tanh(W_ih x + W_hh h + b).
+class Layer(ABC):
+    """One layer: its products before any non-linearity, ``[batch, ...]``, and its arithmetic.
 
-    Args:
-        p: input product ``[batch, hidden]``.
-        h: state ``[batch, hidden]``.
-        w_hh: ``[hidden, hidden]``.
-        b_hh: ``[hidden]``.
+    Gates are given one by one or joined, in the order of `Cell.gates`: those with a sigmoid, then the last.
+    The arithmetic is PyTorch's here. It may overwrite what an equation hands to it and does not use again:
+    the argument of `sigmoid` and `tanh`, the first of `add_product` and of `mix`, the second of `multiply`.
 
-    Returns:
-        The new state ``[batch, hidden]``.
+    Attributes:
+        form: whose cell.
     """
-    return torch.tanh(p + F.linear(h, w_hh, b_hh))
+
+    def __init__(self, form: Cell) -> None:
+        self.form = form
+        self._equation = _EQUATIONS[form.name]
+
+    def advance(self, x: Tensor, states: Iterable[Tensor]) -> States:
+        """The new states, ``[batch, hidden]`` each: h, and c for the LSTM.
+
+        Args:
+            x: the input, as the products take it.
+            states: ``[batch, hidden]`` each.
+        """
+        return self._equation(self, x, *states)
+
+    @abstractmethod
+    def product(self, x: Tensor, h: Tensor, kind: str = "") -> Tensor:
+        """Of input and state, biases included, for all gates.
+
+        If the products are staged, for those with a sigmoid, and with the kind ``_n`` for the last.
+        """
+
+    @abstractmethod
+    def apart(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The product of the input, biases included, and that of the state, for all gates."""
+
+    @abstractmethod
+    def inside(self, h_n: Tensor) -> Tensor:
+        """The last gate's product of the state as `apart` gave it, with its own bias."""
+
+    @abstractmethod
+    def split(self, gates: Tensor) -> Sequence[Tensor]:
+        """All gates: those with a sigmoid, then the last."""
+
+    @abstractmethod
+    def inputs(self, x: Tensor) -> Sequence[Tensor]:
+        """What the staged products have of the input: those with a sigmoid, the last."""
+
+    sigmoid: One = staticmethod(torch.sigmoid)
+    tanh: One = staticmethod(torch.tanh)
+    multiply: Callable[[Tensor, Tensor], Tensor] = staticmethod(operator.mul)
+    add_product: Three = staticmethod(lambda a, b, c: a + b * c)
+    mix: Three = staticmethod(lambda n, h, z: (1 - z) * n + z * h)
 
 
-def lstm_cell(p: Tensor, h: Tensor, c: Tensor, w_hh: Tensor, b_hh: Tensor) -> tuple[Tensor, Tensor]:
-    """The LSTM cell: c' = sigma(f) * c + sigma(i) * tanh(g), h' = sigma(o) * tanh(c').
-
-    Args:
-        p: input product ``[batch, 4 * hidden]``, gates in the order i, f, g, o.
-        h: state ``[batch, hidden]``.
-        c: cell state ``[batch, hidden]``.
-        w_hh: ``[4 * hidden, hidden]``.
-        b_hh: ``[4 * hidden]``.
-
-    Returns:
-        The new h and c, ``[batch, hidden]`` each.
-    """
-    i, f, g, o = (p + F.linear(h, w_hh, b_hh)).chunk(4, dim=-1)
-    return _lstm_update(torch.sigmoid(i), torch.sigmoid(f), torch.sigmoid(o), g, c)
+def _rnn(layer: Layer, x: Tensor, h: Tensor) -> States:
+    """The vanilla cell: h' = tanh(W_ih x + W_hh h + b)."""
+    return (layer.tanh(layer.product(x, h)),)
 
 
-def _lstm_update(i: Tensor, f: Tensor, o: Tensor, g: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    c = f * c + i * torch.tanh(g)
-    return o * torch.tanh(c), c
+def _lstm(layer: Layer, x: Tensor, h: Tensor, c: Tensor) -> States:
+    """The LSTM cell: c' = sigma(f) * c + sigma(i) * tanh(g), h' = sigma(o) * tanh(c')."""
+    *gates, g = layer.split(layer.product(x, h))
+    i, f, o = _sigmoids(layer, gates)
+    c = layer.add_product(f * c, i, layer.tanh(g))
+    return layer.multiply(o, torch.tanh(c)), c
 
 
-def gru_cell(p: Tensor, h: Tensor, w_hh: Tensor, b_hh: Tensor, reset: str) -> Tensor:
-    """The GRU cell: h' = (1 - z) * n + z * h with
+def _gru_after(layer: Layer, x: Tensor, h: Tensor) -> States:
+    """The GRU cell that resets after the product: h' = (1 - z) * n + z * h with
 
     - r = sigma(W_ir x + W_hr h + b_r), z = sigma(W_iz x + W_hz h + b_z);
-    - reset ``after`` the product: n = tanh(W_in x + b_in + r * (W_hn h + b_hn));
-    - reset ``before`` the product: n = tanh(W_in x + b_in + W_hn (r * h) + b_hn).
+    - n = tanh(W_in x + b_in + r * (W_hn h + b_hn)).
 
     Textbooks often write h' = (1 - z) * h + z * n. That names the complement of the same gate: here z is
     PyTorch's, the share of the *old* state that stays, whichever way the reset acts.
-
-    Args:
-        p: input product ``[batch, 3 * hidden]``, gates in the order r, z, n.
-        h: state ``[batch, hidden]``.
-        w_hh: ``[3 * hidden, hidden]``.
-        b_hh: ``[3 * hidden]``.
-        reset: ``after`` or ``before``.
-
-    Returns:
-        The new state ``[batch, hidden]``.
     """
-    if reset == "after":
-        p_r, p_z, p_n = p.chunk(3, dim=-1)
-        h_r, h_z, h_n = F.linear(h, w_hh, b_hh).chunk(3, dim=-1)
-        r, z = torch.sigmoid(p_r + h_r), torch.sigmoid(p_z + h_z)
-        n = torch.tanh(p_n + r * h_n)
-    else:
-        gates = 2 * h.shape[-1]
-        r, z = torch.sigmoid(p[..., :gates] + F.linear(h, w_hh[:gates], b_hh[:gates])).chunk(2, dim=-1)
-        n = torch.tanh(p[..., gates:] + F.linear(r * h, w_hh[gates:], b_hh[gates:]))
-    return (1 - z) * n + z * h
+    given, recurrent = layer.apart(x, h)
+    *given_gates, given_n = layer.split(given)
+    *recurrent_gates, recurrent_n = layer.split(recurrent)
+    r, z = _sigmoids(layer, list(map(operator.add, given_gates, recurrent_gates)))
+    n = layer.tanh(layer.add_product(given_n, r, layer.inside(recurrent_n)))
+    return (layer.mix(n, h, z),)
 
 
-def advance(card: Card, p: Tensor, states: Tensors, w_hh: Tensor, b_hh: Tensor) -> Tensors:
-    """The new states of a layer, as it has them: h, and c for the LSTM.
+def _gru_before(layer: Layer, x: Tensor, h: Tensor) -> States:
+    """The same with the reset before the product: n = tanh(W_in x + b_in + W_hn (r * h) + b_hn)."""
+    x_gates, x_n = layer.inputs(x)
+    r, z = _sigmoids(layer, [layer.product(x_gates, h)])
+    n = layer.tanh(layer.product(x_n, r * h, "_n"))
+    return (layer.mix(n, h, z),)
+
+
+_EQUATIONS: dict[str, Callable[..., States]] = {
+    "rnn": _rnn,
+    "lstm": _lstm,
+    "gru": _gru_after,
+    "gru-before": _gru_before,
+}
+
+
+def _sigmoids(layer: Layer, gates: Sequence[Tensor]) -> Sequence[Tensor]:
+    """One by one, of gates that come joined or one by one.
+
+    The two differ in bits: PyTorch rounds the last numbers of a row otherwise than those before.
+    """
+    if len(gates) == 1:
+        return layer.sigmoid(gates[0]).chunk(layer.form.sigmoids, dim=1)
+    return [layer.sigmoid(gate) for gate in gates]
+
+
+class Trained(Layer):
+    """Weights as the model has them, gates stacked in PyTorch's order.
+
+    What `Layer.advance` is given is the input product ``W_ih x + b_ih``, ``[batch, G * hidden]``: it does
+    not depend on the state, so over a whole window it is one matrix product.
 
     Args:
-        card: whose cell.
-        p: input product ``[batch, G * hidden]``.
-        states: ``[batch, hidden]`` each.
-        w_hh: ``[G * hidden, hidden]``.
+        form: whose cell.
+        w_hh: ``[G * hidden, hidden]``, G gates.
         b_hh: ``[G * hidden]``.
     """
-    if card.cell == "lstm":
-        return lstm_cell(p, states[0], states[1], w_hh, b_hh)
-    if card.cell == "gru":
-        return (gru_cell(p, states[0], w_hh, b_hh, card.gru_reset),)
-    return (rnn_cell(p, states[0], w_hh, b_hh),)
 
+    def __init__(self, form: Cell, w_hh: Tensor, b_hh: Tensor) -> None:
+        super().__init__(form)
+        self._w_hh, self._b_hh = w_hh, b_hh
 
-def folded(card: Card, layer: int, x: Tensor, states: Tensors, weight: Callable[[str], Tensor]) -> Tensors:
-    """The new states of a layer, over folded weights.
+    def product(self, x: Tensor, h: Tensor, kind: str = "") -> Tensor:
+        """See `Layer.product`."""
+        w, b = self._w_hh, self._b_hh
+        if self.form.products == STAGED:
+            gates = self.form.sigmoids * h.shape[1]
+            w, b = (w[gates:], b[gates:]) if kind else (w[:gates], b[:gates])
+        return x + F.linear(h, w, b)
 
-    Args:
-        card: whose cell.
-        layer: its number. In layer 0 `x` is the token's row of the table.
-        x: ``[batch, G * hidden]`` in layer 0, else ``[batch, hidden]``.
-        states: ``[batch, hidden]`` each.
-        weight: the layer's tensor of a kind: ``w`` for ``w_LL``.
-    """
-    form, sizes = card.form, [card.form.sigmoids * card.hidden, card.hidden]
-    h = states[0]
+    def apart(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Layer.apart`."""
+        return x, F.linear(h, self._w_hh, self._b_hh)
 
-    def product() -> Tensor:
-        """All gates of ``w`` before their non-linearity: one product over [x, h]."""
-        if layer == 0:
-            return h @ weight("w") + x
-        return torch.cat([x, h], dim=1) @ weight("w") + weight("b")
+    def inside(self, h_n: Tensor) -> Tensor:
+        """See `Layer.inside`."""
+        return h_n
 
-    if form.name == "rnn":
-        return (torch.tanh(product()),)
-    if form.name == "lstm":
-        sigmoids, g = torch.split(product(), sizes, dim=1)
-        i, f, o = torch.sigmoid(sigmoids).chunk(3, dim=1)
-        return _lstm_update(i, f, o, g, states[1])
-    if form.name == "gru":
-        if layer:
-            x = x @ weight("w_x") + weight("b")
-        recurrent = h @ weight("w")
-        x_gates, x_n = torch.split(x, sizes, dim=1)
-        h_gates, h_n = torch.split(recurrent, sizes, dim=1)
-        r, z = torch.sigmoid(x_gates + h_gates).chunk(2, dim=1)
-        n = torch.tanh(x_n + r * (h_n + weight("b_hn")))
-    elif layer == 0:
-        x_gates, x_n = torch.split(x, sizes, dim=1)
-        r, z = torch.sigmoid(h @ weight("w") + x_gates).chunk(2, dim=1)
-        n = torch.tanh((r * h) @ weight("w_n") + x_n)
-    else:
-        r, z = torch.sigmoid(product()).chunk(2, dim=1)
-        n = torch.tanh(torch.cat([x, r * h], dim=1) @ weight("w_n") + weight("b_n"))
-    return (n + z * (h - n),)
+    def split(self, gates: Tensor) -> Sequence[Tensor]:
+        """See `Layer.split`."""
+        parts = gates.chunk(len(self.form.gates), dim=1)
+        return [parts[number] for number in order(self.form.torch_gates, self.form.gates)]
+
+    def inputs(self, x: Tensor) -> Sequence[Tensor]:
+        """See `Layer.inputs`."""
+        gates = self.form.sigmoids * self._w_hh.shape[1]
+        return x[:, :gates], x[:, gates:]
 
 
 def layers(card: Card, dropout: float) -> nn.Module:
@@ -208,9 +234,9 @@ class ResetBeforeGRU(nn.Module):
             w_ih, w_hh, b_ih, b_hh = (
                 getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             )
-            state, outputs = h[layer], []
+            cell, state, outputs = Trained(form("gru", "before"), w_hh, b_hh), h[layer], []
             for p in F.linear(x, w_ih, b_ih).unbind(dim=1):
-                state = gru_cell(p, state, w_hh, b_hh, "before")
+                (state,) = cell.advance(p, (state,))
                 outputs.append(state)
             x = torch.stack(outputs, dim=1)
             last.append(state)

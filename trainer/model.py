@@ -77,7 +77,8 @@ class CharModel(nn.Module):
             w_ih, w_hh, b_ih, b_hh = self.layer_parameters(layer)
             names = [f"{kind}_{layer:02d}" for kind in self.card.form.states]
             p = F.linear(x, w_ih, b_ih)
-            states = cells.advance(self.card, p, tuple(state[name] for name in names), w_hh, b_hh)
+            cell = cells.Trained(self.card.form, w_hh, b_hh)
+            states = cell.advance(p, [state[name] for name in names])
             new |= zip(names, states, strict=True)
             x = states[0]
         logits = F.linear(x, self.output.weight, self.output.bias)

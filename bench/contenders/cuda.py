@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from .torch_cell import Advance, States
+    from ...export.step import Advance
+    from ...trainer.cells import States
 
     # Makes something that repeats what a function does to its buffers, without its Python.
     Capture = Callable[[Callable[[], None]], Callable[[], None]]

@@ -12,7 +12,7 @@ from .torch_cell import COMPILED_BATCHES, folded_cell
 from .torch_modules import use_threads
 
 if TYPE_CHECKING:
-    from .torch_cell import Advance
+    from ...export.step import Advance
 
 
 class CudaCompile:

@@ -10,7 +10,7 @@ import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +26,9 @@ from .torch_modules import use_threads
 if TYPE_CHECKING:
     from torch import Tensor
 
-    States = tuple[Tensor, ...]
-    # (token [batch], states [batch, hidden] each) -> (logits [batch, vocab], new states)
-    Advance = Callable[[Tensor, States], tuple[Tensor, States]]
+    from ...export.step import Advance
+    from ...trainer.cells import States
+
     # (token, noise [batch, vocab], states) -> (chosen token, logits, new states)
     Turn = Callable[[Tensor, Tensor, States], tuple[Tensor, Tensor, States]]
 
@@ -115,74 +115,14 @@ def folded_cell(model: Model, device: str = "cpu") -> Advance:
     import torch
 
     from ...export.fold import fold
+    from ...export.step import step_of
     from ...trainer import checkpoint
+    from .in_place import InPlace
 
     found = checkpoint.load(model.checkpoint)
     where = torch.device(device)
     weights = {name: tensor.to(where) for name, tensor in fold(found.card, found.model_state).items()}
-    return cell(found.card, weights)
-
-
-def cell(card: Card, weights: Mapping[str, Tensor]) -> Advance:
-    """The step as a function of token and states, the states in the order of `Card.state_names`.
-
-    Args:
-        card: the model.
-        weights: float32, under the names of `contract.card.step_shapes`.
-    """
-    import torch
-
-    table, w_out, b_out = weights["table"], weights["w_out"], weights["b_out"]
-    hidden, layers = card.hidden, card.layers
-
-    def product(kind: str, layer: int, x: Tensor, h: Tensor) -> Tensor:
-        """Gates before their non-linearity; in layer 0 `x` is their input product."""
-        w = weights[f"w{kind}_{layer:02d}"]
-        if layer == 0:
-            return torch.addmm(x, h, w)
-        return torch.addmm(weights[f"b{kind}_{layer:02d}"], torch.cat((x, h), dim=1), w)
-
-    def rnn(layer: int, x: Tensor, h: Tensor) -> Tensor:
-        return product("", layer, x, h).tanh_()
-
-    def lstm(layer: int, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        gates = product("", layer, x, h)
-        i, f, o = gates[:, : 3 * hidden].sigmoid_().chunk(3, dim=1)
-        c = (f * c).addcmul_(i, gates[:, 3 * hidden :].tanh_())
-        return c.tanh().mul_(o), c
-
-    def gru_after(layer: int, x: Tensor, h: Tensor) -> Tensor:
-        if layer:
-            x = torch.addmm(weights[f"b_{layer:02d}"], x, weights[f"w_x_{layer:02d}"])
-        recurrent = h @ weights[f"w_{layer:02d}"]
-        r, z = (x[:, : 2 * hidden] + recurrent[:, : 2 * hidden]).sigmoid_().chunk(2, dim=1)
-        candidate = recurrent[:, 2 * hidden :].add_(weights[f"b_hn_{layer:02d}"])
-        n = torch.addcmul(x[:, 2 * hidden :], r, candidate).tanh_()
-        return torch.lerp(n, h, z)
-
-    def gru_before(layer: int, x: Tensor, h: Tensor) -> Tensor:
-        x_gates, x_n = (x[:, : 2 * hidden], x[:, 2 * hidden :]) if layer == 0 else (x, x)
-        r, z = product("", layer, x_gates, h).sigmoid_().chunk(2, dim=1)
-        n = product("_n", layer, x_n, r * h).tanh_()
-        return torch.lerp(n, h, z)
-
-    gru = gru_after if card.gru_reset == "after" else gru_before
-    simple = rnn if card.cell == "rnn" else gru
-
-    def advance(token: Tensor, states: States) -> tuple[Tensor, States]:
-        x = table.index_select(0, token)
-        new_h: list[Tensor] = []
-        new_c: list[Tensor] = []
-        for layer in range(layers):
-            if card.cell == "lstm":
-                x, c = lstm(layer, x, states[layer], states[layers + layer])
-                new_c.append(c)
-            else:
-                x = simple(layer, x, states[layer])
-            new_h.append(x)
-        return torch.addmm(b_out, x, w_out), (*new_h, *new_c)
-
-    return advance
+    return step_of(found.card, weights, InPlace)
 
 
 def choosing(advance: Advance) -> Turn:

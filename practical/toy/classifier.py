@@ -16,11 +16,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ...contract.cells import FORMS
 from ...contract.errors import UsageError
-from ...trainer.cells import gru_cell, lstm_cell, rnn_cell
+from ...trainer.cells import Trained
 
-GATES = {"rnn": 1, "lstm": 4, "gru": 3, "gru-before": 3}
-"""Cells by name; ``gru`` resets after the product, ``gru-before`` before it."""
+CELLS = {form.name: form for form in FORMS}
+"""By name; ``gru`` resets after the product, ``gru-before`` before it."""
 
 
 class Level(NamedTuple):
@@ -77,7 +78,7 @@ class SequenceClassifier(nn.Module):
     There is one bias vector per gate, as in the textbook equations, and none in the GRU's.
 
     Attributes:
-        cell: a key of `GATES`.
+        cell: a key of `CELLS`.
         embedding: ``[symbols, embedding]``.
         w_ih: ``[G * hidden, embedding]``, gates stacked in PyTorch's order.
         w_hh: ``[G * hidden, hidden]``.
@@ -91,10 +92,10 @@ class SequenceClassifier(nn.Module):
 
     def __init__(self, cell: str, symbols: int, embedding: int, hidden: int, classes: int) -> None:
         super().__init__()
-        if cell not in GATES:
-            raise UsageError(f"a cell is one of {', '.join(GATES)}, not {cell!r}")
+        if cell not in CELLS:
+            raise UsageError(f"a cell is one of {', '.join(CELLS)}, not {cell!r}")
         self.cell = cell
-        wide = GATES[cell] * hidden
+        wide = len(CELLS[cell].gates) * hidden
         self.embedding = nn.Parameter(torch.zeros(symbols, embedding))
         self.w_ih = nn.Parameter(torch.zeros(wide, embedding))
         self.w_hh = nn.Parameter(torch.zeros(wide, hidden))
@@ -162,9 +163,6 @@ class SequenceClassifier(nn.Module):
             h: state ``[rows, hidden]``.
             c: cell state ``[rows, hidden]``.
         """
-        if self.cell == "lstm":
-            return lstm_cell(p, h, c, self.w_hh, self.bias)
-        if self.cell == "rnn":
-            return rnn_cell(p, h, self.w_hh, self.bias), c
-        reset = "before" if self.cell == "gru-before" else "after"
-        return gru_cell(p, h, self.w_hh, self.bias, reset), c
+        form = CELLS[self.cell]
+        states = Trained(form, self.w_hh, self.bias).advance(p, (h, c)[: len(form.states)])
+        return states[0], states[1] if len(states) > 1 else c

@@ -56,7 +56,7 @@ class ToyOptions:
     """What a run is made of; the defaults are the setting of the report that is reproduced.
 
     Attributes:
-        cell: see `classifier.GATES`.
+        cell: see `classifier.CELLS`.
         magnitude: T, the decimal magnitude; a sequence has 4 T steps.
         sampling: see `BaumSweet`.
         withheld: share of the integers that is never drawn.

@@ -6,7 +6,6 @@ import contextlib
 
 import onnx
 import pytest
-import torch
 
 from p2.contract.agreement import LIMITS
 from p2.contract.card import PRECISIONS
@@ -75,15 +74,15 @@ def test_the_plan_is_built_without_a_gpu(tiny_run, tmp_path):
 
 def test_a_graph_out_of_tolerance_is_not_written(tiny_run, tmp_path, monkeypatch):
     """Swap two gates on the way: everything has the right shape, and nothing is right."""
-    real = torch.split
+    from p2.export.step import Folded
 
-    def swapped(tensor, sizes, dim=0):
-        parts = real(tensor, sizes, dim)
-        return (parts[0].flip(1), *parts[1:]) if dim == 1 else parts
+    real = Folded.split
 
-    from p2.export import step
+    def swapped(layer, gates):
+        sigmoids, last = real(layer, gates)
+        return sigmoids.flip(1), last
 
-    monkeypatch.setattr(step.torch, "split", swapped)
+    monkeypatch.setattr(Folded, "split", swapped)
     with pytest.raises(ToleranceExceeded, match=r"out of tolerance over 256 steps, so it was not written"):
         export_checkpoint(tiny_run, out=tmp_path / "m.onnx", engine="none")
     assert list(tmp_path.iterdir()) == []

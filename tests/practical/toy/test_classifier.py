@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from p2.contract.errors import UsageError
-from p2.practical.toy.classifier import GATES, SequenceClassifier, apart, shared
+from p2.practical.toy.classifier import CELLS, SequenceClassifier, apart, shared
 
 SYMBOLS = arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=9), elements=st.integers(0, 2))
 
@@ -55,7 +55,7 @@ def by_numpy(model: SequenceClassifier, symbols: np.ndarray) -> np.ndarray:
     return np.array(rows)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 def test_equations(cell):
     symbols = np.random.default_rng(0).integers(0, 3, (6, 11), dtype=np.uint8)
     model = model_of(cell)
@@ -64,7 +64,7 @@ def test_equations(cell):
         np.testing.assert_allclose(model(how(symbols)).detach().numpy(), expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("cell", GATES)
+@pytest.mark.parametrize("cell", CELLS)
 @given(symbols=SYMBOLS)
 @settings(max_examples=15, deadline=None)
 def test_shared_prefixes_change_no_number_and_no_gradient(cell, symbols):
