@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from .contract.agreement import log_softmax
 from .contract.codec import Codec
+from .contract.engine import predictions
 from .contract.errors import UsageError
 from .contract.sampling import Sampling
 
@@ -169,8 +170,7 @@ class Model:
         state = self.engine.zero_state(1)
         for start in range(0, len(tokens) - 1, _PIECE):
             piece = tokens[start : start + _PIECE + 1]
-            logits = self.engine.feed(state, piece[None, :-1], logits=True)
-            assert logits is not None
+            logits = predictions(self.engine, piece[None, :-1], state)
             known = log_softmax(logits[0])[np.arange(len(piece) - 1), piece[1:]]
             found.append(known.astype(np.float32))
         return np.concatenate(found)

@@ -95,3 +95,16 @@ class DrawingEngine(Engine, Protocol):
             The new tokens, int64 ``[batch, count]``; the last column has not been fed.
         """
         ...
+
+
+def predictions(engine: Engine, tokens: Tokens, state: State = None) -> Floats:
+    """The prediction after each token of known text, float32 ``[batch, length, vocab]``.
+
+    Args:
+        engine: any backend.
+        tokens: int64 ``[batch, length]``.
+        state: advanced in place; None begins with zeros.
+    """
+    logits = engine.feed(engine.zero_state(len(tokens)) if state is None else state, tokens, logits=True)
+    assert logits is not None
+    return logits

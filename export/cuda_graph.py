@@ -27,7 +27,7 @@ from ..contract.sampling import Floats, Sampling
 from ..runtime import nvidia
 from ..trainer import checkpoint
 from ..trainer.model import State
-from ..trainer.tensor_state import TensorState, batch_of, restored
+from ..trainer.tensor_state import TensorState, TensorStates, batch_of
 from .fold import fold
 from .step import Step
 
@@ -40,7 +40,7 @@ Body = Callable[[], None]
 Capture = Callable[[Body], Body]
 
 
-class CudaGraphEngine:
+class CudaGraphEngine(TensorStates):
     """`contract.engine.Engine` over PyTorch CUDA graphs, in float32.
 
     Args:
@@ -112,11 +112,6 @@ class CudaGraphEngine:
             written, state.tensors = self._loop.write(state.tensors, last, noise, sampling)
             return np.ascontiguousarray(written.cpu().numpy().T)
 
-    def snapshot(self, state: TensorState) -> Snapshot:
-        """See `Engine.snapshot`."""
-        batch_of(self.card, state)
-        return state.snapshot()
-
     def restore(self, snapshot: Snapshot) -> TensorState:
         """See `Engine.restore`.
 
@@ -125,7 +120,7 @@ class CudaGraphEngine:
             P2Error: the GPU is out of memory.
         """
         with _memory():
-            return restored(self.card, snapshot, self._device)
+            return super().restore(snapshot)
 
     def close(self) -> None:
         """See `Engine.close`."""

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract.agreement import LIMITS, Agreement, agreement
-from ..contract.engine import Engine
+from ..contract.engine import Engine, predictions
 from ..contract.errors import BackendMissing, P2Error, ToleranceExceeded
 from ..contract.noise import first_tokens, gumbel
 from ..contract.precisions import TABLE
@@ -63,8 +63,7 @@ def verify(model: bytes, reference: Engine, precision: str, steps: int = STEPS) 
         BackendMissing: ONNX Runtime is not installed.
     """
     tokens = sampled_tokens(reference, steps)
-    expected = reference.feed(reference.zero_state(BATCH), tokens, logits=True)
-    assert expected is not None
+    expected = predictions(reference, tokens)
     if not np.isfinite(expected).all():
         raise P2Error(
             "eager PyTorch's own logits are not finite, so nothing was written: its weights are too large"
@@ -90,9 +89,12 @@ def read_back(path: Path, verified: Verified, precision: str) -> None:
     for backend in usable_backends(path):
         engine = open_step_engine(path, threads=1, backend=backend)
         try:
-            logits = engine.feed(engine.zero_state(BATCH), tokens, logits=True)
-            assert logits is not None
-            _compare(expected, logits, precision, f"the {precision} file, read by {engine.name},")
+            _compare(
+                expected,
+                predictions(engine, tokens),
+                precision,
+                f"the {precision} file, read by {engine.name},",
+            )
             noise = np.zeros((WRITTEN, BATCH, engine.card.vocab), np.float32)
             engine.decode(engine.zero_state(BATCH), tokens[:, 0].copy(), noise, Sampling(0))
         finally:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..contract.agreement import LIMITS, agreement
 from ..contract.codec import Tokens
-from ..contract.engine import Engine, Snapshot
+from ..contract.engine import Engine, Snapshot, predictions
 from ..contract.noise import gumbel
 from ..contract.sampling import Sampling, scale_noise
 from ..parity.compare import Reference
@@ -91,13 +91,10 @@ def snapshot(open_engine: Open, reference: Engine) -> dict[str, Any]:
         engine.feed(here, prompt)
         reference.feed(there, prompt)
         kept, expected = engine.snapshot(here), reference.snapshot(there)
-        first = engine.feed(engine.restore(kept), rest, logits=True)
-        again = engine.feed(engine.restore(kept), rest, logits=True)
-        moved = reference.feed(reference.restore(kept), rest, logits=True)
-        came = engine.feed(engine.restore(expected), rest, logits=True)
-        whole = reference.feed(reference.restore(expected), rest, logits=True)
-        assert first is not None and again is not None  # noqa: PT018
-        assert moved is not None and came is not None and whole is not None  # noqa: PT018
+        first, again = (predictions(engine, rest, engine.restore(kept)) for _ in range(2))
+        moved = predictions(reference, rest, reference.restore(kept))
+        came = predictions(engine, rest, engine.restore(expected))
+        whole = predictions(reference, rest, reference.restore(expected))
         limits = LIMITS[engine.card.precision]
     finally:
         engine.close()
@@ -126,9 +123,7 @@ def batches(open_engine: Open, _reference: Engine) -> dict[str, Any]:
         pieces, rows = [going_on.write(share)], {}
         for batch in BATCHES:
             texts = _text(engine, batch, PROMPT)
-            together = engine.feed(engine.zero_state(batch), texts, logits=True)
-            alone = engine.feed(engine.zero_state(1), texts[-1:], logits=True)
-            assert together is not None and alone is not None  # noqa: PT018
+            together, alone = predictions(engine, texts), predictions(engine, texts[-1:])
             rows[batch] = agreement(alone, together[-1:])
             Decoder(engine, Sampling(), SEED, range(batch)).write(share)
             pieces.append(going_on.write(share))

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..contract.agreement import LIMITS, Agreement, agreement, bits_per_character
 from ..contract.codec import Tokens
-from ..contract.engine import Engine
+from ..contract.engine import Engine, predictions
 from ..contract.errors import P2Error, UsageError
 from ..contract.noise import gumbel
 from ..contract.sampling import Floats, Sampling, scale_noise
@@ -103,7 +103,7 @@ class Reference:
             text = Decoder(engine, Sampling(), seed).write(steps + 1)[0]
         self.text = text[: steps + 1]
         self.single = _single_steps(engine)
-        self.forced = _logits(engine, self.text[None, :-1])
+        self.forced = predictions(engine, self.text[None, :-1])
         self.samples = {}
         for tau in TAUS:
             said(f"eager PyTorch writes at tau {tau:g}")
@@ -128,7 +128,7 @@ class Reference:
         said("one step")
         single = agreement(self.single, _single_steps(engine))
         said(f"{len(self.text) - 1:,} steps")
-        forced_logits = _logits(engine, self.text[None, :-1])
+        forced_logits = predictions(engine, self.text[None, :-1])
         difference, shares, texts_restored = {}, [], []
         for tau in TAUS:
             said(f"writes at tau {tau:g}")
@@ -168,8 +168,8 @@ class Reference:
         """Logits of so many different texts, together against one by one."""
         length = max(1, min(100, len(self.text) // streams))
         texts = np.stack([np.resize(np.roll(self.text, -i * length), length) for i in range(streams)])
-        alone = np.concatenate([_logits(engine, row[None]) for row in texts])
-        return agreement(alone, _logits(engine, texts))
+        alone = np.concatenate([predictions(engine, row[None]) for row in texts])
+        return agreement(alone, predictions(engine, texts))
 
     def _write(
         self, engine: Engine, sampling: Sampling, streams: Sequence[int], count: int
@@ -187,7 +187,7 @@ class Reference:
         """Share of a text's characters that the engine's logits choose, given the ones before."""
         if text.shape[1] < 2:
             return 1.0
-        logits = _logits(engine, text[:, :-1])
+        logits = predictions(engine, text[:, :-1])
         noise = scale_noise(gumbel(self.seed, streams, 1, text.shape[1] - 1, self.card.vocab), sampling)
         return float((np.argmax(logits + noise.transpose(1, 0, 2), axis=-1) == text[:, 1:]).mean())
 
@@ -197,10 +197,8 @@ class Reference:
         state = engine.zero_state(1)
         engine.feed(state, self.text[None, :half])
         kept = engine.snapshot(state)
-        first = engine.feed(state, self.text[None, half:], logits=True)
-        again = engine.feed(engine.restore(kept), self.text[None, half:], logits=True)
-        assert first is not None
-        assert again is not None
+        first = predictions(engine, self.text[None, half:], state)
+        again = predictions(engine, self.text[None, half:], engine.restore(kept))
         return bool(np.array_equal(first, again))
 
 
@@ -224,13 +222,7 @@ def _single_steps(engine: Engine) -> Floats:
 
     One by one: a plan need not take as many texts at once as there are characters.
     """
-    return np.concatenate([_logits(engine, np.array([[token]])) for token in range(engine.card.vocab)])
-
-
-def _logits(engine: Engine, tokens: Tokens) -> Floats:
-    logits = engine.feed(engine.zero_state(len(tokens)), tokens, logits=True)
-    assert logits is not None
-    return logits
+    return np.concatenate([predictions(engine, np.array([[token]])) for token in range(engine.card.vocab)])
 
 
 def _failures(result: Parity) -> list[str]:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..contract.arguments import check_last, check_snapshot, whole_number
 from ..contract.codec import Tokens
-from ..contract.engine import DrawingEngine, Engine, State
+from ..contract.engine import DrawingEngine, Engine, State, predictions
 from ..contract.errors import UsageError
 from ..contract.noise import Address, Noise, NoiseSource
 from ..contract.sampling import Sampling, scale_noise
@@ -94,9 +94,7 @@ class Decoder:
         if self._last is None:
             raise UsageError("there is nothing to predict from yet: read or write something first")
         state = self.engine.restore(self.engine.snapshot(self._state))
-        logits = self.engine.feed(state, self._last[:, None], logits=True)
-        assert logits is not None
-        return logits[:, 0]
+        return predictions(self.engine, self._last[:, None], state)[:, 0]
 
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only, in this order."""

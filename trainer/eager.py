@@ -13,16 +13,15 @@ import torch
 
 from ..contract.arguments import check_batch, check_decode, check_tokens
 from ..contract.codec import Tokens
-from ..contract.engine import Snapshot
 from ..contract.sampling import Floats, Sampling, write
 from . import checkpoint
 from .model import CharModel
-from .tensor_state import TensorState, batch_of, restored
+from .tensor_state import TensorState, TensorStates, batch_of
 
 _CHUNK_TOKENS = 1 << 14  # tokens of one forward call: bounds the memory of a long prompt
 
 
-class EagerEngine:
+class EagerEngine(TensorStates):
     """A `CharModel` as a `contract.engine.Engine`.
 
     Args:
@@ -71,19 +70,6 @@ class EagerEngine:
             return found
 
         return write(predict, last, noise, sampling)
-
-    def snapshot(self, state: TensorState) -> Snapshot:
-        """See `Engine.snapshot`."""
-        batch_of(self.card, state)
-        return state.snapshot()
-
-    def restore(self, snapshot: Snapshot) -> TensorState:
-        """See `Engine.restore`.
-
-        Raises:
-            ContractError: the snapshot is not of a model of this shape.
-        """
-        return restored(self.card, snapshot, self._device)
 
     def close(self) -> None:
         """See `Engine.close`."""

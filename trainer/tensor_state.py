@@ -17,21 +17,29 @@ class TensorState:
     def __init__(self, tensors: State) -> None:
         self.tensors = tensors
 
-    def snapshot(self) -> Snapshot:
+
+class TensorStates:
+    """The part of `contract.engine.Engine` that takes such states out of a model and puts them back."""
+
+    card: Card
+    _device: torch.device
+
+    def snapshot(self, state: TensorState) -> Snapshot:
         """See `Engine.snapshot`."""
-        return {name: tensor.cpu().numpy().copy() for name, tensor in self.tensors.items()}
+        batch_of(self.card, state)
+        return {name: tensor.cpu().numpy().copy() for name, tensor in state.tensors.items()}
 
+    def restore(self, snapshot: Snapshot) -> TensorState:
+        """See `Engine.restore`.
 
-def restored(card: Card, snapshot: Snapshot, device: torch.device) -> TensorState:
-    """See `Engine.restore`.
-
-    Raises:
-        ContractError: the snapshot is not of a model of this shape.
-    """
-    check_snapshot(card, snapshot)
-    return TensorState(
-        {n: torch.tensor(snapshot[n], dtype=torch.float32, device=device) for n in card.state_names}
-    )
+        Raises:
+            ContractError: the snapshot is not of a model of this shape.
+        """
+        check_snapshot(self.card, snapshot)
+        names = self.card.state_names
+        return TensorState(
+            {n: torch.tensor(snapshot[n], dtype=torch.float32, device=self._device) for n in names}
+        )
 
 
 def batch_of(card: Card, state: object) -> int:

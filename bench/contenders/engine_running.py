@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.codec import Tokens
-from ...contract.engine import Engine
+from ...contract.engine import Engine, predictions
 from ...contract.sampling import Sampling
 from ...runtime.decoder import Decoder
 
@@ -45,9 +45,7 @@ class EngineRunning:
 
     def logits(self, tokens: Tokens) -> npt.NDArray[np.float32]:
         """See `Running.logits`."""
-        predicted = self._engine.feed(self._engine.zero_state(len(tokens)), tokens, logits=True)
-        assert predicted is not None
-        return predicted
+        return predictions(self._engine, tokens)
 
     def close(self) -> None:
         """See `Running.close`."""

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.codec import Codec
-from ...contract.engine import Engine
+from ...contract.engine import Engine, predictions
 from ...contract.sampling import Sampling
 from ...runtime.generate import Request
 from ...runtime.streams import write_texts
@@ -62,8 +62,8 @@ class Predictions:
         pieces = []
         for start in range(0, WINDOWS, _ROWS):
             rows = np.ascontiguousarray(windows[start : start + _ROWS, :-1])
-            pieces.append(engine.feed(engine.zero_state(len(rows)), rows, logits=True))
-        self.logits = np.concatenate([piece for piece in pieces if piece is not None])
+            pieces.append(predictions(engine, rows))
+        self.logits = np.concatenate(pieces)
 
     def accuracy(self) -> npt.NDArray[np.float64]:
         """Share of windows predicted right, by position, float64 ``[WINDOW]``."""

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ...contract.arguments import check_batch, check_decode, check_owner, check_snapshot, check_tokens
 from ...contract.codec import Tokens
-from ...contract.engine import Snapshot
+from ...contract.engine import Snapshot, predictions
 from ...contract.errors import ContractError, P2Error
 from ...contract.sampling import Floats, Sampling, write
 from ..nvidia import aligned
@@ -215,9 +215,7 @@ class OnnxGpuEngine:
 
     def _decode_on_host(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         def predict(tokens: Tokens) -> Floats:
-            logits = self.feed(state, tokens[:, None], logits=True)
-            assert logits is not None
-            return logits[:, 0]
+            return predictions(self, tokens[:, None], state)[:, 0]
 
         return write(predict, last, noise, sampling)
 
