@@ -1,4 +1,4 @@
-"""A Python process of the benchmark's own that reads lines and answers with lines."""
+"""Python processes of p2's own: how they are started, asked, and ended."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO
+from typing import IO, TextIO
 
 from ..contract.errors import P2Error
 
@@ -44,6 +44,13 @@ def end(process: subprocess.Popen[bytes]) -> None:
             os.killpg(process.pid, signal.SIGKILL)
         else:
             process.kill()
+
+
+def take_stdout() -> TextIO:
+    """This process's standard output, for answers alone: what libraries print goes to standard error."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
 
 
 def signal_of(code: int) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import statistics
 import sys
 import time
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..contract.card import Card
 from ..contract.codec import Codec, vocabulary_of
 from .options import shape_name
-from .process import LineProcess
+from .process import LineProcess, take_stdout
 
 if TYPE_CHECKING:
     import torch
@@ -126,8 +125,7 @@ def main() -> None:
     from ..trainer import corpus
     from ..trainer.options import TrainOptions
 
-    with os.fdopen(os.dup(1), "w") as replies:
-        os.dup2(2, 1)  # what libraries print is no answer
+    with take_stdout() as replies:
         given, threads = json.loads(sys.argv[2])
         options = TrainOptions.from_dict(given, Path(), "the command line")
         text = corpus.load([]).text

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 from . import wire
 from .contender import Contender, Running
+from .process import take_stdout
 
 
 class Session:
@@ -122,14 +123,13 @@ def sentence(error: Exception) -> str:
 
 def main() -> None:
     """Take the pipes away from everything else in this process, then serve."""
-    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    requests, replies = os.fdopen(os.dup(0), "rb"), take_stdout()
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
-    os.dup2(2, 1)
     from .plugins import find
 
     with requests, replies:
-        serve(Session(find(sys.argv[1])), requests, replies)
+        serve(Session(find(sys.argv[1])), requests, replies.buffer)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ output. What libraries print goes to standard error.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from ..bench.process import take_stdout
 from ..contract.errors import BackendMissing, BuilderRefused, P2Error
 from . import check as words
 from .check import Check, CheckFailed, Result, check_from
@@ -115,9 +115,7 @@ def run(check: Check, folder: Path) -> Result:
 def main() -> None:
     """Take standard output away from everything else in this process, then run the check."""
     check = check_from(json.load(sys.stdin))
-    reply = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    with reply:
+    with take_stdout() as reply:
         print(json.dumps(run(check, Path(sys.argv[1])).to_dict()), file=reply)
 
 

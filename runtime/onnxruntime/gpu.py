@@ -214,10 +214,7 @@ class OnnxGpuEngine:
         self._model = None
 
     def _decode_on_host(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
-        def predict(tokens: Tokens) -> Floats:
-            return predictions(self, tokens[:, None], state)[:, 0]
-
-        return write(predict, last, noise, sampling)
+        return write(lambda tokens: predictions(self, tokens[:, None], state)[:, 0], last, noise, sampling)
 
     def _zeros(self, batch: int) -> npt.NDArray[Any]:
         return np.zeros((batch, self.card.hidden), self._float)
