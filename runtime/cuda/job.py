@@ -8,7 +8,6 @@ from typing import Any
 
 _Address = ctypes.c_uint64  # of device memory
 
-NO_NOISE, DRAWN, GIVEN = range(3)
 
 
 class Product(ctypes.Structure):
@@ -24,6 +23,16 @@ class Product(ctypes.Structure):
     )
 
 
+class Text(ctypes.Structure):
+    """How the characters of a text are chosen, and where its noise begins."""
+
+    _fields_ = (
+        *((name, ctypes.c_uint64) for name in ("seed", "stream", "position")),
+        *((name, ctypes.c_float) for name in ("temperature", "tau", "top_p", "min_p")),
+        *((name, ctypes.c_int32) for name in ("top_k", "filtered", "drawn", "unused")),
+    )
+
+
 class Layer(ctypes.Structure):
     """The products and biases of a layer."""
 
@@ -31,14 +40,16 @@ class Layer(ctypes.Structure):
 
 
 _NUMBERS: tuple[tuple[str, Any], ...] = (
-    *((name, ctypes.c_int32) for name in ("streams", "count", "mode", "filtered", "top_k")),
-    *((name, ctypes.c_float) for name in ("temperature", "tau", "top_p", "min_p", "fixed")),
+    ("streams", ctypes.c_int32),
+    ("count", ctypes.c_int32),
+    ("fixed", ctypes.c_float),
+    ("unused", ctypes.c_int32),
     ("unfixed", ctypes.c_double),
-    *((name, ctypes.c_uint64) for name in ("seed", "position", "patience")),
+    ("patience", ctypes.c_uint64),
     *((f"{name}_stride", ctypes.c_int64) for name in ("state", "noise", "written", "predicted")),
 )
 _ADDRESSES = (
-    "h", "c", "exchange", "sums", "made", "logits", "barrier", "noise", "numbers", "tokens", "written", "top",
+    "h", "c", "exchange", "sums", "made", "logits", "barrier", "noise", "texts", "tokens", "written", "top",
     "predicted", "out", "out_scale", "out_bias",
 )  # fmt: skip
 

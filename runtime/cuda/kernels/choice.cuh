@@ -83,7 +83,7 @@ template <typename Holds> DEVICE u32 least_that(u32 low, u32 high, Holds holds) 
 
 /* The least order of a logit that survives top-k and top-p, and the highest logit. */
 template <typename Team, typename Logits>
-DEVICE u32 least_kept(const Job &j, const Team &team, Logits logits, float &highest) {
+DEVICE u32 least_kept(const Text &text, const Team &team, Logits logits, float &highest) {
     const auto sum = [](i64 a, i64 b) { return a + b; };
     const auto larger = [](u32 a, u32 b) { return a > b ? a : b; };
     const auto smaller = [](u32 a, u32 b) { return a < b ? a : b; };
@@ -100,9 +100,9 @@ DEVICE u32 least_kept(const Job &j, const Team &team, Logits logits, float &high
         return team.joined(found, sum);
     };
     /* The k-th highest is the least that fewer than k exceed. */
-    if (j.top_k < VOCAB) bottom = least_that(bottom, top, [&](u32 x) { return count(x) < j.top_k; });
-    if (!(j.top_p < 1)) return bottom;
-    const auto weight = [&](float l) { return to_fixed(mul(exp32(mul(sub(l, highest), j.tau)), 0x1p40f)); };
+    if (text.top_k < VOCAB) bottom = least_that(bottom, top, [&](u32 x) { return count(x) < text.top_k; });
+    if (!(text.top_p < 1)) return bottom;
+    const auto weight = [&](float l) { return to_fixed(mul(exp32(mul(sub(l, highest), text.tau)), 0x1p40f)); };
     const auto mass = [&](u32 above) {
         i64 found = 0;
         for (int v = team.first(); v < VOCAB; v += team.size()) {
@@ -112,25 +112,25 @@ DEVICE u32 least_kept(const Job &j, const Team &team, Logits logits, float &high
         return team.joined(found, sum);
     };
     /* Of equal ones at the bound only so many count. */
-    const i64 alike = j.top_k - count(bottom);
+    const i64 alike = text.top_k - count(bottom);
     const double total = (double)(mass(bottom) + alike * weight(number_of(bottom)));
-    return least_that(bottom, top, [&](u32 x) { return (double)mass(x) < (double)j.top_p * total; });
+    return least_that(bottom, top, [&](u32 x) { return (double)mass(x) < (double)text.top_p * total; });
 }
 
-/* The chosen character; all of the team get it. logits(v) and noise(v) give the numbers of one text. */
+/* The chosen character; all of the team get it. logits(v) and noise(v) give its numbers. */
 template <typename Team, typename Logits, typename Noise>
-DEVICE int choose(const Job &j, const Team &team, Logits logits, Noise noise) {
+DEVICE int choose(const Text &text, const Team &team, Logits logits, Noise noise) {
     u32 least = 0;
     float highest = 0;
-    if (j.filtered) least = least_kept(j, team, logits, highest);
+    if (text.filtered) least = least_kept(text, team, logits, highest);
     Score mine = {from_bits(0xff800000u), NOBODY}; /* minus infinity */
     for (int v = team.first(); v < VOCAB; v += team.size()) {
         const float l = logits(v);
-        if (j.filtered) {
+        if (text.filtered) {
             if (order_of(l) < least) continue;
-            if (j.min_p > 0 && !(exp32(mul(sub(l, highest), j.tau)) >= j.min_p)) continue;
+            if (text.min_p > 0 && !(exp32(mul(sub(l, highest), text.tau)) >= text.min_p)) continue;
         }
-        const float value = j.mode == NO_NOISE ? l : add(l, noise(v));
+        const float value = add(l, noise(v));
         if (value > mine.value) mine = {value, v};
     }
     mine = team.best(mine);

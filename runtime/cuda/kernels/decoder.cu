@@ -168,10 +168,12 @@ struct Run {
         }
     }
 
-    /* Noise times temperature, as contract/noise.py defines it. */
+    /* Noise times temperature, as contract/noise.py defines it; none for a text that is written without. */
     DEVICE float drawn(int s, int step, int v) const {
-        const u32 word = noise_word(j.seed, j.numbers[s], j.position + (u64)step, VOCAB, v);
-        return mul(gumbel_of(word), j.temperature);
+        const Text &text = j.texts[s];
+        if (!text.drawn) return 0;
+        const u32 word = noise_word(text.seed, text.stream, text.position + (u64)step, VOCAB, v);
+        return mul(gumbel_of(word), text.temperature);
     }
     DEVICE float given(int s, int step, int v) const { return j.noise[step * j.noise_stride + (i64)s * VOCAB + v]; }
 
@@ -193,7 +195,7 @@ struct Run {
 
     /* This block's share of the noise of a step, from the last thread on: the first warps have products to make. */
     DEVICE void make_noise(int step) const {
-        if (j.mode != DRAWN) return;
+        if (j.noise) return;
         float *made = j.made + (i64)(step % 3) * STREAMS * VOCAB;
         for (int i = (THREADS - 1 - thread()) * GRID + block(); i < j.streams * VOCAB; i += GRID * THREADS)
             made[i] = drawn(i / VOCAB, step, i % VOCAB);
@@ -207,12 +209,12 @@ struct Run {
         for (int i = thread(); i < j.streams * VOCAB; i += THREADS) {
             const int s = i / VOCAB, v = i % VOCAB;
             logits[i] = logit(j, load_l2(sums + i), v);
-            noise[i] = j.mode == DRAWN ? load_l2(made + i) : j.mode == GIVEN ? given(s, step, v) : 0.0f;
+            noise[i] = j.noise ? given(s, step, v) : load_l2(made + i);
         }
         sync();
         for (int s = warp(); s < j.streams; s += THREADS / 32) {
             const float *l = logits + s * VOCAB, *n = noise + s * VOCAB;
-            const int chosen = choose(j, WarpTeam(), [=](int v) { return l[v]; }, [=](int v) { return n[v]; });
+            const int chosen = choose(j.texts[s], WarpTeam(), [=](int v) { return l[v]; }, [=](int v) { return n[v]; });
             if (lane() == 0) {
                 tokens()[s] = chosen;
                 if (block() == 0) j.written[s * j.written_stride + step] = chosen;
@@ -237,8 +239,8 @@ struct Run {
         for (int s = block(); s < j.streams; s += GRID) {
             const float *l = j.logits + (i64)s * VOCAB;
             const int chosen = choose(
-                j, team, [=](int v) { return load_l2(l + v); },
-                [=](int v) { return j.mode == DRAWN ? drawn(s, step, v) : given(s, step, v); });
+                j.texts[s], team, [=](int v) { return load_l2(l + v); },
+                [=](int v) { return j.noise ? given(s, step, v) : drawn(s, step, v); });
             if (thread() == 0) {
                 j.tokens[s] = chosen;
                 j.written[s * j.written_stride + step] = chosen;

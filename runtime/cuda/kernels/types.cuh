@@ -5,7 +5,7 @@
 
 #include "platform.cuh"
 
-/* What definitions are compared with, so definitions themselves: KIND, CELL, and a job's mode. */
+/* What definitions are compared with, so definitions themselves: KIND and CELL. */
 #define FLOAT32 0
 #define HALF 1
 #define BRAIN 2
@@ -16,7 +16,6 @@
 #define LSTM 1
 #define GRU_AFTER 2
 #define GRU_BEFORE 3
-enum { NO_NOISE = 0, DRAWN = 1, GIVEN = 2 };
 
 /* The product of a value with one matrix; layouts are in packing.py.
  *
@@ -34,6 +33,15 @@ struct Layer {
     const float *bias;       /* [GRID * UNITS][BIASES]; of layer 0 one such for each character */
 };
 
+/* How the characters of a text are chosen (contract/sampling.py), and where its noise begins (contract/noise.py).
+ *
+ * drawn: whether noise takes part. filtered: whether top_k, which is 1 to VOCAB, top_p and min_p count. */
+struct Text {
+    u64 seed, stream, position;
+    float temperature, tau, top_p, min_p;
+    int top_k, filtered, drawn, unused;
+};
+
 /* A launch.
  *
  * streams: texts, at most STREAMS. count: characters of each.
@@ -45,18 +53,18 @@ struct Layer {
  *       than `patience` nanoseconds for the others.
  * fixed: by how much a product of an output's weight and a state is multiplied before it is rounded to an integer, a
  *       power of two; unfixed: its inverse. Not with integer weights.
- * top_k: 1 to VOCAB; filtered: whether top_k, top_p and min_p count.
- * noise: GIVEN: float [count][noise_stride / VOCAB][VOCAB], scaled; numbers: DRAWN: the stream of each text.
+ * texts: [STREAMS]. noise: 0, or in place of theirs float [count][noise_stride / VOCAB][VOCAB], scaled.
  * tokens: i32 [STREAMS], the newest characters, replaced by the last ones.
  * written: i32 [STREAMS][written_stride]: p2_write puts characters there; p2_read reads them.
  * top: p2_read: where the states of the last layer are kept for p2_logits, as exchanged [STREAMS][count][KP], zeros
  *       at first; or 0.
  * predicted: p2_logits: float [STREAMS][predicted_stride / VOCAB][VOCAB]. */
 struct Job {
-    int streams, count, mode, filtered, top_k;
-    float temperature, tau, top_p, min_p, fixed;
+    int streams, count;
+    float fixed;
+    int unused;
     double unfixed;
-    u64 seed, position, patience;
+    u64 patience;
     i64 state_stride, noise_stride, written_stride, predicted_stride;
     float *h, *c;
     void *exchange;
@@ -64,7 +72,7 @@ struct Job {
     float *made, *logits;
     u32 *barrier;
     const float *noise;
-    const u64 *numbers;
+    const Text *texts;
     i32 *tokens, *written;
     void *top;
     float *predicted;
