@@ -9,7 +9,6 @@ from typing import Any
 _Address = ctypes.c_uint64  # of device memory
 
 
-
 class Product(ctypes.Structure):
     """The product with one matrix."""
 

@@ -83,7 +83,6 @@ DEVICE void add_to(i64 *at, i64 value) { atomicAdd((u64 *)at, (u64)value); }
 
 /* One thread of a block tells the others of what its block has written before its last `sync`. */
 DEVICE void arrive(u32 *counter) {
-    __threadfence();
     asm volatile("red.release.gpu.global.add.u32 [%0], 1;" ::"l"(counter) : "memory");
 }
 DEVICE u32 seen(const u32 *counter) {
