@@ -65,14 +65,15 @@ def open_plan(path: Path, asked: str | None = None, *, step_by_step: bool = Fals
         BackendMissing: its library or a GPU is not here.
         P2Error: a file cannot be read, or TensorRT does not load the plan.
     """
-    plan = read_plan(path)
-    gpus = nvidia.gpus()
-    if not gpus.devices and not any(map(nvidia.installed, FLAVOURS.values())):
-        raise _no_gpu(path, asked)  # installing TensorRT would not be enough
-    library = library_for(path, plan.header, plan.sidecar.version_compatible)
-    if not gpus.devices:
-        raise _no_gpu(path, asked)
-    check_gpu(path, plan.sidecar, gpus)
+    with nvidia.waking():
+        plan = read_plan(path)
+        gpus = nvidia.gpus()
+        if not gpus.devices and not any(map(nvidia.installed, FLAVOURS.values())):
+            raise _no_gpu(path, asked)  # installing TensorRT would not be enough
+        library = library_for(path, plan.header, plan.sidecar.version_compatible)
+        if not gpus.devices:
+            raise _no_gpu(path, asked)
+        check_gpu(path, plan.sidecar, gpus)
     return PlanEngine(plan, library, Device(), gpus.devices[0].name, step_by_step=step_by_step)
 
 
