@@ -103,10 +103,17 @@ class Entry(TypedDict):
     batches: list[BatchPoint]
     prompt: PromptSpeed | None
     beside: Beside | None  # float32 peers only
-    bandwidth_share: Measure | None  # bytes_per_step * characters/s / bandwidth, median of the rounds
+    bandwidth_share: Measure | None  # bytes_per_step * characters/s / bandwidth (on a GPU: its copy rate)
     matmul_share: Measure | None  # best over the batches, of the float32 matrix product's rate
     quality: Quality | None
     text: Text | None
+
+
+class GpuRates(TypedDict):
+    """What the GPU did in the same run."""
+
+    copy_bytes_per_second: Positive  # copying its memory, read and written, median of all turns on it
+    matmul_flops_per_second: Positive | None  # float32 matrix product by PyTorch
 
 
 class Rates(TypedDict):
@@ -114,6 +121,7 @@ class Rates(TypedDict):
 
     bandwidth_bytes_per_second: Positive  # reading memory larger than every cache, median of all turns
     matmul_flops_per_second: Positive  # float32 matrix product, best of the libraries measured
+    gpu: NotRequired[GpuRates]  # where something ran on one
 
 
 class Target(TypedDict):

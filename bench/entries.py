@@ -83,7 +83,7 @@ def paired(above: Sequence[float], below: Sequence[float]) -> float:
 
 
 def add_matmul_share(entry: Entry, rates: Rates, weights: int) -> None:
-    """Set the figures against the machine's float32 matrix products; its rates are those of the processor.
+    """Set the figures against the float32 matrix products of the machine, or of its GPU.
 
     Args:
         entry: changed in place.
@@ -91,7 +91,10 @@ def add_matmul_share(entry: Entry, rates: Rates, weights: int) -> None:
         weights: numbers in the step's matrices, each a multiplication and an addition for a character.
     """
     speed = entry["characters_per_second"]
-    if entry["device"] != "cpu" or speed is None:
+    gpu = rates.get("gpu")
+    of_gpu = gpu["matmul_flops_per_second"] if gpu else None
+    product = rates["matmul_flops_per_second"] if entry["device"] == "cpu" else of_gpu
+    if product is None or speed is None:
         return
     best = max([speed["median"], *(at["characters_per_second"] for at in entry["batches"])])
-    entry["matmul_share"] = 2 * weights * best / rates["matmul_flops_per_second"]
+    entry["matmul_share"] = 2 * weights * best / product

@@ -11,6 +11,7 @@ from .document import BatchPoint, Document, Entry, Measured
 from .entries import paired
 
 EAGER = "torch-eager"  # key of the contender that everything is compared with
+EAGERS = {"cpu": EAGER, "cuda": "cuda-eager"}  # and on each device
 
 
 def rate(entry: Entry) -> float | None:
@@ -74,6 +75,21 @@ def growth(entry: Entry) -> list[tuple[float, int, int]]:
         best = min(range(len(times) - 1), key=times.__getitem__)
         found.append((times[-1] / times[best], point["batch"], points[best]["batch"]))
     return found
+
+
+def on(measured: Measured, device: str) -> list[Entry]:
+    """The entries of one device. Where nothing ran on a GPU those for one are with the processor's."""
+    both = any(rate(entry) for entry in measured["entries"] if entry["device"] == "cuda")
+    return [e for e in measured["entries"] if (e["device"] == device if both else device == "cpu")]
+
+
+def roofs(measured: Measured, device: str) -> tuple[float | None, float | None]:
+    """Bytes per second of a device's memory, and operations per second of its float32 matrix products."""
+    rates = measured["rates"]
+    if device == "cpu":
+        return rates["bandwidth_bytes_per_second"], rates["matmul_flops_per_second"]
+    gpu = rates.get("gpu")
+    return (gpu["copy_bytes_per_second"], gpu["matmul_flops_per_second"]) if gpu else (None, None)
 
 
 def find(measured: Measured, key: str) -> Entry | None:

@@ -9,18 +9,21 @@ from ..render.html import parts
 from ..render.html.parts import heads, listing, mark, paragraph, table, text, unbroken
 from ..render.numbers import number, percent, ratio
 from . import plots
-from .document import Document, Measured, Target
+from .document import Document, Entry, Measured, Target
 from .figures import (
     EAGER,
+    EAGERS,
     best,
     closest,
     fastest,
     find,
     from_memory,
     leading,
+    on,
     ours,
     peers,
     rate,
+    roofs,
     shape,
     times,
 )
@@ -33,9 +36,10 @@ _GLOSSARY = {
     "p50, p90, p99": "Of the pieces written, half, nine in ten and 99 in 100 took at most this long a"
     " character.",
     "Times eager": "Characters per second, divided by those of eager PyTorch with the same weights in the"
-    " same run.",
+    " same run, on the same device.",
     "Bandwidth share": "Bytes of weights that a step must read, times steps per second, as a share of the"
-    " memory bandwidth measured in the same run. Above 100 % the weights come from a cache.",
+    " memory bandwidth measured in the same run; on a GPU of the rate at which it copies its memory, bytes"
+    " read and written. Above 100 % the weights come from a cache.",
     "Matrix-product share": "Two flops for each weight and character, as a share of the float32 matrix"
     " product's rate measured in the same run. Integer arithmetic can pass 100 %.",
     "Bits/char": "Mean of −log2 of the probability given to each next character of text that the model was"
@@ -181,9 +185,21 @@ def _verdict(target: Target | None) -> str:
     return mark(target["reached"], target["measured"], title)
 
 
+def _tables(entries: list[Entry], eager: Entry | None, where: str) -> list[str]:
+    """The contenders of a device: speed, cost, batches; `eager` is the one that they are compared with."""
+    return [
+        f"<h3>One text at a time{where}</h3>",
+        entries_table(SPEED, entries, eager),
+        f"<h3>Quality and cost{where}</h3>",
+        entries_table(COST, [e for e in entries if e["skipped"] is None], eager),
+        batch_table(entries, where),
+    ]
+
+
 def _model(measured: Measured, looks: Mapping[str, plots.Style], opened: bool) -> str:
     """Everything about one model, folded away unless it is the leading one."""
     top, eager = best(measured), find(measured, EAGER)
+    gpu = on(measured, "cuda")
     short = [shape(measured)]
     if top:
         short.append(f"{number(rate(top))} characters/s in {top['precision']}")
@@ -195,14 +211,15 @@ def _model(measured: Measured, looks: Mapping[str, plots.Style], opened: bool) -
         f" {number(rates['bandwidth_bytes_per_second'] / 1e9)} GB/s and the float32 matrix product"
         f" {number(rates['matmul_flops_per_second'] / 1e9)} Gflop/s."
     )
-    entries = measured["entries"]
+    copied, multiplied = roofs(measured, "cuda")
+    if copied:
+        about += f" The GPU copied its memory at {number(copied / 1e9)} GB/s, bytes read and written."
+    if multiplied:
+        about += f" Its float32 matrix product gave {number(multiplied / 1e9)} Gflop/s."
     pieces = [
         paragraph(about, "note"),
-        "<h3>One text at a time</h3>",
-        entries_table(SPEED, entries, eager),
-        "<h3>Quality and cost</h3>",
-        entries_table(COST, [e for e in entries if e["skipped"] is None], eager),
-        batch_table(entries),
+        *_tables(on(measured, "cpu"), eager, ""),
+        *(_tables(gpu, find(measured, EAGERS["cuda"]), ", on the GPU") if gpu else ()),
         "<h3>Targets</h3>" + target_table(measured["targets"]) if measured["targets"] else "",
         plots_with_words(plots.of_model(measured, looks), f"{measured['name']}: "),
     ]

@@ -98,7 +98,7 @@ def entries_table(columns: Columns, entries: Sequence[Entry], eager: Entry | Non
     return table(heads(("contender", *columns)), lines) if lines else ""
 
 
-def batch_table(entries: Sequence[Entry]) -> str:
+def batch_table(entries: Sequence[Entry], where: str = "") -> str:
     """Characters per second of all texts together."""
     sizes = sorted({point["batch"] for entry in entries for point in entry["batches"]})
     if not sizes:
@@ -111,7 +111,7 @@ def batch_table(entries: Sequence[Entry]) -> str:
             cells = "".join(f"<td>{number(speeds.get(batch))}</td>" for batch in sizes)
             lines.append(f'<tr{own}><th scope="row">{text(entry["title"])}</th>{cells}</tr>')
     head = heads(("texts side by side", *sizes))
-    return f"<h3>Many texts side by side, characters/s of all together</h3>\n{table(head, lines)}"
+    return f"<h3>Many texts side by side{where}, characters/s of all together</h3>\n{table(head, lines)}"
 
 
 def plots_with_words(shown: Sequence[Plot], prefix: str) -> str:

@@ -10,7 +10,7 @@ from ..render.markdown import escape
 from ..render.numbers import NOTHING, number, percent, printable, ratio
 from ..render.terminal import titled
 from .document import Document, Entry, Measured, Target
-from .figures import EAGER, find, rate, shape, times
+from .figures import EAGERS, find, rate, shape, times
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,10 +48,10 @@ def table(document: Document) -> str:
             parts.append(markdown.bullets([f"{e['title']}: {_reason(e)}" for e in skipped]))
         if measured["targets"]:
             parts.append(f"#### Targets, {escape(measured['name'])}")
-            parts.append(_targets(measured["targets"]))
+            parts.append(target_table(measured["targets"]))
     if document["targets"]:
         parts.append("### Targets of the whole run")
-        parts.append(_targets(document["targets"]))
+        parts.append(target_table(document["targets"]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -126,7 +126,7 @@ def _row(measured: Measured, entry: Entry) -> list[str]:
         number(rate(entry)),
         number(latency["p50_us"] if latency else None),
         number(latency["p99_us"] if latency else None),
-        ratio(times(entry, find(measured, EAGER))),
+        ratio(times(entry, find(measured, EAGERS[entry["device"]]))),
         percent(entry["bandwidth_share"]),
         f"{quality['bits_per_character']:.4f}" if quality else NOTHING,
     ]
@@ -148,7 +148,8 @@ def _reason(entry: Entry) -> str:
     return entry["skipped"] or "its speed was not measured"
 
 
-def _targets(targets: Sequence[Target]) -> str:
+def target_table(targets: Sequence[Target]) -> str:
+    """A row for each target: whether it was reached, and why it was not judged."""
     return markdown.table(_TARGET_HEADINGS, [_target(t) for t in targets], len(_TARGET_HEADINGS))
 
 

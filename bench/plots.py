@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import textwrap
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from ..contract.card import CPU_PRECISIONS
 from ..render.numbers import number, printable
 from ..trainer.drawing import COLOURS, INK, MORE_COLOURS, alone, canvas, legend, plain_log, plain_numbers, svg
 from .document import Document, Entry, Measured
-from .figures import family, leading, microseconds, ours, rate, shape
+from .figures import family, leading, microseconds, on, ours, rate, roofs, shape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,6 +31,8 @@ _OTHERS = tuple(zip((_BLACK, _ORANGE, _PINK, *MORE_COLOURS), "vPX<>h*p", strict=
 
 _WIDTH, _HEIGHT = 5.6, 3.6  # inches; the page scales
 _LABEL = 26  # characters in a line beside a bar
+_WHERE = {"cpu": "", "cuda": ", on the GPU"}
+_MEMORY = {"cpu": "memory's speed", "cuda": "speed at which the GPU copies its memory"}
 
 
 @dataclass(frozen=True)
@@ -69,13 +71,14 @@ def styles(document: Document) -> dict[str, Style]:
             if own and entry["device"] == "cpu" and entry["precision"] in _OURS:
                 colour, marker = _OURS[entry["precision"]]
             else:
-                colour, marker = _OTHERS[others % len(_OTHERS)]
+                turn, at = divmod(others, len(_OTHERS))  # another marker each time round
+                colour, marker = _OTHERS[at][0], _OTHERS[(at + turn) % len(_OTHERS)][1]
                 others += 1
             found[entry["key"]] = Style(colour, marker, dashed=not own)
     return found
 
 
-def latency_by_size(document: Document) -> Plot | None:
+def latency_by_size(document: Document, device: str = "cpu") -> Plot | None:
     """Microseconds per character of one text over the hidden size, for the family with most sizes."""
     counts = Counter(family(measured) for measured in document["models"])
     if not counts:
@@ -87,7 +90,7 @@ def latency_by_size(document: Document) -> Plot | None:
     )
     lines: dict[str, tuple[str, list[tuple[float, float]]]] = {}
     for measured in models:
-        for entry in measured["entries"]:
+        for entry in on(measured, device):
             if us := microseconds(entry):
                 point = (float(measured["card"]["hidden"]), us)
                 lines.setdefault(entry["key"], (entry["title"], []))[1].append(point)
@@ -100,22 +103,25 @@ def latency_by_size(document: Document) -> Plot | None:
         _ticks(axes, xticks=widths)
         legend(figure)
         return Plot(
-            f"Latency by size ({name})",
+            f"Latency by size ({name}){_WHERE[device]}",
             "One text, random numbers and choice included; median of the rounds. Lower is better;"
             " both axes are logarithmic.",
-            svg(figure, f"latency {name}"),
+            svg(figure, f"latency {name}{_WHERE[device]}"),
         )
 
 
-def bars(measured: Measured, looks: Mapping[str, Style], place: str = "section") -> Plot | None:
+def bars(
+    measured: Measured, looks: Mapping[str, Style], device: str = "cpu", place: str = "section"
+) -> Plot | None:
     """Characters per second of one text, fastest first.
 
     Args:
         measured: the model.
         looks: from `styles`.
+        device: whose contenders are shown, as in every plot of a model.
         place: keeps the identifiers of two copies in one page apart.
     """
-    entries = sorted((e for e in measured["entries"] if rate(e)), key=lambda e: rate(e) or 0.0)
+    entries = sorted((e for e in on(measured, device) if rate(e)), key=lambda e: rate(e) or 0.0)
     if not entries:
         return None
     with _drawing("bars", 0.9 + 0.42 * len(entries)) as (figure, axes):
@@ -138,17 +144,17 @@ def bars(measured: Measured, looks: Mapping[str, Style], place: str = "section")
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
         return Plot(
-            "Characters per second, one text",
+            f"Characters per second, one text{_WHERE[device]}",
             "Median of the rounds; the thin line spans their 5th to 95th percentile.",
-            svg(figure, f"bars {place} {measured['name']}"),
+            svg(figure, f"bars {place} {measured['name']}{_WHERE[device]}"),
         )
 
 
-def batch_curve(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
+def batch_curve(measured: Measured, looks: Mapping[str, Style], device: str = "cpu") -> Plot | None:
     """Microseconds per character over the number of texts written side by side."""
     lines = {
         e["key"]: (e["title"], [(float(p["batch"]), p["us_per_character"]) for p in _by_batch(e)])
-        for e in measured["entries"]
+        for e in on(measured, device)
         if e["batches"]
     }
     sizes = sorted({x for _, points in lines.values() for x, _ in points})
@@ -160,56 +166,59 @@ def batch_curve(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
         _ticks(axes, xticks=sizes)
         legend(figure)
         return Plot(
-            "Many texts side by side",
+            f"Many texts side by side{_WHERE[device]}",
             "Time per character, the characters of all texts counted. Lower is better.",
-            svg(figure, f"batch {measured['name']}"),
+            svg(figure, f"batch {measured['name']}{_WHERE[device]}"),
         )
 
 
-def roofline(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
+def roofline(measured: Measured, looks: Mapping[str, Style], device: str = "cpu") -> Plot | None:
     """Achieved flop/s over arithmetic intensity, with the machine's two roofs (Williams et al., 2009).
 
-    A character costs 2 * weights flops; a step of `batch` characters reads the weights once.
+    Of a GPU the flat one is left out where no PyTorch reached it. A character costs 2 * weights flops; a
+    step of `batch` characters reads the weights once.
     """
     lines: dict[str, tuple[str, list[tuple[float, float]]]] = {}
     flops = 2.0 * measured["weights"]
-    for entry in ours(measured):
+    for entry in ours(measured, device=device):
         if entry["bytes_per_step"] and entry["batches"]:
             points = [
                 (flops * p["batch"] / entry["bytes_per_step"], flops * p["characters_per_second"] / 1e9)
                 for p in _by_batch(entry)
             ]
             lines[entry["key"]] = (entry["title"], points)
-    if not lines:
+    memory, flat = roofs(measured, device)
+    if not lines or memory is None:
         return None
-    bandwidth = measured["rates"]["bandwidth_bytes_per_second"] / 1e9
-    product = measured["rates"]["matmul_flops_per_second"] / 1e9
+    bandwidth = memory / 1e9
     intensities = [x for _, points in lines.values() for x, _ in points]
-    low, high = min(intensities) / 2, max(*intensities, product / bandwidth) * 2
-    ridge = product / bandwidth
+    ridge = flat / memory if flat else max(intensities)
+    product = ridge * bandwidth
+    low, high = min(intensities) / 2, max(*intensities, ridge) * (2 if flat else 1)
     with _drawing("roofline", _HEIGHT) as (figure, axes):
         roof: dict[str, Any] = {"color": INK, "lw": 1.6, "zorder": 1}
         axes.plot([min(low, ridge), ridge, high], [bandwidth * min(low, ridge), product, product], **roof)
         _lines(axes, lines, looks)
         axes.set(xscale="log", yscale="log", xlabel="flops per byte of weights read", ylabel="Gflop/s")
         _ticks(axes)
-        words = f"roof: {number(bandwidth)} GB/s, then the float32 product, {number(product)} Gflop/s"
+        words = f"roof: {number(bandwidth)} GB/s"
+        words += f", then the float32 product, {number(product)} Gflop/s" if flat else ""
         axes.plot([], [], label=words, **roof)
         legend(figure)
         return Plot(
-            "Roofline",
-            "Each line runs from one text to the largest batch. On the slope the memory's speed is the"
+            f"Roofline{_WHERE[device]}",
+            f"Each line runs from one text to the largest batch. On the slope the {_MEMORY[device]} is the"
             " limit, under the flat roof the arithmetic; points above the slope read their weights from"
             " a cache, points above the flat roof are faster than that product, as integers can be.",
-            svg(figure, f"roofline {measured['name']}"),
+            svg(figure, f"roofline {measured['name']}{_WHERE[device]}"),
         )
 
 
-def quality(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
+def quality(measured: Measured, looks: Mapping[str, Style], device: str = "cpu") -> Plot | None:
     """Bits per character on held-out text over characters per second, p2's precisions."""
     points = [
         (speed, e["quality"]["bits_per_character"], e)
-        for e in ours(measured)
+        for e in ours(measured, device=device)
         if e["quality"] and (speed := rate(e))
     ]
     if len(points) < 2:
@@ -232,28 +241,29 @@ def quality(measured: Measured, looks: Mapping[str, Style]) -> Plot | None:
         axes.ticklabel_format(axis="y", useOffset=False)
         legend(figure)
         return Plot(
-            "Quality against speed",
+            f"Quality against speed{_WHERE[device]}",
             "Lower and further right is better. A precision passes if it stays under its limit above"
             " float32, on text that the model was not trained on.",
-            svg(figure, f"quality {measured['name']}"),
+            svg(figure, f"quality {measured['name']}{_WHERE[device]}"),
         )
 
 
 def of_model(measured: Measured, looks: Mapping[str, Style]) -> list[Plot]:
     """Every plot of one model that has data."""
-    plots = (draw(measured, looks) for draw in (bars, batch_curve, roofline, quality))
+    draws: tuple[Callable[..., Plot | None], ...] = (bars, batch_curve, roofline, quality)
+    plots = (draw(measured, looks, device) for device in _WHERE for draw in draws)
     return [plot for plot in plots if plot]
 
 
 def of_run(document: Document) -> list[Plot]:
-    """The plots at the head of the report: latency by size, and the leading model's bars."""
+    """The plots at the head of the report: the leading model's bars, and latency by size on each device."""
     head = leading(document)
-    top = bars(head, styles(document), "head") if head else None
+    top = bars(head, styles(document), place="head") if head else None
     plots = []
     if head and top:
         plots.append(Plot(f"{top.title} ({shape(head)})", top.caption, top.svg))
-    latency = latency_by_size(document)
-    return [*plots, latency] if latency else plots
+    latencies = [latency_by_size(document, device) for device in _WHERE]
+    return [*plots, *(latency for latency in latencies if latency)]
 
 
 def picture(document: Document) -> str | None:
@@ -261,7 +271,7 @@ def picture(document: Document) -> str | None:
     plots = of_run(document)
     if not plots:
         return None
-    return alone(plots[-1].svg)
+    return alone(plots[:2][-1].svg)
 
 
 def _by_batch(entry: Entry) -> list[Any]:

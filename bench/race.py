@@ -10,13 +10,14 @@ import contextlib
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 
 import numpy as np
 import numpy.typing as npt
 
 from ..contract.card import Card, bytes_per_step
+from ..contract.errors import P2Error
 from ..contract.noise import first_tokens, gumbel
 from ..render.machine import memory_available
 from ..render.progress import Progress
@@ -54,14 +55,14 @@ class Race:
 
     Attributes:
         notes: sentences about what could not be measured or was done differently.
-        bandwidths: bytes per second read from the memory before each turn.
+        bandwidths: bytes per second of the memory of each device, before each turn on it.
 
     Args:
         prepared: the model.
         effort: how long and how often.
         threads: of every contender; None lets each choose.
         progress: shows what is going on.
-        bandwidth: tells the bytes per second that can be read from the memory now; None leaves shares out.
+        bandwidth: by device, tells the bytes per second of its memory now; without it shares are left out.
         open_remote: starts a contender's process.
         available: bytes of memory that are free; None where the system does not tell.
         pause: waits so many seconds.
@@ -74,18 +75,18 @@ class Race:
         effort: Effort,
         threads: int | None,
         progress: Progress,
-        bandwidth: Callable[[], float] | None = None,
+        bandwidth: Mapping[str, Callable[[], float]] | None = None,
         open_remote: Callable[[str], Remote] = Remote,
         available: Callable[[], int | None] = memory_available,
         pause: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         self.notes: list[str] = []
-        self.bandwidths: list[float] = []
+        self.bandwidths: dict[str, list[float]] = {}
         self._prepared, self._model = prepared, prepared.model
         self._effort, self._threads = effort, threads
         self._progress = progress
-        self._bandwidth, self._available = bandwidth, available
+        self._bandwidth, self._available = dict(bandwidth or {}), available
         self._open, self._pause, self._clock = open_remote, pause, clock
         self._reference: npt.NDArray[np.float32] | None = None
         self._first: Racer | None = None  # p2's float32
@@ -234,10 +235,7 @@ class Race:
                 there["read"].append(self._reading(mine))
 
     def _alone(self, racer: Racer, index: int) -> None:
-        bandwidth = None
-        if self._bandwidth and racer.contender.device == "cpu":
-            bandwidth = self._bandwidth()
-            self.bandwidths.append(bandwidth)
+        bandwidth = self._bandwidth_of(racer.contender.device)
         self._write(racer, index)
         if bandwidth is not None:
             racer.shares.append(bytes_per_step(self._card_of(racer)) * racer.speeds[-1] / bandwidth)
@@ -250,6 +248,19 @@ class Race:
             with self._surviving(racer, "reading a prompt"):
                 self._read(racer)
                 racer.reads = True
+
+    def _bandwidth_of(self, device: str) -> float | None:
+        """What a device's memory does now. Where that cannot be told any more, the others go on."""
+        if device not in self._bandwidth:
+            return None
+        try:
+            now = self._bandwidth[device]()
+        except P2Error as error:
+            del self._bandwidth[device]
+            self._note(str(error))
+            return None
+        self.bandwidths.setdefault(device, []).append(now)
+        return now
 
     def _write(self, racer: Racer, seed: int) -> None:
         """Long calls for the speed, then short ones for the latency."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import datetime
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from ..render.progress import Progress
 from ..runtime.processor import processors
 from ..trainer.options import TrainOptions
 from ..version import __version__
-from . import entries, markdown, models, race, racer, rates, rendering, startup, targets, training
+from . import copying, entries, markdown, models, race, racer, rates, rendering, startup, targets, training
 from .document import SCHEMA, Document, Entry, Measured, Rates
 from .memory import fits, preparing_bytes, too_large
 from .models import Prepared
@@ -155,7 +156,9 @@ def _settings(options: BenchOptions, effort: Effort, entrants: Sequence[Entrant]
         f" text, reading at least {rates.READ_BYTES >> 20} MiB and {rates.CACHES} times the last cache"
         f" with 1 or {options.threads or processors()} threads;"
         f" before and after all turns, the best of them, float32 products of {rates.MATRIX} x {rates.MATRIX}"
-        " matrices by numpy and PyTorch",
+        " matrices by numpy and PyTorch; of a GPU, before each turn on it, copying"
+        f" {copying.BYTES['cuda'] >> 20} MiB there, bytes read and written, and after all turns"
+        f" {copying.MATRIX} x {copying.MATRIX} by PyTorch",
         "difference_limits": DIFFERENCE_LIMITS,
         "held_out": str(options.text) if options.text else "the tail of the text that training held out",
         "texts": f"compared with the first of {', '.join(racer.TEXT_REFERENCES)} that ran,"
@@ -196,21 +199,31 @@ def _measure(
         progress.phase(f"{source.name}: what the machine can do")
         count = threads or processors()
         products = [rates.measure(count)]
-        with rates.Bandwidth(count) as memory:
-            bandwidths = [memory.read()]
+        with rates.Bandwidth(count) as memory, contextlib.ExitStack() as stack:
+            bandwidths, on_gpu = [memory.read()], None
             if prepared is None:
                 found = [entries.blank(entrant.contender, reason) for entrant in entrants]
                 _note(settings, progress, f"{source.name}: {reason}")
             else:
                 if prepared.held_out is None:
                     _note(settings, progress, f"{source.name}: no quality, {prepared.note}")
-                measuring = race.Race(prepared, effort, threads, progress, memory.read)
+                bandwidth = {"cpu": memory.read}
+                able = [e for e in entrants if e.contender.missing(source.card) is None]
+                if any(entrant.contender.device == "cuda" for entrant in able):
+                    gpu = stack.enter_context(copying.Copying("cuda"))
+                    bandwidth["cuda"] = gpu.read
+                measuring = race.Race(prepared, effort, threads, progress, bandwidth)
                 found = measuring.run(entrants)
                 settings["notes"] += measuring.notes
-                bandwidths += measuring.bandwidths
+                bandwidths += measuring.bandwidths.get("cpu", [])
                 progress.phase(f"{source.name}: what the machine can do now")
                 products.append(rates.measure(count))
-    document["models"].append(_measured(source, found, rates.combine(bandwidths, *products)))
+                if copies := measuring.bandwidths.get("cuda"):
+                    on_gpu = copying.observed(copies, gpu)
+    observed = rates.combine(bandwidths, *products)
+    if on_gpu:
+        observed["gpu"] = on_gpu
+    document["models"].append(_measured(source, found, observed))
     document["models"][-1]["targets"] = targets.for_model(document["models"][-1], document["machine"])
 
 

@@ -37,7 +37,7 @@ def measure(runs: int, folder: Path) -> dict[str, Any]:
     """
     engine = models.export_steps(SHAPE, models.random_state(SHAPE), ["float32"], folder)["float32"]
     helps = [time_help() for _ in range(runs + 1)][1:]
-    firsts = [time_first_character(engine) for _ in range(runs + 1)][1:]
+    firsts = [time_first_character("--engine", str(engine)) for _ in range(runs + 1)][1:]
     return {
         "help_s": statistics.median(helps),
         "generate_first_character_s": statistics.median(firsts),
@@ -62,13 +62,16 @@ def time_help() -> float:
     return seconds
 
 
-def time_first_character(engine: Path) -> float:
-    """Seconds of ``p2 generate`` from the start of the process to the first character after the prompt."""
+def time_first_character(*engine: str) -> float:
+    """Seconds of ``p2 generate`` from the start of the process to the first character after the prompt.
+
+    Args:
+        engine: its options that name what is run: ``--engine``, ``--backend``.
+    """
     argv = [
         *command(),
         "generate",
-        "--engine",
-        str(engine),
+        *engine,
         "--prompt",
         PROMPT,
         "--length",

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..contract.cells import CELLS
-from ..contract.precisions import TABLE
 from ..render.numbers import number, percent, ratio, seconds, size
+from . import gpu_targets
 from .document import Document, Entry, Measured, Target
 from .entries import paired
 from .figures import (
@@ -43,7 +43,7 @@ BEST_OVER_EAGER_HIDDEN = 2048
 BANDWIDTH_SHARE = 0.9
 
 # Precision -> times float32, from this hidden size up; `quality` knows what it may cost.
-QUANTISED = {one.key: one.gain for one in TABLE.values() if one.gain}
+QUANTISED = {"int8": 3.5, "int4": 6.0}
 QUANTISED_HIDDEN = 1024
 
 STREAMS = 64
@@ -59,11 +59,6 @@ PROMPT_OVER_WRITING = 2.0
 
 HELP_SECONDS = 0.2
 FIRST_CHARACTER_SECONDS = 0.35
-
-GPU_BANDWIDTH_SHARE = 0.8
-GPU_BANDWIDTH_HIDDEN = 4096
-GPU_OVER_EAGER = 3.0
-GPU_OVER_EAGER_HIDDEN = 512
 
 NOT_MEASURED = "not measured"
 NO_PEER = "no other float32 contender ran"
@@ -86,7 +81,8 @@ def for_model(measured: Measured, machine: Mapping[str, Any] | None = None) -> l
         rows.append(_best_over_eager(measured))
     if hidden in STREAMS_HIDDEN:
         rows += [_streams_float32(measured), _streams_best(measured)]
-    return [*rows, _batches(measured), *_prompts(measured), _texts(measured)]
+    rows += [_batches(measured), *_prompts(measured), _texts(measured)]
+    return rows + gpu_targets.for_gpu(hidden, measured["entries"])
 
 
 def overall(document: Document) -> list[Target]:
@@ -100,8 +96,7 @@ def overall(document: Document) -> list[Target]:
             FIRST_CHARACTER_SECONDS,
         ),
         _training(document["settings"].get("training")),
-        _gpu_bandwidth(document),
-        _gpu_over_eager(document),
+        gpu_targets.of_run(document),
     ]
 
 
@@ -296,56 +291,6 @@ def _training(training: Mapping[str, Any] | None) -> Target:
     gain = training["times_hand_written"]
     note = f"{number(mine)} against {number(other)} characters/s, {training['precision']}"
     return _target(what, goal, ratio(gain), gain >= 1, note)
-
-
-def _gpu_bandwidth(document: Document) -> Target:
-    what = f"GPU, float16, hidden {GPU_BANDWIDTH_HIDDEN}, share of its copy bandwidth"
-    goal = f"≥ {100 * GPU_BANDWIDTH_SHARE:g} %"
-    reason = _no_gpu(document)
-    if reason:
-        return _target(what, goal, "not run", None, reason)
-    shares = [
-        (entry["bandwidth_share"], entry["title"])
-        for measured in _of_hidden(document, GPU_BANDWIDTH_HIDDEN)
-        for entry in ours(measured, "float16", "cuda")
-        if entry["bandwidth_share"] is not None
-    ]
-    if not shares:
-        return _unknown(what, goal, f"no p2 float16 on the GPU at hidden {GPU_BANDWIDTH_HIDDEN} in this run")
-    share, title = max(shares)
-    return _target(what, goal, percent(share), share >= GPU_BANDWIDTH_SHARE, title)
-
-
-def _gpu_over_eager(document: Document) -> Target:
-    what = f"GPU, hidden {GPU_OVER_EAGER_HIDDEN}, times eager PyTorch on the GPU"
-    goal = f"≥ {GPU_OVER_EAGER:g}×"
-    reason = _no_gpu(document)
-    if reason:
-        return _target(what, goal, "not run", None, reason)
-    gains = []
-    for measured in _of_hidden(document, GPU_OVER_EAGER_HIDDEN):
-        eager = [e for e in measured["entries"] if e["device"] == "cuda" and "eager" in e["key"]]
-        mine = fastest([e for e in ours(measured, device="cuda") if acceptable(measured, e)])
-        gain = times(mine, fastest(eager))
-        if mine and gain:
-            gains.append((gain, mine["title"]))
-    if not gains:
-        hidden = GPU_OVER_EAGER_HIDDEN
-        return _unknown(what, goal, f"no p2 beside eager PyTorch on the GPU at hidden {hidden} in this run")
-    gain, title = min(gains)
-    return _target(what, goal, ratio(gain), gain >= GPU_OVER_EAGER, title)
-
-
-def _no_gpu(document: Document) -> str:
-    """Why nothing ran on a GPU, or the empty string if something did."""
-    entries = [e for measured in document["models"] for e in measured["entries"] if e["device"] == "cuda"]
-    if any(entry["skipped"] is None for entry in entries):
-        return ""
-    return next((entry["skipped"] for entry in entries if entry["skipped"]), "not run: no NVIDIA GPU")
-
-
-def _of_hidden(document: Document, hidden: int) -> list[Measured]:
-    return [measured for measured in document["models"] if measured["card"]["hidden"] == hidden]
 
 
 def _choice(measured: Measured, entry: Entry) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..contract.errors import ToleranceExceeded
+from ..gpu_check.options import GROUPS
 from ..render.terminal import needing, say
 
 
@@ -22,13 +23,18 @@ def gpu_check(
     only: Annotated[
         str | None,
         typer.Option(
-            metavar="WORD,WORD,...",
-            help="Only checks with one of these in their name, such as parity, soak, benchmark or lstm;"
-            " and what they need.",
+            metavar="WORDS,WORDS,...",
+            help="Only checks with all words of one of these in their name, such as 'parity lstm', soak or"
+            " benchmark; and what they need. Pieces meant for five minutes each on an H100, the later ones"
+            f" with --resume: {'; '.join(GROUPS)}.",
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with the report that is there: run only what it lacks.")
+        bool,
+        typer.Option(
+            "--resume",
+            help="Go on with the report that is there: add to it what is asked for and has not passed yet.",
+        ),
     ] = False,
     rehearse: Annotated[
         bool, typer.Option("--rehearse", help="Run the same checks over engines on the processor.")

@@ -188,7 +188,6 @@ def export_checkpoint(
             engine=flavour,
             batch=batch,
             options=options,
-            say=say,
             progress=progress,
         )
     except BuilderRefused as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..bench.contenders.p2_gpu import key_for
 from ..contract.card import CPU_PRECISIONS, PRECISIONS
@@ -14,6 +15,7 @@ from ..runtime.onnxruntime.providers import PROVIDERS, STAND_IN
 from .models import Files
 
 GRAPH, STEPS, SINGLE = "graph", "steps", "single"
+EXACT = ("cuda",)  # backends whose integers are the processor's, bit for bit
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Checked:
         precisions: that it can run at all.
         flavour: whose plan it runs; empty if it runs the step itself.
         contenders: the benchmark's, for a precision.
+        command: the options of `p2 generate` that name it, for a model and a precision; None: it has none.
+        exact: whether integer weights write the text that they write on the processor.
     """
 
     key: str
@@ -40,6 +44,8 @@ class Checked:
     precisions: tuple[str, ...] = PRECISIONS
     flavour: str = ""
     contenders: Callable[[str], tuple[str, ...]] = lambda _: ()
+    command: Callable[[Files, str], tuple[str, ...]] | None = None
+    exact: bool = False
 
 
 def refuses(checked: Checked) -> bool:
@@ -51,15 +57,22 @@ def refuses(checked: Checked) -> bool:
 
 
 def _checked(backend: backends.Backend) -> Checked:
+    def path(files: Files, precision: str) -> Path:
+        return files.checkpoint if backend.kind == "checkpoint" else files.step(precision)
+
     def opened(files: Files, precision: str) -> Engine:
         from ..runtime.opening import open_file
 
-        path = files.checkpoint if backend.kind == "checkpoint" else files.step(precision)
-        return open_file(path, backend)
+        return open_file(path(files, precision), backend)
 
     def contenders(precision: str) -> tuple[str, ...]:
         key = key_for(backend, precision)
         return (key, f"p2.gpu_check.single_plan:{precision}") if backend.kind == "plan" else (key,)
+
+    def command(files: Files, precision: str) -> tuple[str, ...]:
+        if backend.kind == "plan":
+            return ("--engine", str(files.plan(backend.key, precision)))
+        return ("--engine", str(path(files, precision)), "--backend", backend.key)
 
     modes: dict[str, Callable[[Files, str], Engine]] = {GRAPH if backend.whole else STEPS: opened}
     flavour = ""
@@ -79,6 +92,8 @@ def _checked(backend: backends.Backend) -> Checked:
         backend.precisions,
         flavour,
         contenders,
+        command,
+        backend.key in EXACT,
     )
 
 
@@ -139,6 +154,13 @@ BACKENDS = {
             {GRAPH: _loop, STEPS: _stand_in},
             CPU_PRECISIONS,
             contenders=lambda precision: (f"p2-{precision}",),
+            command=lambda files, precision: (
+                "--engine",
+                str(files.step(precision)),
+                "--backend",
+                backends.ONNXRUNTIME,
+            ),
+            exact=True,
         ),
         Checked(
             "torch-cpu",

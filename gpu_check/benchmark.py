@@ -1,6 +1,6 @@
 """One size of the benchmark: p2's engines on this GPU and everything else that runs there, in turns.
 
-It is `p2 bench`'s race, with the GPU's copy rate measured before and after it.
+It is `p2 bench`'s race, with the GPU's copy rate before each turn, and its targets.
 """
 
 from __future__ import annotations
@@ -8,22 +8,23 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+from ..bench import gpu_targets
 from ..bench.contender import Model
+from ..bench.copying import Copying
 from ..bench.models import Prepared, prepare_peers
 from ..bench.options import QUICK, Effort, shape_name
 from ..bench.plugins import Entrant, find
 from ..bench.race import Race
 from ..contract.card import Card
-from ..contract.errors import BackendMissing
 from ..contract.plan import FLAVOURS, sidecar_path
 from ..render.progress import Progress
-from . import copying
 from .models import Files
 
 # A GPU's clock settles within a second; what the turns are for is other work on the machine.
-EFFORT = dataclasses.replace(QUICK, rounds=3, turn_seconds=0.5, batches=(1, 8, 64), batch_rounds=2)
+EFFORT = dataclasses.replace(QUICK, rounds=3, turn_seconds=0.5, batches=(1, 8, 64, 512), batch_rounds=2)
 
 
 def bench(
@@ -34,7 +35,7 @@ def bench(
     device: str,
     effort: Effort = EFFORT,
 ) -> dict[str, Any]:
-    """Race contenders on one model; see `bench.document.Entry` for the figures.
+    """Race contenders on one model; see `bench.document.Entry` and `Target` for the figures.
 
     Args:
         files: of the model, whose step graphs are there.
@@ -49,21 +50,17 @@ def bench(
         _lay_plans_beside(files, step, precision)
     model = Model(shape_name(card), card, files.checkpoint, steps)
     prepare_peers(model)
-    copies = [_copies(device)]
-    with Progress() as progress:
-        race = Race(Prepared(model, None, "the weights are random"), effort, None, progress)
+    with Progress() as progress, Copying(device) as copying:
+        prepared = Prepared(model, None, "the weights are random")
+        race = Race(prepared, effort, None, progress, {device: copying.read})
         entries = race.run([Entrant(key, find(key)) for key in contenders])
-    copies.append(_copies(device))
-    rates = [found["bytes_per_second"] for found in copies if "bytes_per_second" in found]
-    for entry in entries:
-        speed = entry["characters_per_second"]
-        reads = entry["bytes_per_step"]
-        entry["bandwidth_share"] = (
-            speed["median"] * reads / max(rates)
-            if speed and reads and rates and entry["device"] == device
-            else None
-        )
-    return {"copies": copies, "entries": entries, "notes": race.notes}
+    copies = race.bandwidths.get(device)
+    return {
+        "copies": [{"bytes_per_second": median(copies)} if copies else {"problem": "not measured"}],
+        "entries": entries,
+        "notes": race.notes,
+        "targets": gpu_targets.for_gpu(card.hidden, entries),
+    }
 
 
 def _lay_plans_beside(files: Files, step: Path, precision: str) -> None:
@@ -77,10 +74,3 @@ def _lay_plans_beside(files: Files, step: Path, precision: str) -> None:
             shutil.copyfile(plan, target)
             shutil.copyfile(sidecar_path(plan), sidecar_path(target))
         return
-
-
-def _copies(device: str) -> dict[str, Any]:
-    try:
-        return copying.measure(device)
-    except BackendMissing as error:
-        return {"problem": str(error)}

@@ -25,6 +25,7 @@ Open = Callable[[], Engine]
 SEED = 0
 STEPS = 1000
 CHARACTERS = 2000
+RUNS = 10
 BATCHES = (1, 3, 8, 2, 64, 1)
 PROMPT = 50
 WRITTEN = 130  # several captured graphs, and a remainder
@@ -79,7 +80,7 @@ def capture(open_engine: Open, _reference: Engine) -> dict[str, Any]:
         f"the state after writing is {distance:.1g} from that after reading the same text (limit {limit:g})":
             not distance <= limit,
     }  # fmt: skip
-    return _verdict(wrong, details)
+    return verdict(wrong, details)
 
 
 def snapshot(open_engine: Open, reference: Engine) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def snapshot(open_engine: Open, reference: Engine) -> dict[str, Any]:
         f"its state in eager PyTorch is out of tolerance ({to.relative:.2g})": not to.within(limits),
         f"eager PyTorch's state in it is out of tolerance ({back.relative:.2g})": not back.within(limits),
     }
-    return _verdict(wrong, details)
+    return verdict(wrong, details)
 
 
 def batches(open_engine: Open, _reference: Engine) -> dict[str, Any]:
@@ -150,7 +151,35 @@ def batches(open_engine: Open, _reference: Engine) -> dict[str, Any]:
             not all(row.within(limits) for row in rows.values()),
         "a row that stays when others leave has another state": not details["kept_row_is_the_same"],
     }  # fmt: skip
-    return _verdict(wrong, details)
+    return verdict(wrong, details)
+
+
+def determinism(open_engine: Open, _reference: Engine, on_processor: Open | None = None) -> dict[str, Any]:
+    """Engines that are opened one after the other write one text.
+
+    Args:
+        open_engine: opens what is checked.
+        on_processor: opens the engine that has to write the same text; None: there is none.
+    """
+    texts = [_write(open_engine) for _ in range(RUNS)]
+    details: dict[str, Any] = {
+        "runs": RUNS,
+        "characters": texts[0].size,
+        "texts": len({text.tobytes() for text in texts}),
+    }
+    wrong = {f"{RUNS} runs wrote {details['texts']} texts": details["texts"] > 1}
+    if on_processor:
+        details["same_on_processor"] = bool(np.array_equal(texts[0], _write(on_processor)))
+        wrong["the processor writes another text with the same integers"] = not details["same_on_processor"]
+    return verdict(wrong, details)
+
+
+def _write(open_engine: Open) -> Tokens:
+    engine = open_engine()
+    try:
+        return Decoder(engine, Sampling(), SEED, range(3)).write(CHARACTERS)
+    finally:
+        engine.close()
 
 
 def state_distance(a: Snapshot, b: Snapshot) -> float:
@@ -161,7 +190,8 @@ def state_distance(a: Snapshot, b: Snapshot) -> float:
     return error / scale if scale else error
 
 
-def _verdict(wrong: dict[str, bool], details: dict[str, Any]) -> dict[str, Any]:
+def verdict(wrong: dict[str, bool], details: dict[str, Any]) -> dict[str, Any]:
+    """The details; `CheckFailed` with them if anything is wrong."""
     found = [what for what, is_so in wrong.items() if is_so]
     if found:
         raise CheckFailed("; ".join(found), details)

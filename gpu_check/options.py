@@ -4,13 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..contract.cells import FORMS
 from ..contract.errors import UsageError
+from .check import Check
 
 HIDDEN = 256
 BENCH_HIDDEN = (128, 512, 1024, 2048, 4096)
 SOAK_CHARACTERS = 100_000
 LEAST_CHARACTERS = 1000
 LARGEST = 1 << 14
+
+# What `--only` takes to check p2's own decoder, and to race it, in pieces of at most five minutes on an H100.
+GROUPS = (
+    "capture cuda,snapshot cuda,batches cuda",
+    *(f"parity cuda {Check('', 0, cell=f.key, reset=f.reset, hidden=HIDDEN).model}" for f in FORMS),
+    "determinism cuda,soak cuda,together cuda,interrupt cuda,start cuda",
+    *(f"benchmark {hidden}" for hidden in BENCH_HIDDEN),
+)
 
 
 @dataclass(frozen=True)
@@ -19,7 +29,7 @@ class Options:
 
     Attributes:
         rehearse: run on engines on the processor.
-        only: parts of the names of checks; empty is all.
+        only: words of the names of checks, those of one part all in one name; empty is all.
         hidden: width of the models that are checked.
         bench_hidden: widths that are raced; empty leaves the benchmark out.
         soak_characters: written in one go with the memory watched.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
+from ..bench.document import Target
 from ..contract.documents import check, read_document
 from ..contract.errors import P2Error
 from ..contract.schema import Count, Measure, Positive, Within, problem
@@ -44,6 +45,7 @@ class _Document(TypedDict):
     installed: dict[str, str]
     backends: list[str]
     missing: dict[str, str]
+    other_programs: NotRequired[Count | None]
     outcomes: dict[str, Count]
     passed: bool
     checks: list[_Result]
@@ -62,6 +64,18 @@ class _Soak(TypedDict):
     characters_per_second: Measure
     host_growth_bytes: Measure | None
     device_growth_bytes: Measure | None
+    other_programs: NotRequired[Count | None]
+
+
+class _Start(TypedDict):
+    first_s: Positive
+    warm_s: Positive
+
+
+class _Noise(TypedDict):
+    numbers: Positive
+    different: Count
+    numbers_per_second: Positive
 
 
 class _Copied(TypedDict):
@@ -80,8 +94,13 @@ class _Latency(TypedDict):
     p99_us: Measure
 
 
+class _Read(TypedDict):
+    characters_per_second: Positive
+
+
 class _Point(TypedDict):
-    characters_per_second: Measure
+    batch: Positive
+    characters_per_second: Positive
 
 
 class _Entry(TypedDict):
@@ -90,7 +109,9 @@ class _Entry(TypedDict):
     skipped: str | None
     characters_per_second: _Speed | None
     latency: _Latency | None
+    prompt: _Read | None
     batches: list[_Point]
+    bytes_per_step: Positive | None
     bandwidth_share: Measure | None
 
 
@@ -98,9 +119,16 @@ class _Race(TypedDict):
     copies: Annotated[list[_Copied | _NotCopied], Within(1)]
     entries: list[_Entry]
     notes: list[str]
+    targets: NotRequired[list[Target]]
 
 
-_DETAILS: dict[str, Any] = {"parity": _Parity, "soak": _Soak, "benchmark": _Race}
+_DETAILS: dict[str, Any] = {
+    "parity": _Parity,
+    "soak": _Soak,
+    "start": _Start,
+    "noise": _Noise,
+    "benchmark": _Race,
+}
 
 
 def load(path: Path) -> dict[str, Any]:

@@ -5,16 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ..bench import gpu_targets
+from ..bench.markdown import target_table
 from ..render import markdown as pieces
 from . import check as words
 
 # What the table of an engine shows of each kind of check.
-_COLUMNS = ("parity", "capture", "snapshot", "batches", "soak", "refusal")
+_COLUMNS = (
+    "parity", "capture", "snapshot", "batches", "soak", "determinism", "together", "interrupt", "start",
+    "refusal",
+)  # fmt: skip
 
 
 def markdown(document: dict[str, Any]) -> str:
     """The page."""
     checks = document["checks"]
+    others = document.get("other_programs")
     machine = document["machine"]
     gpus = "; ".join(
         f"{gpu['name']}, compute capability {gpu['capability'][0]}.{gpu['capability'][1]},"
@@ -41,6 +47,7 @@ def markdown(document: dict[str, Any]) -> str:
                 ("p2", f"{document['p2']}, Python {machine['python']}, {document['created']}"),
                 ("installed", ", ".join(f"{n} {v}" for n, v in document["installed"].items())),
                 ("can run here", "; ".join(document["backends"])),
+                *([("other programs on the GPU", str(others))] if others else ()),
             ],
         ),
         _list("Missing here", (f"{name}: {reason}" for name, reason in document["missing"].items())),
@@ -54,6 +61,8 @@ def markdown(document: dict[str, Any]) -> str:
         ),
         _engines(checks),
         _soaks(checks),
+        _noise(checks),
+        _first_characters(checks),
         *(_race(check) for check in checks if check["check"]["kind"] == "benchmark" and check["details"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -91,12 +100,41 @@ def _soaks(checks: list[dict[str, Any]]) -> str:
             f"{found['characters_per_second']:,.0f}",
             _mib(found["host_growth_bytes"]),
             _mib(found["device_growth_bytes"]),
+            "not told" if (others := found.get("other_programs")) is None else str(others),
         )
         for check in checks
         if check["check"]["kind"] == "soak" and (found := check["details"])
     ]
-    heads = ("engine", "characters", "per second", "host memory grew by", "GPU memory grew by")
+    heads = (
+        "engine", "characters", "per second", "host memory grew by", "GPU memory grew by",
+        "other programs on the GPU",
+    )  # fmt: skip
     return f"## Writing for a long time\n\n{_table(heads, rows)}" if rows else ""
+
+
+def _noise(checks: list[dict[str, Any]]) -> str:
+    found = next((c["details"] for c in checks if c["check"]["kind"] == "noise" and c["details"]), None)
+    if found is None:
+        return ""
+    return (
+        f"## Noise\n\nThe GPU made {found['numbers']:,} numbers, {found['numbers_per_second']:,.0f} a second;"
+        f" {found['different']:,} of them differ from numpy's."
+    )
+
+
+def _first_characters(checks: list[dict[str, Any]]) -> str:
+    """How long a person waits, and whether p2's quickest way keeps the promise."""
+    found = [c for c in checks if c["check"]["kind"] == "start" and c["details"]]
+    if not found:
+        return ""
+    rows = [
+        (c["check"]["backend"], f"{c['details']['first_s']:.2f} s", f"{c['details']['warm_s']:.2f} s")
+        for c in found
+    ]
+    best = min(found, key=lambda c: c["details"]["warm_s"])
+    judged = gpu_targets.first_character(best["details"]["warm_s"], best["check"]["backend"])
+    table = _table(("engine", "first time", "caches warm"), rows)
+    return f"## First character, from the shell\n\n{table}\n\n{target_table([judged])}"
 
 
 def _race(check: dict[str, Any]) -> str:
@@ -104,14 +142,17 @@ def _race(check: dict[str, Any]) -> str:
     details = check["details"]
     rates = [found["bytes_per_second"] for found in details["copies"] if "bytes_per_second" in found]
     copied = f"{max(rates) / 1e9:,.0f} GB/s" if rates else details["copies"][0]["problem"]
+    targets = details.get("targets") or []
+    sizes = sorted({p["batch"] for entry in details["entries"] for p in entry["batches"] if p["batch"] > 1})
     rows = []
     for entry in details["entries"]:
-        speed, latency = entry["characters_per_second"], entry["latency"]
+        speed, latency, prompt = entry["characters_per_second"], entry["latency"], entry["prompt"]
         if speed is None:
-            rows.append((entry["title"], entry["precision"], f"not run: {entry['skipped']}", "", "", "", ""))
+            reason = f"not run: {entry['skipped']}"
+            rows.append((entry["title"], entry["precision"], reason, *[""] * (5 + len(sizes))))
             continue
-        share = entry["bandwidth_share"]
-        best = max((point["characters_per_second"] for point in entry["batches"]), default=None)
+        share, read = entry["bandwidth_share"], entry["bytes_per_step"]
+        batches = {point["batch"]: f"{point['characters_per_second']:,.0f}" for point in entry["batches"]}
         rows.append(
             (
                 entry["title"],
@@ -119,13 +160,16 @@ def _race(check: dict[str, Any]) -> str:
                 f"{1e6 / speed['median']:,.1f}",
                 f"{speed['median']:,.0f}",
                 f"{latency['p99_us']:,.1f}" if latency else "",
-                f"{best:,.0f}" if best else "",
+                f"{prompt['characters_per_second']:,.0f}" if prompt else "",
+                *(batches.get(batch, "") for batch in sizes),
+                f"{read:,}" if read else "",
                 f"{share:.0%}" if share is not None else "",
             )
         )
     heads = (
         "LSTM, 2 layers", "weights", "µs per character", "characters per second", "p99, µs",
-        "best batch, characters per second", "weights read, share of the copy rate",
+        "prompt, characters per second", *(f"{batch} texts, characters per second" for batch in sizes),
+        "bytes per character", "weights read, share of the copy rate",
     )  # fmt: skip
     notes = _list("", details["notes"])
     table = _table(heads, rows)
@@ -135,6 +179,7 @@ def _race(check: dict[str, Any]) -> str:
             f"## Hidden {check['check']['hidden']:,}",
             f"Copying its own memory, bytes read and written: {_plain(copied)}.",
             table,
+            target_table(targets) if targets else "",
             notes,
         )
         if part

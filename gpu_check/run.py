@@ -37,12 +37,12 @@ def run(
 ) -> tuple[Path, str]:
     """Run every check that this machine can run.
 
-    A report that was there before is kept in ``<report>.old-N``, unless this one goes on with all of it.
+    A report that was there before is kept in ``<report>.old-N``, unless this one goes on with it.
 
     Args:
         options: what is asked for.
         folder: where the report and the models go.
-        resume: keep what an earlier report says of checks that ran to their end.
+        resume: go on with the report that is there: of what is asked for, run what has not passed in it.
         say: told a line about each check.
         run_check: runs one, whatever becomes of it.
 
@@ -67,10 +67,13 @@ def run(
         raise BackendMissing(f"nothing here runs on the GPU: {'; '.join(missing.values())}")
     todo = schedule.checks(options, backends)
     name = "rehearsal" if options.rehearse else _slug(gpus.devices[0].name)
+    others = nvidia.programs()
+    if others:
+        say(f"other programs use a GPU, so nothing that is timed counts for much: {len(others)}")
     target = make_folder(folder) / f"{name}.json"
     with locked(folder / ".gpu-check.lock", folder):
         earlier = _earlier(target) if resume and target.exists() else {}
-        if not earlier or earlier.keys() - {check.name for check in todo}:
+        if not earlier:
             kept = keep_aside(target, target.with_suffix(".md"))
             if kept is not None:
                 say(f"the report that was in {target} is kept in {kept}")
@@ -84,9 +87,10 @@ def run(
             "installed": {title: package.version for title, package in packages().items() if package.version},
             "backends": [backend.title for backend in backends],
             "missing": missing,
+            "other_programs": None if others is None else len(others),
         }
         results = _run_all(todo, earlier, target, document, say, run_check)
-    return target, problem(results)
+    return target, problem({check.name: results[check.name] for check in todo})
 
 
 def _run_all(
@@ -98,15 +102,14 @@ def _run_all(
     run_check: Run,
 ) -> dict[str, Result]:
     models = make_folder(target.parent / "models")
-    results: dict[str, Result] = {}
+    results = dict(earlier)
     for number, check in enumerate(todo, 1):
-        kept = earlier.get(check.name)
-        if kept is not None and (check.kind not in ("model", "build") or (models / check.model).exists()):
-            results[check.name] = kept
-        else:
-            results[check.name] = _run(check, results, models, run_check)
-        result = results[check.name]
-        again = " (kept)" if result is kept else f" ({result.seconds:.0f} s)"
+        kept = results.pop(check.name, None)
+        lost = check.kind in ("model", "build") and not (models / check.model).exists()
+        good = kept is not None and kept.outcome not in (words.NOT_RUN, *BAD) and not lost
+        result = kept if kept and good else _run(check, results, models, run_check)
+        results[check.name] = result
+        again = " (kept)" if good else f" ({result.seconds:.0f} s)"
         reason = f": {result.reason}" if result.reason else ""
         say(f"{number}/{len(todo)} {check.name}: {result.outcome}{again}{reason}")
         _write(target, document, results)
@@ -151,7 +154,7 @@ def _run(check: Check, results: Mapping[str, Result], models: Path, run_check: R
 
 
 def _earlier(target: Path) -> dict[str, Result]:
-    """What an earlier report of the same program says of the checks that ran to their end."""
+    """What an earlier report of the same program says."""
     try:
         document = load(target)
     except P2Error as error:
@@ -159,9 +162,7 @@ def _earlier(target: Path) -> dict[str, Result]:
     if document["p2"] != __version__:
         raise P2Error(f"{target} was not written by this p2: run without --resume")
     results = [result_from(values) for values in document["checks"]]
-    return {
-        r.check.name: r for r in results if r.outcome not in (words.NOT_RUN, words.CRASHED, words.TIMED_OUT)
-    }
+    return {result.check.name: result for result in results}
 
 
 def _write(target: Path, document: dict[str, Any], results: Mapping[str, Result]) -> None:

@@ -52,7 +52,7 @@ def checks(options: Options, backends: Sequence[Checked]) -> list[Check]:
     unique = {check.name: unique[check.name] for check in found}
     if not options.only:
         return list(unique.values())
-    wanted = {name for name in unique if any(part in name for part in options.only)}
+    wanted = _named(options.only, unique.values())
     if not wanted:
         kinds = ", ".join(dict.fromkeys(check.kind for check in unique.values()))
         raise UsageError(f"--only {','.join(options.only)} names no check: there are {kinds}")
@@ -60,6 +60,20 @@ def checks(options: Options, backends: Sequence[Checked]) -> list[Check]:
         if check.name in wanted:
             wanted.update(check.needs)
     return [check for check in unique.values() if check.name in wanted]
+
+
+def _named(parts: Sequence[str], checks: Iterable[Check]) -> set[str]:
+    """The names of the checks that have all words of one of the parts in their name.
+
+    A word that is in none as it stands, such as ``onnx``, may be a part of theirs.
+    """
+    words = {check.name: {*check.name.split(), check.cell, str(check.hidden)} for check in checks}
+    whole = set().union(*words.values())
+
+    def has(name: str, word: str) -> bool:
+        return word in words[name] if word in whole else any(word in one for one in words[name])
+
+    return {name for name in words if any(all(has(name, word) for word in part.split()) for part in parts)}
 
 
 def _models(
@@ -74,10 +88,11 @@ def _models(
 def _of(backend: Checked, options: Options) -> list[Check]:
     """The checks of one backend."""
     found: list[Check] = []
+    first = next(iter(backend.modes))
     if refuses(backend):
-        first = Check("refusal", CHECK, backend.key, "lstm", precision="float32", hidden=options.hidden)
-        needs = _needs(first, backend, found)
-        return [*found, replace(first, needs=needs)]
+        refusal = Check("refusal", CHECK, backend.key, "lstm", precision="float32", hidden=options.hidden)
+        needs = _needs(refusal, backend, found)
+        return [*found, replace(refusal, needs=needs)]
     for cell, reset in MODELS:
         for precision in backend.precisions:
             base = Check("parity", CHECK, backend.key, cell, reset, precision, hidden=options.hidden)
@@ -92,6 +107,10 @@ def _of(backend: Checked, options: Options) -> list[Check]:
                 if (cell, precision) == ("lstm", "float32"):
                     amount = options.soak_characters
                     found.append(replace(base, kind="soak", timeout=SOAK, mode=mode, amount=amount))
+            if cell == "lstm":
+                alone = precision == "float32" and backend.command is not None
+                more = ("determinism", "together", "interrupt", "start") if alone else ("determinism",)
+                found += [replace(base, kind=kind, mode=first) for kind in more]
     return found
 
 

@@ -45,7 +45,12 @@ def soak(open_engine: Open, _reference: Engine, characters: int) -> dict[str, An
             newest = decoder.write(count)[:, :AGAIN]
             written += count
             samples.append(
-                {"characters": written, "host_bytes": process_memory(), "device_bytes": device_memory()}
+                {
+                    "characters": written,
+                    "host_bytes": process_memory(),
+                    "device_bytes": device_memory(),
+                    "other_programs": other_programs(),
+                }
             )
         seconds = time.perf_counter() - started
         own = nvidia.process_memory() is not None
@@ -62,9 +67,12 @@ def soak(open_engine: Open, _reference: Engine, characters: int) -> dict[str, An
         "host_growth_bytes": growth["host"],
         "device_growth_bytes": growth["device"],
         "device_bytes_of": None if growth["device"] is None else "this process" if own else "all programs",
+        "other_programs": max((n for s in samples if (n := s["other_programs"]) is not None), default=None),
         "same_end_again": same,
     }
     whole = "" if own else ", of all programs on the GPU, which the driver does not tell apart here"
+    if details["other_programs"]:
+        whole += f"; other programs used a GPU: {details['other_programs']}"
     problems = [
         f"{kind} memory grew by {(growth[kind] or 0) / 2**20:.1f} MiB (limit {limit >> 20})"
         + (whole if kind == "device" else "")
@@ -85,6 +93,14 @@ def grown(samples: list[int | None]) -> float | None:
     if not quarter:
         return None
     return statistics.median(sizes[-quarter:]) - statistics.median(sizes[quarter : 2 * quarter])
+
+
+def other_programs() -> int | None:
+    """How many programs use a GPU besides this process, None where the driver does not tell."""
+    found = nvidia.programs()
+    if not found:  # not even this one: in a container the driver may tell nothing of the others either
+        return None
+    return len(found) - 1
 
 
 def device_memory() -> int | None:

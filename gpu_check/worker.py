@@ -14,6 +14,7 @@ from typing import Any
 
 from ..bench.process import take_stdout
 from ..contract.errors import BackendMissing, BuilderRefused, P2Error
+from ..contract.precisions import TABLE
 from . import check as words
 from .check import Check, CheckFailed, Result, check_from
 
@@ -30,6 +31,40 @@ def _engine_check(function: str) -> Callable[[Check, Path], dict[str, Any]]:
             lambda: backend.modes[check.mode](files, check.precision), files.reference()
         )
         return found
+
+    return run
+
+
+def _determinism(check: Check, folder: Path) -> dict[str, Any]:
+    from ..runtime.opening import open_step_engine
+    from .backends import BACKENDS
+    from .engine_checks import determinism
+    from .models import Files
+
+    files, backend = Files(folder / check.model), BACKENDS[check.backend]
+    exact = backend.exact and TABLE[check.precision].integers
+    return determinism(
+        lambda: backend.modes[check.mode](files, check.precision),
+        files.reference(),
+        (lambda: open_step_engine(files.step(check.precision))) if exact else None,
+    )
+
+
+def _process_check(function: str) -> Callable[[Check, Path], dict[str, Any]]:
+    def run(check: Check, folder: Path) -> dict[str, Any]:
+        from . import processes
+        from .backends import BACKENDS
+        from .models import Files
+
+        files, backend = Files(folder / check.model), BACKENDS[check.backend]
+        assert backend.command is not None, "none is planned for it"
+        engine = backend.command(files, check.precision)
+        if function == "start":
+            return processes.start(engine)
+        if function == "together":
+            return processes.together(engine, files.reference())
+        opener = backend.modes[check.mode]
+        return processes.interrupt(engine, lambda: opener(files, check.precision), files.reference())
 
     return run
 
@@ -87,6 +122,10 @@ KINDS: dict[str, Callable[[Check, Path], dict[str, Any]]] = {
     "snapshot": _engine_check("snapshot"),
     "batches": _engine_check("batches"),
     "soak": _soak,
+    "determinism": _determinism,
+    "together": _process_check("together"),
+    "interrupt": _process_check("interrupt"),
+    "start": _process_check("start"),
     "refusal": _refusal,
     "benchmark": _bench,
 }

@@ -15,7 +15,6 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +69,7 @@ class Gpus:
 
 def gpus() -> Gpus:
     """Ask the NVIDIA driver for its GPUs. Never raises."""
-    library = _driver_library()
+    library = driver_library()
     if library is None:
         return Gpus(problem="no NVIDIA driver is installed")
     number = ctypes.c_int()
@@ -87,33 +86,9 @@ def gpus() -> Gpus:
     return Gpus(driver=_kernel_module(), cuda=cuda, problem=problem)
 
 
-@contextlib.contextmanager
-def waking() -> Iterator[None]:
-    """Start CUDA on the first GPU meanwhile: some tenths of a second in which Python can read and import.
-
-    It is ready when this ends, as whoever uses the GPU next would have made it; where it cannot be, nothing
-    happens, and who asks for the GPU is told why.
-    """
-    library = _driver_library()
-    thread = threading.Thread(target=_wake, args=(library,)) if library else None
-    if thread:
-        thread.start()
-    try:
-        yield
-    finally:
-        if thread:
-            thread.join()
-
-
-def _wake(library: Any) -> None:
-    device, context = ctypes.c_int(), ctypes.c_void_p()
-    if library.cuInit(0) == 0 and library.cuDeviceGet(ctypes.byref(device), 0) == 0:
-        library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)  # until the process ends
-
-
 def memory() -> tuple[int, int] | None:
     """Free and total bytes on the GPU that this thread works with, or None where it works with none."""
-    library = _driver_library()
+    library = driver_library()
     if library is None:
         return None
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
@@ -134,26 +109,32 @@ class _Process(ctypes.Structure):
     )
 
 
-def process_memory() -> int | None:
-    """Bytes that this process holds on all GPUs together, or None where the driver does not tell.
+def programs() -> dict[int, int] | None:
+    """The programs that work on the GPUs, by process number: bytes that each holds on all of them together.
 
-    It does not in some containers, where it knows the process by another number, and under WDDM.
+    0 bytes where the driver does not tell them (WDDM); None where it tells nothing at all. In a container it
+    may know a process by another number, or not at all.
     """
     library = _management_library()
     count = ctypes.c_uint()
     if library is None or library.nvmlDeviceGetCount_v2(ctypes.byref(count)) != 0:
         return None
-    found = None
+    found: dict[int, int] = {}
     for index in range(count.value):
-        device, programs = ctypes.c_void_p(), (_Process * _PROGRAMS)()
+        device, there = ctypes.c_void_p(), (_Process * _PROGRAMS)()
         number = ctypes.c_uint(_PROGRAMS)
         if (
             library.nvmlDeviceGetHandleByIndex_v2(index, ctypes.byref(device)) == 0
-            and library.nvmlDeviceGetComputeRunningProcesses_v3(device, ctypes.byref(number), programs) == 0
+            and library.nvmlDeviceGetComputeRunningProcesses_v3(device, ctypes.byref(number), there) == 0
         ):
-            used = [p.used for p in programs[: number.value] if p.pid == os.getpid() and p.used != _UNKNOWN]
-            found = (found or 0) + sum(used) if used else found
+            for one in there[: number.value]:
+                found[one.pid] = found.get(one.pid, 0) + (0 if one.used == _UNKNOWN else one.used)
     return found
+
+
+def process_memory() -> int | None:
+    """Bytes that this process holds on all GPUs together, or None where the driver does not tell."""
+    return (programs() or {}).get(os.getpid()) or None
 
 
 @functools.cache
@@ -170,7 +151,7 @@ def _management_library() -> Any:
         return None
 
 
-def _driver_library() -> Any:
+def driver_library() -> Any:
     """The driver's library, or None."""
     name = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     try:

@@ -29,7 +29,7 @@ class Counting:
         return np.tile(row, (self.batch, 1))
 
     def follow(self, first, noise):
-        return noise.argmax(axis=-1).T.astype(np.int64) + first[:, None]
+        return (noise.argmax(axis=-1).T.astype(np.int64) + first[:, None]) % self.vocab
 
     def read(self, tokens):
         pass
@@ -53,6 +53,11 @@ class Good:
 
     def load(self, model, threads):
         return Counting(model.card.vocab)
+
+
+class OnGpu(Good):
+    key = "on-gpu"
+    device = "cuda"
 
 
 class Noisy(Good):

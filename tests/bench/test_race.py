@@ -18,6 +18,7 @@ from p2.bench.race import Race, pieces
 from p2.bench.remote import Failed
 from p2.contract.card import bytes_per_step
 from p2.contract.codec import Codec
+from p2.contract.errors import P2Error
 
 EFFORT = replace(QUICK, rounds=3, batches=(1, 8), prompt_length=500, text_length=40, quality_characters=12)
 
@@ -42,6 +43,7 @@ class Machine:
         fails: the exception of a call, by (key, name of the call).
         log: (key, call) in order; rests too.
         bandwidths: of the memory, one after the other, again and again.
+        copies: of the GPU's, or why it cannot be told.
     """
 
     def __init__(self, vocab):
@@ -52,6 +54,7 @@ class Machine:
         self.texts = {}
         self.noise = {}
         self.bandwidths = [1e9]
+        self.copies = itertools.repeat(8e9)
 
     def open(self, key):
         return Process(self, key)
@@ -62,7 +65,7 @@ class Machine:
             effort,
             2,
             self.quiet(),
-            lambda: next(self.memory),
+            {"cpu": lambda: next(self.memory), "cuda": self.copy},
             open_remote=self.open,
             available=lambda: free(self),
             pause=lambda seconds: self.log.append(("rest", seconds)),
@@ -71,6 +74,12 @@ class Machine:
         self.ticks, self.memory = itertools.count(), itertools.cycle(self.bandwidths)
         found = made.run([Entrant(c.key, c) for c in contenders])
         return made, {entry["key"]: entry for entry in found}
+
+    def copy(self):
+        found = next(self.copies)
+        if isinstance(found, P2Error):
+            raise found
+        return found
 
     def quiet(self):
         return SimpleNamespace(
@@ -277,9 +286,29 @@ def test_the_share_of_the_memory_is_that_of_the_turns(field, model):
     """1,000 characters/s throughout; the memory's rate before each of the three turns is another."""
     field.bandwidths = [1e9, 4e9, 2e9]
     made, entries = field.race(model, [P2])
-    assert made.bandwidths == field.bandwidths
+    assert made.bandwidths == {"cpu": field.bandwidths}
     size = bytes_per_step(model.card)
     assert entries["p2-float32"]["bandwidth_share"] == pytest.approx(1000 * size / 2e9)
+
+
+def test_the_share_on_a_gpu_is_of_its_own_memory(field, model):
+    gpu = contender("gpu", group="p2")
+    gpu.device = "cuda"
+    made, entries = field.race(model, [P2, gpu])
+    assert made.bandwidths == {"cpu": [1e9] * 3, "cuda": [8e9] * 3}
+    size = bytes_per_step(model.card)
+    assert entries["gpu"]["bandwidth_share"] == pytest.approx(1000 * size / 8e9)
+
+
+def test_a_rate_that_cannot_be_told_any_more_costs_nobody_its_figures(field, model):
+    gpu = contender("gpu", group="p2")
+    gpu.device = "cuda"
+    field.copies = iter([8e9, P2Error("the process that copies memory ended before its time")])
+    made, entries = field.race(model, [P2, gpu])
+    assert made.bandwidths["cuda"] == [8e9]
+    assert made.notes == ["a model: the process that copies memory ended before its time"]
+    assert len(entries["gpu"]["characters_per_second"]["values"]) == 3
+    assert entries["gpu"]["bandwidth_share"] is not None
 
 
 def test_who_cannot_read_is_asked_once(field, model):

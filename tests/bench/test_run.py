@@ -80,13 +80,15 @@ def bench(capsys, *argv, code=0):
     return captured.out, captured.err
 
 
-def test_a_trained_and_a_random_model_for_real(here, capsys, tiny_run, plugins):
+def test_a_trained_and_a_random_model_for_real(here, capsys, tiny_run, plugins, monkeypatch):
+    gpu = SimpleNamespace(read=lambda: 4e12, product=lambda: 5e13)
+    monkeypatch.setattr(run.copying, "Copying", lambda device: contextlib.nullcontext(gpu))
     out, err = bench(
         capsys,
         tiny_run,
         "--shape=rnn,1,8,16",
         "--quick",
-        "--contenders=p2-int8,torch-cell,bench_plugins:Crashes,bench_plugins:Absent",
+        "--contenders=p2-int8,torch-cell,bench_plugins:Crashes,bench_plugins:Absent,bench_plugins:OnGpu",
         "--out=bench/small.json",
     )
     assert "report: bench/small.json, bench/small.html, bench/small.md" in out
@@ -102,10 +104,16 @@ def test_a_trained_and_a_random_model_for_real(here, capsys, tiny_run, plugins):
     ]
     for measured in document["models"]:
         entries = {entry["key"]: entry for entry in measured["entries"]}
-        assert list(entries) == ["p2-float32", "p2-int8", "torch-cell", "crashes", "absent"]
+        assert list(entries) == ["p2-float32", "p2-int8", "torch-cell", "crashes", "absent", "on-gpu"]
         assert "exit code 3: the driver is on fire" in entries["crashes"]["skipped"]
         assert entries["absent"]["skipped"] == "it is not installed"
         assert measured["rates"]["bandwidth_bytes_per_second"] == 2e9
+        assert measured["rates"]["gpu"] == {"copy_bytes_per_second": 4e12, "matmul_flops_per_second": 5e13}
+        gpu = entries["on-gpu"]
+        share = gpu["bytes_per_step"] * gpu["characters_per_second"]["median"] / 4e12
+        assert gpu["bandwidth_share"] == pytest.approx(share)
+        assert gpu["matmul_share"] > 0
+        assert any(target["what"].startswith("GPU, 64 texts") for target in measured["targets"])
         assert measured["targets"]
         for key in ("p2-float32", "p2-int8", "torch-cell"):
             entry = entries[key]
@@ -304,7 +312,7 @@ def test_the_command_itself_is_timed(tmp_path):
     assert found["help_s"] > 0
     assert found["generate_first_character_s"] > 0
     with pytest.raises(P2Error, match=r"generate .*absent.onnx .* fails with exit code 1"):
-        startup.time_first_character(tmp_path / "absent.onnx")
+        startup.time_first_character("--engine", str(tmp_path / "absent.onnx"))
 
 
 def test_training_loops_take_turns():

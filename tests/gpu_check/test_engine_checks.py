@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+
 import numpy as np
 import pytest
 
-from p2.gpu_check import engine_checks, soak
-from p2.gpu_check.check import CheckFailed
-from p2.gpu_check.copying import COPIES, copy_rate, measure
-from p2.gpu_check.models import Files, card_of, make
+from p2.gpu_check import check as words
+from p2.gpu_check import engine_checks, soak, worker
+from p2.gpu_check.check import Check, CheckFailed
 from p2.runtime import nvidia
 from p2.runtime.onnxruntime.engine import OnnxEngine, open_onnx
 from p2.runtime.onnxruntime.gpu import OnnxGpuEngine
 from p2.runtime.onnxruntime.providers import STAND_IN
 from p2.runtime.step_file import open_step
 
-HIDDEN = 24
-
-
-@pytest.fixture(scope="module")
-def files(tmp_path_factory):
-    files = Files(tmp_path_factory.mktemp("model"))
-    found = make(files, card_of("lstm", "after", HIDDEN), ("float32", "int8"))
-    assert set(found["bytes"]) == {"float32", "int8"}
-    return files
-
 
 @pytest.fixture
 def small(monkeypatch):
     monkeypatch.setattr(engine_checks, "STEPS", 60)
     monkeypatch.setattr(engine_checks, "CHARACTERS", 60)
+    monkeypatch.setattr(engine_checks, "RUNS", 3)
 
 
 class Faulty(OnnxEngine):
     """An engine with one of the faults that engines on a GPU have had."""
+
+    openings = itertools.count()
 
     def __init__(self, files, fault):
         super().__init__(open_step(files.step("float32")), threads=1)
@@ -56,6 +51,8 @@ class Faulty(OnnxEngine):
             self.feed(self.states[0], np.zeros((len(self.states[0]["h_00"]), 1), np.int64))
         if self.fault == "writes from an old state":
             state = {name: array * 0.9 for name, array in state.items()}
+        if self.fault == "another text each time" and next(self.openings) > 1:
+            noise = noise[..., ::-1]
         if self.fault == "one buffer for all" and self.decoded > 1:
             state["h_00"] = state["h_00"] * 0
         return super().decode(state, last, noise, sampling)
@@ -65,7 +62,7 @@ class Faulty(OnnxEngine):
         return found[::-1] if self.fault == "rows mixed up" and logits else found
 
 
-@pytest.mark.parametrize("check", ["parity", "capture", "snapshot", "batches"])
+@pytest.mark.parametrize("check", ["parity", "capture", "snapshot", "batches", "determinism"])
 @pytest.mark.parametrize("mode", ["graph", "steps"])
 def test_right_engines_pass(check, mode, files, small):
     step = files.step("float32")
@@ -85,12 +82,30 @@ def test_right_engines_pass(check, mode, files, small):
         ("batches", "rows mixed up", "a row of a batch is out of tolerance"),
         ("batches", "one buffer for all", "another one when other batches are written"),
         ("parity", "rows mixed up", "a row of a batch"),
+        ("determinism", "another text each time", "3 runs wrote 2 texts"),
     ],
 )
 def test_each_fault_is_found(check, fault, says, files, small):
     with pytest.raises(CheckFailed, match=says) as caught:
         getattr(engine_checks, check)(lambda: Faulty(files, fault), files.reference())
     assert caught.value.details
+
+
+@pytest.mark.parametrize(("precision", "compared"), [("int8", True), ("float32", None)])
+def test_integers_write_the_text_of_the_processor(precision, compared, models, small):
+    """The rehearsal's engine has exact integers as well."""
+    check = Check("determinism", 60.0, "onnxruntime-cpu", "lstm", "after", precision, "graph", 24)
+    found = worker.run(check, models)
+    assert (found.outcome, found.details.get("same_on_processor")) == (words.PASSED, compared)
+
+
+def test_integers_that_are_not_the_processors_are_found(files, small):
+    opener = lambda: open_onnx(files.step("int8"), 1)  # noqa: E731
+    with pytest.raises(
+        CheckFailed, match="the processor writes another text with the same integers"
+    ) as caught:
+        engine_checks.determinism(opener, files.reference(), lambda: open_onnx(files.step("float32"), 1))
+    assert caught.value.details["texts"] == 1
 
 
 def test_a_soak_passes_and_tells_what_it_saw(files):
@@ -130,18 +145,21 @@ def test_another_program_on_the_gpu_is_no_leak(files, monkeypatch):
     assert (found["device_growth_bytes"], found["device_bytes_of"]) == (0, "this process")
 
 
+@pytest.mark.parametrize(
+    ("programs", "others"),
+    [({}, None), (None, None), ({os.getpid(): 1}, 0), ({os.getpid(): 1, 7: 2, 8: 0}, 2), ({7: 2, 8: 3}, 1)],
+)
+def test_a_soak_says_who_else_uses_the_gpu(programs, others, files, monkeypatch):
+    monkeypatch.setattr(nvidia, "programs", lambda: programs)
+    found = soak.soak(lambda: open_onnx(files.step("float32"), 1), files.reference(), 1000)
+    assert found["other_programs"] == others
+    grown = iter(range(0, 1 << 40, 3 << 20))
+    monkeypatch.setattr(soak, "device_memory", lambda: next(grown))
+    with pytest.raises(CheckFailed) as caught:
+        soak.soak(lambda: open_onnx(files.step("float32"), 1), files.reference(), 1000)
+    assert (f"other programs used a GPU: {others}" in str(caught.value)) == bool(others)
+
+
 def test_growth_is_from_the_second_quarter_to_the_last():
     assert soak.grown([900, 900, 10, 12, 50, 60, 20, 22]) == 10
     assert soak.grown([1, 2, 3]) is None
-
-
-def test_copy_rate_counts_every_byte_twice():
-    times = iter(range(0, 1000, 2))
-    calls = []
-    found = copy_rate(lambda: calls.append(1), lambda: None, 100, rounds=3, clock=lambda: next(times))
-    assert found == dict.fromkeys(("bytes_per_second", "slowest", "fastest"), COPIES * 2 * 100 / 2)
-    assert len(calls) == 4 * COPIES
-
-
-def test_the_processor_copies():
-    assert measure("cpu", 1 << 16)["bytes_per_second"] > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import itertools
 import json
@@ -12,6 +13,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,7 +26,7 @@ from p2.gpu_check import run, schedule
 from p2.gpu_check.backends import BACKENDS
 from p2.gpu_check.check import Check, Result, check_from, result_from
 from p2.gpu_check.isolate import isolated
-from p2.gpu_check.options import Options, parse
+from p2.gpu_check.options import GROUPS, Options, parse
 from p2.gpu_check.worker import KINDS
 from p2.runtime import nvidia
 
@@ -66,6 +68,13 @@ def test_everything_is_planned_and_what_it_needs_comes_before_it(machine):
     assert {check.backend for check in checks if check.kind == "parity"} == set(gpu)
     for kind in ("capture", "snapshot", "batches"):
         assert sum(c.kind == kind and c.backend == "tensorrt" for c in checks) == 8  # cells x modes
+    assert {c.precision for c in checks if (c.kind, c.backend) == ("determinism", "tensorrt")} == set(
+        PRECISIONS
+    )
+    commands = {key for key in gpu if BACKENDS[key].command}
+    assert set(gpu) - commands == {"torch-cuda"}
+    for kind in ("together", "interrupt", "start"):
+        assert sorted(c.backend for c in checks if c.kind == kind) == sorted(commands)
     assert all(c.amount == 100_000 for c in checks if c.kind == "soak")
     races = [check for check in checks if check.kind == "benchmark"]
     assert [race.hidden for race in races] == [128, 512, 1024, 2048, 4096]
@@ -93,6 +102,46 @@ def test_on_compute_capability_9_rtx_has_to_refuse_and_is_not_raced(machine):
     rtx = [check for check in planned() if "rtx" in check.backend]
     assert [check.kind for check in rtx] == ["build", "refusal", "refusal"]
     assert rtx[1].needs == ("model lstm-256", rtx[0].name)
+
+
+@pytest.fixture
+def with_cuda(machine, monkeypatch):
+    """A machine whose backends are there, p2's own decoder among them."""
+    machine(ADA)
+    made = replace(schedule.BACKENDS["cuda-graph"], key="cuda", precisions=PRECISIONS)
+    monkeypatch.setitem(schedule.BACKENDS, "cuda", made)
+
+
+def test_the_groups_are_all_of_the_decoders_checks_and_all_races(with_cuda):
+    plan = {check.name: check for check in planned()}
+    groups = [
+        {check.name for check in planned(parse(only, False, 256, "128,512,1024,2048,4096", 5000))}
+        for only in GROUPS
+    ]
+    asked = {name for group in groups for name in group if plan[name].kind not in ("model", "build")}
+    wanted = {n for n, c in plan.items() if c.backend == "cuda" or c.kind == "benchmark"}
+    assert asked == wanted
+    assert all(groups)
+    page = (ROOT / "docs/gpu.md").read_text()
+    first_race = f"benchmark {Options().bench_hidden[0]}"
+    assert all(
+        f"--only '{group}'" in page for group in GROUPS if "benchmark" not in group or group == first_race
+    )
+
+
+@pytest.mark.parametrize(
+    ("only", "backends"),
+    [
+        (("cuda",), {"cuda"}),
+        (("parity cuda",), {"cuda"}),
+        (("soak onnx",), {"onnxruntime-cuda", "onnxruntime-tensorrt", "onnxruntime-rtx"}),
+        (("float32 gru tensorrt", "soak cuda-graph"), {"tensorrt", "cuda-graph"}),
+    ],
+)
+def test_words_of_a_name_pick_the_checks(only, backends, with_cuda):
+    found = planned(Options(only=only))
+    kinds = ("model", "build", "benchmark")
+    assert {check.backend for check in found if check.kind not in kinds} == backends
 
 
 def test_only_brings_what_it_needs(machine):
@@ -293,7 +342,7 @@ def test_what_is_no_report_is_not_rendered(content, says, tmp_path, capsys):
     assert not (tmp_path / "other.md").exists()
 
 
-def test_resume_runs_what_the_report_lacks(tmp_path):
+def test_resume_runs_what_the_report_lacks(tmp_path, monkeypatch):
     def outcome(check):
         return words.CRASHED if check.kind == "soak" else words.PASSED
 
@@ -306,6 +355,21 @@ def test_resume_runs_what_the_report_lacks(tmp_path):
     again, _, _ = rehearse(tmp_path, resume=True)
     assert again == ["model rnn-16"]
     assert not list(tmp_path.glob("*.old-*"))
+
+    # Others are added to what is there; what failed is run again when it is asked for.
+    monkeypatch.setitem(globals(), "REHEARSED", parse("soak", True, 16, "none", 1000))
+    rehearse(tmp_path, lambda check: words.FAILED if check.kind == "soak" else words.PASSED)
+    monkeypatch.setitem(globals(), "REHEARSED", parse("model rnn", True, 16, "none", 1000))
+    again, document, passed = rehearse(tmp_path, resume=True)
+    assert (again, passed) == (["model rnn-16"], True)  # of what was asked for
+    assert not document["passed"]
+    soaks = [c for c in document["checks"] if c["check"]["kind"] == "soak"]
+    assert [c["outcome"] for c in soaks] == [words.FAILED] * len(soaks)
+    monkeypatch.setitem(globals(), "REHEARSED", parse("soak", True, 16, "none", 1000))
+    again, document, passed = rehearse(tmp_path, resume=True)
+    assert [name.split()[0] for name in again] == ["soak"] * len(soaks)
+    assert passed
+    assert document["passed"]
     (tmp_path / "rehearsal.json").write_text('{"schema": "another"}')
     with pytest.raises(P2Error, match="is not a report of `p2 gpu-check`: run without --resume"):
         rehearse(tmp_path, resume=True)
@@ -320,16 +384,35 @@ def test_an_earlier_report_is_kept(tmp_path, monkeypatch):
             return cls.fromtimestamp(next(seconds), tz)
 
     monkeypatch.setattr(run.datetime, "datetime", Clock)
-    for number in (1, 2):  # a new run; one that goes on with a part only
-        first, document, _ = rehearse(tmp_path)
-        files = {path.name: path.read_bytes() for path in tmp_path.glob("rehearsal.*") if path.is_file()}
-        if number == 2:
-            monkeypatch.setitem(globals(), "REHEARSED", parse("soak", True, 16, "none", 1000))
-        rehearse(tmp_path, resume=number == 2)
-        kept = tmp_path / f"rehearsal.json.old-{2 * number - 1}"
-        assert {path.name: path.read_bytes() for path in kept.iterdir()} == files
-        assert len(files) == 2
-        assert len(document["checks"]) == len(first)
+    first, document, _ = rehearse(tmp_path)
+    files = {path.name: path.read_bytes() for path in tmp_path.glob("rehearsal.*") if path.is_file()}
+    rehearse(tmp_path)
+    kept = tmp_path / "rehearsal.json.old-1"
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == files
+    assert len(files) == 2
+    assert len(document["checks"]) == len(first)
+
+
+def test_the_page_tells_of_noise_first_characters_and_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(nvidia, "programs", lambda: {7: 1 << 30, 9: 0})
+    said = []
+    only = replace(REHEARSED, only=("model rnn",))
+    target, _ = run.run(only, tmp_path, say=said.append, run_check=lambda c, _: Result(c, words.PASSED))
+    assert "other programs use a GPU, so nothing that is timed counts for much: 2" in said
+    document = json.loads(target.read_text())
+    starts = {"cuda-graph": (9.0, 3.9), "cuda": (2.5, 0.55)}
+    document["checks"] = [
+        Result(Check("start", 1.0, key), words.PASSED, details={"first_s": first, "warm_s": warm}).to_dict()
+        for key, (first, warm) in starts.items()
+    ]
+    noise = {"numbers": 10_300_000, "different": 3, "numbers_per_second": 4.3e10}
+    document["checks"].append(Result(Check("noise", 1.0), words.PASSED, details=noise).to_dict())
+    target.write_text(json.dumps(document))
+    page = run.render(target).read_text()
+    assert "| other programs on the GPU | 2 |" in page
+    assert "| cuda | 2.50 s | 0.55 s |" in page
+    assert "| ≤ 0.6 s | 0.55 s | reached | cuda |" in page
+    assert "made 10,300,000 numbers, 43,000,000,000 a second; 3 of them differ from numpy's" in page
 
 
 def test_without_a_gpu_it_says_so(tmp_path, monkeypatch, capsys):
@@ -412,8 +495,8 @@ def test_a_race_and_its_place_in_the_report(tmp_path, monkeypatch):
     from p2.gpu_check import benchmark, report
     from p2.gpu_check.models import Files, card_of, make
 
-    rates = iter([1e9, 4e9])
-    monkeypatch.setattr(benchmark.copying, "measure", lambda device: {"bytes_per_second": next(rates)})
+    copying = contextlib.nullcontext(SimpleNamespace(read=lambda: 4e9))
+    monkeypatch.setattr(benchmark, "Copying", lambda device: copying)
     brief = replace(QUICK, rounds=1, turn_seconds=0.05, batches=(2,), prompt_seconds=0.1, text_seconds=0.1)
     files, card = Files(tmp_path), card_of("lstm", "after", 16)
     make(files, card, ("float32",))
@@ -426,7 +509,15 @@ def test_a_race_and_its_place_in_the_report(tmp_path, monkeypatch):
         assert entry["bandwidth_share"] == pytest.approx(speed * entry["bytes_per_step"] / 4e9)
     assert "NVIDIA GPU" in eager["skipped"] or nvidia.gpus().devices
     check = Check("benchmark", 1.0, "onnxruntime-cpu", "lstm", hidden=16)
-    page = report._race(Result(check, words.PASSED, details=found).to_dict())
+    details = found | {
+        "targets": [{"what": "GPU, x", "goal": "> 1×", "measured": "2×", "reached": True, "note": ""}]
+    }
+    page = report._race(Result(check, words.PASSED, details=details).to_dict())
+    assert "| GPU, x | \\> 1× | 2× | reached |  |" in page
+    assert f"{ours['prompt']['characters_per_second']:,.0f}" in page
+    assert f"{ours['batches'][0]['characters_per_second']:,.0f}" in page
+    assert "2 texts, characters per second" in page
+    assert f"{ours['bytes_per_step']:,}" in page
     assert "## Hidden 16" in page
     assert "4 GB/s" in page
     assert f"{ours['characters_per_second']['median']:,.0f}" in page

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 
 import pytest
 
@@ -48,7 +47,7 @@ class Driver:
 
 
 def test_gpus_with_their_capability_and_memory(monkeypatch):
-    monkeypatch.setattr(nvidia, "_driver_library", Driver)
+    monkeypatch.setattr(nvidia, "driver_library", Driver)
     found = nvidia.gpus()
     assert found.devices == (nvidia.Gpu("GPU 0", (8, 9), 1 << 33), nvidia.Gpu("GPU 1", (8, 9), 2 << 33))
     assert (found.cuda, found.problem) == ((12, 8), "")
@@ -65,46 +64,17 @@ def test_gpus_with_their_capability_and_memory(monkeypatch):
     ],
 )
 def test_why_there_is_no_gpu(driver, problem, monkeypatch):
-    monkeypatch.setattr(nvidia, "_driver_library", lambda: driver)
+    monkeypatch.setattr(nvidia, "driver_library", lambda: driver)
     found = nvidia.gpus()
     assert (found.devices, found.problem) == ((), problem)
 
 
-def test_no_driver_library_here_is_an_answer(monkeypatch):
+def test_nodriver_library_here_is_an_answer(monkeypatch):
     def missing(name):
         raise OSError(name)
 
     monkeypatch.setattr(nvidia.ctypes, "CDLL", missing)
     assert nvidia.gpus() == nvidia.Gpus(problem="no NVIDIA driver is installed")
-
-
-@pytest.mark.parametrize("status", [0, 100])
-def test_cuda_starts_while_something_else_is_done(status, monkeypatch):
-    begun, order = threading.Event(), []
-
-    class Slow(Driver):
-        def cuInit(self, flags):
-            assert begun.wait(10)  # the other work goes on meanwhile
-            order.append("init")
-            return status
-
-        def cuDevicePrimaryCtxRetain(self, reference, device):
-            order.append(f"context of {device.value}")
-            return 0
-
-    monkeypatch.setattr(nvidia, "_driver_library", Slow)
-    with pytest.raises(BackendMissing, match="as it was"), nvidia.waking():
-        order.append("work")
-        begun.set()
-        raise BackendMissing("as it was")
-    assert order == (["work", "init", "context of 0"] if status == 0 else ["work", "init"])
-
-
-def test_without_a_driver_nothing_starts(monkeypatch):
-    monkeypatch.setattr(nvidia, "_driver_library", lambda: None)
-    before = threading.active_count()
-    with nvidia.waking():
-        assert threading.active_count() == before
 
 
 class Management:
@@ -147,10 +117,16 @@ def test_memory_on_gpus_is_that_of_this_process(gpus, expected, monkeypatch):
     assert nvidia.process_memory() == expected
 
 
+def test_programs_are_told_by_their_numbers(monkeypatch):
+    management = Management([(1, 5 << 30), (7, 300)], [(7, 40), (8, 2**64 - 1)])
+    monkeypatch.setattr(nvidia, "_management_library", lambda: management)
+    assert nvidia.programs() == {1: 5 << 30, 7: 340, 8: 0}
+
+
 def test_no_management_library_is_an_answer(monkeypatch):
     monkeypatch.setattr(nvidia.ctypes, "CDLL", lambda name: object())
     nvidia._management_library.cache_clear()
-    assert nvidia.process_memory() is None
+    assert (nvidia.process_memory(), nvidia.programs()) == (None, None)
     nvidia._management_library.cache_clear()
 
 

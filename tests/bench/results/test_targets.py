@@ -324,29 +324,6 @@ def test_training(bench, gain, shown, reached):
     assert target["note"] == "5,000 against 4,000 characters/s, bfloat16"
 
 
-def test_without_a_gpu_nothing_is_claimed_of_one(bench):
-    model = bench.model(512)
-    model["entries"] = [entry for entry in model["entries"] if entry["device"] == "cpu"]
-    rows = targets.overall(bench.document(model))[3:]
-    assert [(t["reached"], t["note"]) for t in rows] == [(None, "not run: no NVIDIA GPU")] * 2
-
-
-def test_on_a_gpu(bench):
-    small, large = bench.model(512), bench.model(4096)
-    cuda = {"device": "cuda", "group": "p2", "precision": "float16"}
-    small["entries"] += [
-        bench.full_entry("cuda-eager", 300, 1000, device="cuda"),
-        bench.full_entry("p2-trt", 100, 1000, **cuda, title="p2 TensorRT"),
-    ]
-    large["entries"] += [bench.full_entry("p2-trt", 100, 1000, **cuda, bandwidth_share=0.79)]
-    bandwidth, graph = targets.overall(bench.document(small, large))[3:]
-    assert (bandwidth["measured"], bandwidth["reached"]) == ("79.0 %", False)
-    assert (graph["measured"], graph["reached"], graph["note"]) == ("3.00×", True, "p2 TensorRT")
-    bandwidth, graph = targets.overall(bench.document(large))[3:]
-    assert graph["reached"] is None
-    assert "hidden 512" in graph["note"]
-
-
 def test_nothing_measured_is_nothing_judged(bench):
     document = bench.emptied(bench.document(*(bench.model(h) for h in (128, 512, 1024, 2048, 4096))))
     rows = [t for model in document["models"] for t in targets.for_model(model, document["machine"])]
