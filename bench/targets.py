@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..contract.cells import CELLS
+from ..contract.precisions import TABLE
 from ..render.numbers import number, percent, ratio, seconds, size
 from . import gpu_targets
 from .document import Document, Entry, Measured, Target
@@ -43,7 +44,7 @@ BEST_OVER_EAGER_HIDDEN = 2048
 BANDWIDTH_SHARE = 0.9
 
 # Precision -> times float32, from this hidden size up; `quality` knows what it may cost.
-QUANTISED = {"int8": 3.5, "int4": 6.0}
+QUANTISED = {one.key: one.gain for one in TABLE.values() if one.gain}
 QUANTISED_HIDDEN = 1024
 
 STREAMS = 64

@@ -73,8 +73,8 @@ def export(
     batch: Annotated[
         str | None,
         typer.Option(
-            help="Batch sizes the .plan serves: min,opt,max, by default 1,8,64; 1 is for one text alone, on"
-            " the fewest kernels.",
+            help="Batch sizes the .plan serves: min,opt,max, by default 1,8,64; 1 is for one text alone, in"
+            " the form that is faster there.",
             rich_help_panel="Plan",
         ),
     ] = None,

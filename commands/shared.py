@@ -8,6 +8,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ..trainer.options import TRAIN_PRECISIONS
+
 RUN_FOLDER = Path("artifacts/charlm")
 
 Encoding = Annotated[
@@ -37,7 +39,7 @@ Device = Annotated[
 Precision = Annotated[
     str | None,
     typer.Option(
-        help="Of the training: float32, bfloat16 (mixed), or auto: bfloat16 where it is native."
+        help=f"Of the training: {', '.join(TRAIN_PRECISIONS[1:])} (mixed), or auto: that where it is native."
         " [default: auto]",
         rich_help_panel="Run",
     ),

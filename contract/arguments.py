@@ -118,6 +118,15 @@ def check_decode(card: Card, batch: int, last: object, noise: object, sampling: 
     check_sampling(sampling)
 
 
+def check_draw(
+    card: Card, batch: int, last: object, address: object, count: object, sampling: object
+) -> tuple[Address, int]:
+    """What `DrawingEngine.draw` is handed besides the state; returns what `check_address` does."""
+    check_last(card, last, batch)
+    check_sampling(sampling)
+    return check_address(address, count, batch)
+
+
 def check_address(address: object, count: object, batch: int) -> tuple[Address, int]:
     """Where the noise of a batch begins, and how many characters of each stream it is for.
 

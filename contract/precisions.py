@@ -39,6 +39,8 @@ class Precision:
         aliases: what else it is called.
         opset: the lowest ONNX operator set that can say it.
         why: what came with that set.
+        gain: how many times as fast as float32 the benchmark expects it where weights wait for the memory;
+            None: it is not judged.
         roomier: what to choose for numbers beyond its range; empty if that is float32's.
     """
 
@@ -55,6 +57,7 @@ class Precision:
     opset: int = 13
     why: str = "bfloat16 and a scale for each output came with it, and Split took its form"
     roomier: str = ""
+    gain: float | None = None
 
     @property
     def is_scaled(self) -> bool:
@@ -78,8 +81,9 @@ _TABLE = (
     Precision("bfloat16", _BFLOAT16, 16, Limits(3e-2, 2e-3), 0.002, on_cpu=False, aliases=("bf16",)),
     Precision("float8", _FLOAT8, 8, Limits(1e-1, 2e-2), 0.01, blocks=(), on_cpu=False, aliases=("fp8",),
               opset=19, why="float8 weights came with it"),
-    Precision("int8", _INT8, 8, Limits(5e-2, 5e-3), 0.005, blocks=(32, 16), integers=True),
-    Precision("int4", _INT4, 4, Limits(0.4, 1e-1), 0.02, blocks=(128, 64, 32, 16), integers=True,
+    Precision("int8", _INT8, 8, Limits(5e-2, 5e-3), 0.005, blocks=(32, 16), integers=True,
+              gain=3.5),
+    Precision("int4", _INT4, 4, Limits(0.4, 1e-1), 0.02, blocks=(128, 64, 32, 16), integers=True, gain=6.0,
               opset=21, why="4-bit weights with a scale for each block came with it"),
 )  # fmt: skip
 

@@ -26,11 +26,11 @@ COUNTED = {
 
 
 def sources() -> list[Path]:
-    """The .py, .c and .h files of the package, without tests and what `LEFT_OUT` names."""
+    """The .py, .c, .h, .cu and .cuh files of the package, without tests and what `LEFT_OUT` names."""
     rooms = [path.parent for path in ROOT.glob("*/__init__.py") if path.parent.name not in LEFT_OUT]
     found = [
         *ROOT.glob("*.py"),
-        *(p for room in rooms for end in ("py", "c", "h") for p in room.rglob(f"*.{end}")),
+        *(p for room in rooms for end in ("py", "c", "h", "cu", "cuh") for p in room.rglob(f"*.{end}")),
     ]
     return sorted(path.relative_to(ROOT) for path in found)
 

@@ -1,20 +1,20 @@
 """Compile a step graph to a TensorRT or TensorRT-RTX plan.
 
 The network is strongly typed: the tensors of the ONNX file decide every precision, no builder flag
-does. Only calls that TensorRT 10, 11 and TensorRT-RTX share are used (`untyped` has what 8.6 and 9 need
-instead). TensorRT measures kernels on the GPU that it finds; TensorRT-RTX needs no GPU, and unless it is
+does. TensorRT measures kernels on the GPU that it finds; TensorRT-RTX needs no GPU, and unless it is
 told a target its plan runs on compute capability 8.0, 8.6, 8.9, 12.0 and 12.1 (it compiles the last bit
 there, when it loads).
 
 Batch 1 has an optimization profile of its own; the price is that the plan holds float weights twice when a
-larger batch is asked for as well. A plan for batch 1 alone has its products written as sums (`matvec`): a
-step of two layers is three kernels then, and five to eleven otherwise.
+larger batch is asked for as well. A plan for batch 1 alone can have its products written as sums (`matvec`):
+a step of two layers is three kernels then, and five to eleven otherwise. Which is faster, `forms` tells.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,29 +23,26 @@ import onnx
 
 from ..contract import files
 from ..contract.card import Card
-from ..contract.errors import BackendMissing, BuilderRefused, ContractError, UsageError
+from ..contract.errors import BackendMissing, BuilderRefused, ContractError, P2Error, UsageError
 from ..contract.plan import (
     FLAVOURS,
-    FLOAT_TYPES,
     TENSORRT,
     PlanHeader,
     Profile,
     Sidecar,
-    contract_breach,
     parse_header,
     write_sidecar,
 )
-from ..runtime import nvidia
-from ..runtime.cache import cache_path, read_cache, write_cache
+from ..runtime import cuda_core, nvidia
 from ..runtime.nvidia import Library, Sink
-from . import short_weights, untyped
+from ..runtime.tensorrt.plan_file import Plan, check_gpu
+from . import forms, short_weights
+from .builder_run import BuilderRun, Progress
 from .choice_stage import add_choice
 from .layers import layers_in
 from .matvec import as_sums
 from .opset import OPSET, at_opset
-from .targets import PORTABLE, Options, check_float8, rtx_targets
-
-Progress = Callable[[str, int, int], None]
+from .targets import PORTABLE, Options
 
 
 def available() -> list[str]:
@@ -69,9 +66,13 @@ def build_plan(
     options: Options = PORTABLE,
     choice: bool = True,
     log: Sink | None = None,
+    say: Sink = lambda _: None,
     progress: Progress | None = None,
 ) -> PlanHeader:
     """Compile a step graph and write the plan and its sidecar.
+
+    For one text alone the form of the products is chosen (`forms`): by time where the plan runs here, else by
+    size.
 
     Args:
         onnx_path: a step graph that keeps the step contract.
@@ -83,6 +84,7 @@ def build_plan(
         choice: whether the plan also chooses the next character (`contract.choice`), which lets the device
             write many without the host; a bare step has the tensors of the contract only.
         log: hears every message of the builder, the chosen kernels included.
+        say: receives a line about the form that was chosen.
         progress: called as ``progress(phase, done, steps)``; phases nest.
 
     Returns:
@@ -110,37 +112,84 @@ def build_plan(
     if choice:
         add_choice(model.graph, card)
     profiles = [(1, 1, 1)] if most == 1 else [(1, 1, 1), batch]
-    compiler = _Compiler(library, onnx_path, card, options)
-    messages: list[str] = []
 
-    def hear(message: str) -> None:
-        messages.append(message)
-        if log:
-            log(message)
+    def build(form: str) -> _Built:
+        run, messages = BuilderRun(library, onnx_path, card, options), []
 
-    with library.listening(hear):
-        typed = as_sums(model) if most == 1 else model
-        float_type = compiler.parse(typed)
-        memory = compiler.build(profiles, progress)
-    header = parse_header(bytes(memoryview(memory)[:64]), out)
-    sidecar = Sidecar(
-        card=card,
-        flavour=header.flavour,
-        version=header.version,
-        onnx_sha256=hashlib.sha256(graph).hexdigest(),
-        plan_sha256=hashlib.sha256(memory).hexdigest(),
-        plan_bytes=memory.nbytes,
-        float_type=float_type,
-        profiles=tuple(profiles),
-        settings=compiler.settings | {"products": "sums" if most == 1 else "matrix products"},
-        built=datetime.now(UTC).isoformat(timespec="seconds"),
-        targets=compiler.targets,
-        layers=layers_in(messages),
-    )
+        def hear(message: str) -> None:
+            messages.append(message)
+            if log:
+                log(message)
+
+        with library.listening(hear):
+            float_type = run.parse(as_sums(model) if form == forms.SUMS else model)
+            memory = run.build(profiles, progress)
+        header = parse_header(bytes(memoryview(memory)[:64]), out)
+        sidecar = Sidecar(
+            card=card,
+            flavour=header.flavour,
+            version=header.version,
+            onnx_sha256=hashlib.sha256(graph).hexdigest(),
+            plan_sha256=hashlib.sha256(memory).hexdigest(),
+            plan_bytes=memory.nbytes,
+            float_type=float_type,
+            profiles=tuple(profiles),
+            settings=run.settings | {"products": form},
+            built=datetime.now(UTC).isoformat(timespec="seconds"),
+            targets=run.targets,
+            layers=layers_in(messages),
+        )
+        return _Built(header, sidecar, memory)
+
+    made = build(forms.PRODUCTS) if most > 1 else _for_one_text(build, card, library, out, say)
     # In this order: a plan without its sidecar is nobody's, a sidecar without its plan is plainly p2's.
-    write_sidecar(out, sidecar)
-    files.write_atomically(out, lambda file: file.write(memory))
-    return header
+    write_sidecar(out, made.sidecar)
+    files.write_atomically(out, lambda file: file.write(made.memory))
+    return made.header
+
+
+@dataclass(frozen=True)
+class _Built:
+    """A plan that is no file yet; `memory` holds its bytes."""
+
+    header: PlanHeader
+    sidecar: Sidecar
+    memory: Any
+
+    def because(self, **grounds: Any) -> _Built:
+        """The same, with why its products have their form in the sidecar."""
+        settings = self.sidecar.settings | {"products_by": grounds}
+        return replace(self, sidecar=replace(self.sidecar, settings=settings))
+
+
+def _for_one_text(
+    build: Callable[[str], _Built], card: Card, library: Library, out: Path, say: Sink
+) -> _Built:
+    """A plan whose products have the form that is faster here, or else that of its size."""
+    form, count = forms.by_size(card), forms.weights(card)
+    made, gpus = {form: build(form)}, nvidia.gpus()
+    try:
+        if not forms.worth_measuring(card):
+            raise P2Error("sums lose at this size")
+        if not gpus.devices:
+            raise P2Error("there is no GPU to measure on")
+        check_gpu(out, made[form].sidecar, gpus)
+        if reason := cuda_core.missing():
+            raise P2Error(reason)
+        other = forms.PRODUCTS if form == forms.SUMS else forms.SUMS
+        made[other] = build(other)
+        plans = {
+            name: Plan(out, one.header, one.sidecar, bytes(memoryview(one.memory)))
+            for name, one in made.items()
+        }
+        took = forms.times(plans, library, gpus.devices[0].name)
+    except P2Error as error:
+        say(f"products as {form}, by size ({count / 1e6:.2f} million weights): {error}")
+        return made[form].because(weights=count)
+    form = min(took, key=took.__getitem__)
+    measured = ", ".join(f"{name} {each:.1f}" for name, each in took.items())
+    say(f"products as {form}: a character takes, in microseconds, {measured}")
+    return made[form].because(microseconds={name: round(each, 2) for name, each in took.items()})
 
 
 def require_gpu(library: Library) -> None:
@@ -185,140 +234,3 @@ def _check_blocks(model: onnx.ModelProto, path: Path) -> None:
                 f" TensorRT takes whole blocks only; train with a hidden size that is a multiple of {block},"
                 " or export as float32 or float16"
             )
-
-
-class _Compiler:
-    """One run of a builder: the network, then the plan."""
-
-    def __init__(self, library: Library, path: Path, card: Card, options: Options) -> None:
-        trt = library.trt
-        self._library = library
-        self._path = path
-        self._card = card
-        self._untyped = untyped.is_untyped(trt)
-        if self._untyped:
-            untyped.check_precision(library, path, card)
-        if library.flavour == TENSORRT:
-            self._gpu = nvidia.gpus().devices[0]
-            self.targets: tuple[str, ...] = ()
-            check_float8(path, card, self._gpu)
-        else:
-            self.targets = rtx_targets(library, path, card, options)
-        with library.listening():
-            try:
-                self._builder = trt.Builder(library.logger)
-            except (RuntimeError, TypeError) as error:  # how the bindings report that C++ gave nothing
-                raise self._refused("start its builder") from error
-        flags = trt.NetworkDefinitionCreationFlag
-        # The flag's number differs between releases; the name does not.
-        flag = flags.EXPLICIT_BATCH if self._untyped else flags.STRONGLY_TYPED
-        self._network = self._builder.create_network(1 << int(flag))
-        self._config = self._builder.create_builder_config()
-        if self._untyped:
-            untyped.configure(trt, self._config, card)
-        # On by default, it would round the products of a float32 graph to 11 bits.
-        self._config.clear_flag(trt.BuilderFlag.TF32)
-        self._config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
-        portable = library.flavour != TENSORRT and not options.targets
-        if library.flavour == TENSORRT:
-            if options.version_compatible:
-                self._config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
-            if options.hardware_compatible:
-                self._config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
-        elif options.targets or card.precision == "float8":
-            self._config.num_compute_capabilities = len(self.targets)
-            for index, name in enumerate(self.targets):
-                capability = getattr(trt.ComputeCapability, name.upper())
-                if not self._config.set_compute_capability(capability, index):
-                    raise self._refused(f"build for {name}")
-        self.settings: dict[str, Any] = {
-            "strongly_typed": not self._untyped and self._network.get_flag(flag),
-            "tf32": self._config.get_flag(trt.BuilderFlag.TF32),
-            "profiling_verbosity": self._config.profiling_verbosity.name,
-            "portable": portable,
-        }
-        if library.flavour == TENSORRT:
-            self.settings["version_compatible"] = options.version_compatible
-            self.settings["hardware_compatible"] = options.hardware_compatible
-
-    def parse(self, model: onnx.ModelProto) -> str:
-        """Read an ONNX graph, check it against the contract, and return the type of its states."""
-        trt, card = self._library.trt, self._card
-        parser = trt.OnnxParser(self._network, self._library.logger)
-        graph = at_opset(model, untyped.OPSET) if self._untyped else model
-        if not parser.parse(graph.SerializeToString()):
-            reasons = [str(parser.get_error(index)) for index in range(parser.num_errors)]
-            raise self._refused("read the graph", " ".join(reasons[0].split()) if reasons else None)
-        tensors = [self._network.get_input(index) for index in range(self._network.num_inputs)]
-        tensors += [self._network.get_output(index) for index in range(self._network.num_outputs)]
-        found = {tensor.name: (tensor.dtype.name, tuple(tensor.shape)[1:]) for tensor in tensors}
-        kind = found.get("h_00_in", ("",))[0]
-        float_type = next((name for name, trt_name in FLOAT_TYPES.items() if trt_name == kind), "float32")
-        breach = contract_breach(card, float_type, found)
-        if breach:
-            raise ContractError(
-                f"{self._path} breaks the step contract (tensor {breach}): export the checkpoint again with"
-                " `p2 export`"
-            )
-        if self._untyped:
-            untyped.keep_choice_exact(trt, self._network, card)
-        return float_type
-
-    def build(self, profiles: list[Profile], progress: Progress | None) -> Any:
-        """Compile for these batches and return the plan, an object that holds the bytes."""
-        for batches in profiles:
-            profile = self._builder.create_optimization_profile()
-            for index in range(self._network.num_inputs):
-                tensor = self._network.get_input(index)
-                rest = tuple(tensor.shape)[1:]
-                profile.set_shape(tensor.name, *((batch, *rest) for batch in batches))
-            self._config.add_optimization_profile(profile)
-        if progress and hasattr(self._library.trt, "IProgressMonitor"):  # not in TensorRT 8.6.0
-            self._config.progress_monitor = _monitor(self._library, progress)
-        cache = self._timing_cache() if self._library.flavour == TENSORRT else None
-        memory = self._builder.build_serialized_network(self._network, self._config)
-        if memory is None:
-            raise self._refused("compile the graph")
-        if cache is not None:
-            path, known = cache
-            measured = bytes(memoryview(self._config.get_timing_cache().serialize()))
-            if measured != known:
-                write_cache(path, measured)
-        return memory
-
-    def _timing_cache(self) -> tuple[Path, bytes]:
-        """Hand the builder what earlier builds on this GPU measured: that need not be measured again."""
-        path = cache_path("timing", TENSORRT, self._library.version, self._gpu.name)
-        known = read_cache(path)
-        if not self._config.set_timing_cache(self._config.create_timing_cache(known), False):
-            known = b""
-            self._config.set_timing_cache(self._config.create_timing_cache(known), False)
-        return path, known
-
-    def _refused(self, task: str, reason: str | None = None) -> BuilderRefused:
-        return BuilderRefused(
-            f"{self._library} could not {task} ({self._path}): {reason or self._library.reason()}"
-        )
-
-
-def _monitor(library: Library, progress: Progress) -> Any:
-    """TensorRT's progress interface in front of `progress`; an exception there ends the build."""
-    trt = library.trt
-
-    class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-            self._steps: dict[str, int] = {}
-
-        def phase_start(self, phase: str, _parent: str | None, steps: int) -> None:
-            self._steps[phase] = steps
-            library.guard(progress, phase, 0, steps)
-
-        def step_complete(self, phase: str, step: int) -> bool:
-            return library.guard(progress, phase, step + 1, self._steps.get(phase, step + 1))
-
-        def phase_finish(self, phase: str) -> None:
-            steps = self._steps.pop(phase, 1)
-            library.guard(progress, phase, steps, steps)
-
-    return Monitor()

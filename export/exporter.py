@@ -188,6 +188,7 @@ def export_checkpoint(
             engine=flavour,
             batch=batch,
             options=options,
+            say=say,
             progress=progress,
         )
     except BuilderRefused as error:

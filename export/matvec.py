@@ -1,4 +1,4 @@
-"""Matrix products of a step written as sums, for a plan that serves batch 1 alone.
+"""Matrix products of a step written as sums, for a plan that serves batch 1 alone and is faster so (`forms`).
 
 TensorRT compiles a MatMul of one row to a kernel of its own, and dequantises int8 and float8 weights in yet
 another, which writes them out as float32 before they are read again. ``sum over k of x[k] * w[m, k]`` says

@@ -76,7 +76,7 @@ def build(files: Files, flavour: str, precision: str) -> dict[str, Any]:
 
     step = files.step(precision)
     card, found = open_step(step).card, {}
-    # The two are different graphs: products of matrices, and sums (`export.matvec`).
+    # The two may be different graphs: products of matrices, and sums (`export.forms`).
     for single, batch in ((False, (1, 8, 64)), (True, (1, 1, 1))):
         plan = files.plan(flavour, precision, single)
         plan.parent.mkdir(parents=True, exist_ok=True)

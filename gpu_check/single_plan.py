@@ -1,7 +1,7 @@
 """Contenders for `p2 bench`'s race: plans for one text, beside those for batches.
 
-Their products are sums (`export.matvec`), which take fewer kernels; whether that is faster is what the
-race is to show. Addresses: ``p2.gpu_check.single_plan:float32``.
+The form of their products is the one that `export.forms` finds faster for one text; what that is worth is
+what the race is to show. Addresses: ``p2.gpu_check.single_plan:float32``.
 """
 
 from __future__ import annotations

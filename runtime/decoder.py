@@ -17,8 +17,15 @@ from ..contract.sampling import Sampling, scale_noise
 
 # Noise for at most this many numbers at a time, so that memory does not grow with the length.
 NOISE_NUMBERS = 1 << 20
+_LAUNCH = 64  # characters that a GPU's loop writes in one launch; what is left over it writes one by one
 
 MAX_POSITION = (1 << 64) - 1  # of a character in its text, as the noise is addressed
+
+
+def noise_steps(batch: int, vocab: int) -> int:
+    """Characters of every stream whose noise is made at a time: whole launches, where it can be."""
+    steps = max(1, NOISE_NUMBERS // (batch * vocab))
+    return steps - steps % _LAUNCH if steps > _LAUNCH else steps
 
 
 class Decoder:
@@ -74,7 +81,7 @@ class Decoder:
             pieces.append(self._last[:, None])
             self.position += 1
             count -= 1
-        limit = max(1, NOISE_NUMBERS // (len(self.streams) * self.engine.card.vocab))
+        limit = noise_steps(len(self.streams), self.engine.card.vocab)
         while count > 0:
             assert self._last is not None
             now = min(count, limit)

@@ -15,6 +15,7 @@ import importlib.metadata
 import importlib.util
 import os
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,6 +85,30 @@ def gpus() -> Gpus:
     none = status in (0, _NO_DEVICE)
     problem = "the NVIDIA driver finds no GPU" if none else f"the NVIDIA driver answers with error {status}"
     return Gpus(driver=_kernel_module(), cuda=cuda, problem=problem)
+
+
+@contextlib.contextmanager
+def waking() -> Iterator[None]:
+    """Start CUDA on the first GPU meanwhile: some tenths of a second in which Python can read and import.
+
+    It is ready when this ends, as whoever uses the GPU next would have made it; where it cannot be, nothing
+    happens, and who asks for the GPU is told why.
+    """
+    library = driver_library()
+    thread = threading.Thread(target=_wake, args=(library,)) if library else None
+    if thread:
+        thread.start()
+    try:
+        yield
+    finally:
+        if thread:
+            thread.join()
+
+
+def _wake(library: Any) -> None:
+    device, context = ctypes.c_int(), ctypes.c_void_p()
+    if library.cuInit(0) == 0 and library.cuDeviceGet(ctypes.byref(device), 0) == 0:
+        library.cuDevicePrimaryCtxRetain(ctypes.byref(context), device)  # until the process ends
 
 
 def memory() -> tuple[int, int] | None:

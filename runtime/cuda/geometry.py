@@ -12,25 +12,29 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from ...contract.card import Card
-from ...contract.cells import APART, STAGED
+from ...contract.cells import APART, FORMS, STAGED
 from ...contract.errors import BackendMissing
+from ...contract.precisions import TABLE
 from .job import job_type
 
-FLOAT32, HALF, BRAIN, FLOAT8, INT8, INT4 = range(6)
-_KINDS = dict(zip(("float32", "float16", "bfloat16", "float8", "int8", "int4"), range(6), strict=True))
-CELLS = ("rnn", "lstm", "gru", "gru-before")
+# How the weights are multiplied: as the formats of contract.precisions, in their order (types.cuh).
+KINDS = tuple(TABLE.values())
+FLOAT32 = 0
 
-# Numbers of a row that 16 bytes for each lane hold, and bytes of a state where it meets weights.
-TILE_K = {HALF: 16, BRAIN: 16, FLOAT8: 32, INT8: 32, INT4: 64}
-STATE_BYTES = {FLOAT32: 4, HALF: 2, BRAIN: 2, FLOAT8: 2, INT8: 1, INT4: 1}
-OUTPUT_BYTES = {FLOAT32: 4, HALF: 2, BRAIN: 2, FLOAT8: 4, INT8: 1, INT4: 1}
+# Numbers of a row in a tile, whose 16 rows are 16 bytes for each lane; bytes of a state where weights meet it.
+TILE_K = {kind: 256 // one.bits for kind, one in enumerate(KINDS) if kind != FLOAT32}
+STATE_BYTES = {kind: 1 if one.integers else max(2, one.bits // 8) for kind, one in enumerate(KINDS)}
+# Of a weight of the output layer: integers keep 8 bits, and other short formats with scales are widened.
+OUTPUT_BYTES = {
+    kind: 1 if one.integers else 4 if one.is_scaled else one.bits // 8 for kind, one in enumerate(KINDS)
+}
 
 STREAMS = (1, 2, 4, 8, 16, 32, 64)  # texts of a launch
 FEW = 8  # up to so many, all states lie in shared memory
 PARTS, PIECE = 8, 256  # of products_tensor.cuh and products_float.cuh
 
 MAX_LAYERS = 16
-OLDEST, BRAIN_FROM, CLUSTERS_FROM = 75, 80, 90  # compute capabilities
+OLDEST, SHORT_FROM, CLUSTERS_FROM = 75, 80, 90  # compute capabilities
 
 # Logits that every block reads and chooses from: with more, each character's is chosen by one block.
 FUSED_LOGITS, FUSED_BYTES = 2048, 32 << 10
@@ -76,7 +80,7 @@ class Geometry:
 
     Attributes:
         card: the model.
-        kind: `FLOAT32` to `INT4`.
+        kind: of its weights, a place in `KINDS`.
         block: rows of a matrix that share a scale, 0 for all of them.
         streams: one of `STREAMS`.
         grid: blocks.
@@ -99,7 +103,7 @@ class Geometry:
     @property
     def k_padded(self) -> int:
         """Numbers of a row, padded."""
-        step = 64 if self.kind == INT4 else 32
+        step = max(32, TILE_K.get(self.kind, 0))
         return -(-self.card.hidden // step) * step
 
     @property
@@ -110,7 +114,7 @@ class Geometry:
     @property
     def biases(self) -> int:
         """Of a unit."""
-        return {"rnn": 1, "lstm": 4, "gru": 4, "gru-before": 3}[self.card.form.name]
+        return self.card.gates + (self.card.form.products == APART)
 
     @property
     def slots(self) -> int:
@@ -240,7 +244,7 @@ class Geometry:
         """What the kernels are compiled with."""
         card, offsets = self.card, self._offsets
         return {
-            "CELL": CELLS.index(card.form.name),
+            "CELL": FORMS.index(card.form),
             "LAYERS": card.layers,
             "HIDDEN": card.hidden,
             "VOCAB": card.vocab,
@@ -260,14 +264,15 @@ class Geometry:
 
 
 def kind_of(card: Card, limits: Limits) -> int:
-    """How a GPU multiplies the weights: one without bfloat16 takes it for float32."""
-    kind = _KINDS[card.precision]
-    return FLOAT32 if kind == BRAIN and limits.capability < BRAIN_FROM else kind
+    """How a GPU multiplies the weights: an older one knows no short floats but float16, and they are widened."""
+    kind = KINDS.index(card.format)
+    widened = card.format.is_widened and limits.capability < SHORT_FROM
+    return FLOAT32 if widened else kind
 
 
 def choices(card: Card, limits: Limits, kind: int) -> list[tuple[int, int]]:
     """Units of a block and blocks of a cluster that may be best; the first is taken unmeasured."""
-    step = 1 if kind == FLOAT32 else 16 if card.form.name == "rnn" else 4
+    step = 1 if kind == FLOAT32 else 16 if card.gates == 1 else 4
     least = -(-card.hidden // limits.blocks)
     if kind != FLOAT32 and card.form.products in (APART, STAGED) and least > 2 * step:
         step = 16  # 16 units of a GRU are three whole tiles

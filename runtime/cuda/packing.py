@@ -21,35 +21,21 @@ from .. import onnx_tensors
 from ..step_file import StepFile
 from ..weights import Weights
 from . import geometry as geometries
-from .geometry import BRAIN, FLOAT8, FLOAT32, HALF, INT4, INT8, MAX_LAYERS, TILE_K, Geometry, Limits, Matrix
+from .geometry import FLOAT32, KINDS, MAX_LAYERS, TILE_K, Geometry, Limits, Matrix
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float32]
 
 LARGEST_VOCABULARY = 1 << 16
-INTEGERS = (INT8, INT4)
 
 # Logits are added as integers of 64 bits: so many hold a sum over a row, at most so many of them fractions.
 SUM_BITS, FRACTION_BITS = 61, 40
 
 # How the numbers of a tile's row are split before they are put into the order of the lanes, and that order.
-# Lane 4 q + t has rows q and q + 8.
-_NUMBERS = {HALF: (4, 2, 2), BRAIN: (4, 2, 2), FLOAT8: (2, 4, 2, 2), INT8: (2, 4, 4), INT4: (2, 4, 4)}
-_ORDER = {  # axes: 0 tile of rows, 1 row8, 2 q, 3 tile of numbers, and then those of _NUMBERS
-    HALF: (0, 3, 2, 4, 5, 1, 6),
-    BRAIN: (0, 3, 2, 4, 5, 1, 6),
-    FLOAT8: (0, 3, 2, 5, 4, 6, 1, 7),
-    INT8: (0, 3, 2, 5, 4, 1, 6),
-    INT4: (0, 3, 2, 5, 4, 1, 6),
-}
-_STORED = {
-    FLOAT32: np.float32,
-    HALF: np.uint16,
-    BRAIN: np.uint16,
-    FLOAT8: np.uint8,
-    INT8: np.int8,
-    INT4: np.int8,
-}
+# Lane 4 q + t has rows q and q + 8. Axes: 0 tile of rows, 1 row8, 2 q, 3 tile of numbers, and then the split.
+_SHORT_FLOATS = (4, 2, 2), (0, 3, 2, 4, 5, 1, 6)
+_SCALED_FLOATS = (2, 4, 2, 2), (0, 3, 2, 5, 4, 6, 1, 7)
+_INTEGERS = (2, 4, 4), (0, 3, 2, 5, 4, 1, 6)
 
 
 @dataclass(frozen=True)
@@ -107,10 +93,10 @@ def why_not(step: StepFile) -> str | None:
 
 
 def kind_of(step: StepFile, limits: Limits) -> int:
-    """How a GPU multiplies the weights of a step; bfloat16 of former versions is stored in float32."""
-    kind = geometries.kind_of(step.card, limits)
-    short = step.graph.tensors["w_out"].type == onnx_tensors.BFLOAT16 if kind == BRAIN else True
-    return kind if short else FLOAT32
+    """How a GPU multiplies the weights of a step; short floats of former versions are stored in float32."""
+    own = step.card.format
+    widened = own.is_widened and step.graph.tensors["w_out"].type != own.element
+    return FLOAT32 if widened else geometries.kind_of(step.card, limits)
 
 
 def block_of(step: StepFile) -> int:
@@ -135,7 +121,7 @@ def pack(step: StepFile, geometry: Geometry, matrix: Matrix) -> PackedProduct:
             _fill(packed[number], sources, own)
     else:
         packed = np.zeros((geometry.grid, width // 16, geometry.k_padded // TILE_K[kind], 512), np.uint8)
-        rows = np.zeros((width, geometry.k_padded), _STORED[kind])
+        rows = np.zeros((width, geometry.k_padded), numbers[0].dtype)
         for number, own in _units(geometry):
             rows[:] = 0
             _fill(rows, sources, own)
@@ -163,12 +149,12 @@ def output(step: StepFile, geometry: Geometry) -> Output:
     """The output layer, a row for each character."""
     card, weights, kind = step.card, Weights(step), geometry.kind
     scale, fixed = None, 0.0
-    if kind in INTEGERS:
+    if KINDS[kind].integers:
         numbers: Array = np.asarray(step.graph.tensors["w_out_q"].array(), np.int8)
         scale = np.asarray(step.graph.tensors["w_out_scale"].array(), np.float32) * GRID
     else:
         floats = weights.array("w_out")
-        numbers = floats if kind in (FLOAT32, FLOAT8) else _numbers(step, "w_out", kind)
+        numbers = floats if kind == FLOAT32 or KINDS[kind].is_scaled else _numbers(step, "w_out", kind)
         largest = float(np.abs(floats).sum(axis=0, dtype=np.float64).max())
         bits = math.frexp(largest)[1] if largest else 0
         fixed = 2.0 ** min(FRACTION_BITS, SUM_BITS - bits)
@@ -207,15 +193,13 @@ def _parts(step: StepFile, layer: int, role: str) -> list[Part]:
 
 def _numbers(step: StepFile, name: str, kind: int) -> Array:
     """A matrix as it is stored, ``[inputs, outputs]``, in a type of numpy's."""
-    stored = step.graph.tensors
+    one, stored = KINDS[kind], step.graph.tensors
     if kind == FLOAT32:
         return Weights(step).array(name)
-    if kind == HALF:
-        return stored[name].array().view(np.uint16)
-    if kind == BRAIN:
-        return np.frombuffer(stored[name].raw, "<u2").reshape(stored[name].shape)
-    tensor = stored[f"{name}_q"]
-    return np.frombuffer(tensor.raw, np.uint8).reshape(tensor.shape) if kind == FLOAT8 else tensor.array()
+    tensor = stored[f"{name}_q" if one.is_scaled else name]
+    if one.integers:
+        return tensor.array()
+    return np.frombuffer(tensor.raw, f"<u{one.bits // 8}").reshape(tensor.shape)
 
 
 def _cut(step: StepFile, name: str, rows: slice) -> tuple[int, Floats]:
@@ -227,12 +211,12 @@ def _cut(step: StepFile, name: str, rows: slice) -> tuple[int, Floats]:
 
 def _scales(step: StepFile, geometry: Geometry, parts: list[Part], width: int) -> tuple[Floats | None, int]:
     """Scales ``[grid, blocks, width]`` for rows in the order of the weights, and the rows of a block."""
-    card, kind = step.card, geometry.kind
-    if kind not in (FLOAT8, *INTEGERS):
+    card, one = step.card, KINDS[geometry.kind]
+    if not one.is_scaled:
         return None, 0
     found, block = [], card.hidden
     for name, rows in parts:
-        if kind == FLOAT8:
+        if not one.integers:
             scales = np.asarray(step.graph.tensors[f"{name}_scale"].array(), np.float32)[None]
         else:
             block, scales = _cut(step, name, rows)
@@ -271,9 +255,10 @@ def _fill(rows: Array, sources: list[Array], own: slice) -> None:
 
 def _tiles(rows: Array, kind: int) -> Array:
     """Rows ``[16 n, k]`` in the order of the lanes: ``[n, tiles of k, 32, 16 bytes]``."""
-    if kind == INT4:
+    one = KINDS[kind]
+    if one.integers and one.bits == 4:
         in_halves = rows.view(np.uint8).reshape(len(rows), -1, 2, 16)
         rows = ((in_halves[:, :, 0] & 15) | (in_halves[:, :, 1] << 4)).reshape(len(rows), -1)
-    axes = _NUMBERS[kind]
+    axes, order = _INTEGERS if one.integers else _SCALED_FLOATS if one.is_scaled else _SHORT_FLOATS
     split = rows.reshape(len(rows) // 16, 2, 8, -1, *axes)
-    return np.ascontiguousarray(split.transpose(_ORDER[kind]))
+    return np.ascontiguousarray(split.transpose(order))

@@ -10,10 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.arguments import (
-    check_address,
     check_decode,
-    check_last,
-    check_sampling,
+    check_draw,
     check_state,
     check_threads,
     check_tokens,
@@ -150,9 +148,8 @@ class NativeEngine(HostStates):
         approximation of known error does not rule out.
         """
         batch = check_state(self.card, state)
-        check_last(self.card, last, batch)
-        address, count = check_address(address, count, batch)
-        return self._decode(state, last, count, sampling, **_noise_of(address, check_sampling(sampling)))
+        address, count = check_draw(self.card, batch, last, address, count, sampling)
+        return self._decode(state, last, count, sampling, **_noise_of(address, sampling))
 
     def close(self) -> None:
         """Drop the weights."""

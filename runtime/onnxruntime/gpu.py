@@ -1,115 +1,54 @@
 """A step graph on one of ONNX Runtime's GPU providers, its state on the device from call to call.
 
 The step and the choice after it are one graph, run once per character. Tokens, noise and states are
-bound to memory on the device: a run reads its token where the run before wrote it, so the host sends
-a block of noise, receives a block of tokens, and copies nothing in between. Two sets of states change
-places with every step.
+bound to memory on the device: a run reads its token where the run before wrote it, so the host has a block of
+noise made there (or sends it, where it cannot be), receives a block of tokens, and copies nothing in between.
+Two sets of states change places with every step.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ...contract.arguments import check_batch, check_decode, check_owner, check_snapshot, check_tokens
+from ...contract.arguments import (
+    check_batch,
+    check_decode,
+    check_draw,
+    check_owner,
+    check_snapshot,
+    check_tokens,
+)
 from ...contract.codec import Tokens
 from ...contract.engine import Snapshot, predictions
 from ...contract.errors import ContractError, P2Error
+from ...contract.noise import Address
 from ...contract.sampling import Floats, Sampling, write
-from ..nvidia import aligned
+from ..gpu_device import Device
+from ..gpu_noise import DeviceNoise, draw_on_host, noise_on
 from ..onnx_format import Graph, Node, Value, encode_model
 from ..onnx_tensors import FLOAT, FLOAT16, INT64
 from ..step_file import StepFile
 from ..step_rewritten import check_changed
+from .gpu_state import SLOTS, Block, GpuState, Memory
 from .providers import PROVIDERS, Provider, open_session, require
-from .session import answering, import_onnxruntime
+from .session import answering
 
-SLOTS = 32  # steps whose tokens and noise travel together; even, so that a block ends where it began
 _FLOAT_TYPES: dict[int, np.dtype[Any]] = {FLOAT: np.dtype(np.float32), FLOAT16: np.dtype(np.float16)}
 
 
-class _Memory:
-    """Arrays on a provider's device."""
-
-    def __init__(self, provider: Provider) -> None:
-        self._runtime = import_onnxruntime()
-        self._provider = provider
-
-    def new(self, array: npt.NDArray[Any]) -> Any:
-        """An OrtValue on the device, with a copy of the array."""
-        create = self._runtime.OrtValue
-        if self._provider.plugin:
-            value = create.ortvalue_from_shape_and_type(
-                array.shape, array.dtype.type, self._provider.device, 0
-            )
-            self.put(value, array)
-            return value
-        # On the processor an OrtValue made from an array is the array's own memory.
-        return create.ortvalue_from_numpy(array.copy(), self._provider.device, 0)
-
-    def put(self, value: Any, array: npt.NDArray[Any]) -> None:
-        """Overwrite a value of the same shape and type; returns when it is there."""
-        if self._provider.plugin:
-            source = self._runtime.OrtValue.ortvalue_from_numpy(array)
-            self._runtime.copy_tensors([source], [value])
-        else:
-            value.update_inplace(array)
-
-    def get(self, value: Any, like: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """A copy on the host, of the shape and type of `like`."""
-        if self._provider.plugin:
-            copy = np.empty_like(like)
-            target = self._runtime.OrtValue.ortvalue_from_numpy(copy)
-            self._runtime.copy_tensors([value], [target])
-            return copy
-        return np.array(value.numpy())
-
-
-class _Block:
-    """What a block of steps with one batch size reads and writes, on the device and on the host.
-
-    Every row begins at an address that TensorRT takes. Row `i` of `tokens` is what step `i` reads, and
-    it writes row ``i + 1``; a step over known text writes its choice aside, into the last row.
-    """
-
-    def __init__(self, memory: _Memory, batch: int, vocab: int) -> None:
-        row = aligned(8 * batch) // 8
-        wide = aligned(4 * batch * vocab) // 4
-        self.host_tokens = np.zeros((SLOTS + 2, row), np.int64)
-        self.host_floats = np.zeros((SLOTS, wide), np.float32)
-        self.tokens = memory.new(self.host_tokens)
-        self.noise = memory.new(self.host_floats)
-        self.logits = memory.new(self.host_floats)
-
-
-class GpuState:
-    """One batch of streams on the device.
-
-    Attributes:
-        batch: number of streams.
-        owner: where its memory is: that of the engine that made it.
-        sets: two sets of states by name, each an OrtValue ``[batch, hidden]`` of the graph's float type.
-        current: which of the two sets holds the state now.
-        block: what its steps read and write besides.
-        bindings: a binding for each slot, by what is done (``feed`` or ``decode``).
-    """
-
-    def __init__(
-        self, batch: int, sets: tuple[dict[str, Any], dict[str, Any]], block: _Block, owner: _Memory
-    ) -> None:
-        self.batch = batch
-        self.owner = owner
-        self.sets = sets
-        self.current = 0
-        self.block = block
-        self.bindings: dict[str, list[Any]] = {}
+# Puts the noise of `steps` steps from `start` on into the rows of a block from `slot` on.
+_Fill = Callable[[Block, int, int, int], None]
 
 
 class OnnxGpuEngine:
-    """`contract.engine.Engine` on a GPU provider of ONNX Runtime.
+    """`contract.engine.DrawingEngine` on a GPU provider of ONNX Runtime.
 
     The state is a `GpuState`, which only this engine reads; a snapshot of it fits any backend.
 
@@ -118,13 +57,14 @@ class OnnxGpuEngine:
     Args:
         step: a checked step graph.
         provider: where it runs.
+        device: the same GPU, for the noise; opened when it is needed unless given. `close` closes it.
 
     Raises:
         BackendMissing: the provider is not here, or does not take the graph.
         ContractError: the states are of a type that numpy cannot hold.
     """
 
-    def __init__(self, step: StepFile, provider: Provider) -> None:
+    def __init__(self, step: StepFile, provider: Provider, device: Device | None = None) -> None:
         require(provider)
         if step.float_type not in _FLOAT_TYPES:
             raise ContractError(
@@ -135,11 +75,12 @@ class OnnxGpuEngine:
         self.name = f"ONNX Runtime {step.card.precision} ({provider.title})"
         self.path = step.path
         self._provider = provider
-        self._memory = _Memory(provider)
+        self._memory = Memory(provider)
+        self._device = device
         self._model: bytes | None = encode_model(_step_and_choice(step), step.opset)
         self._float = _FLOAT_TYPES[step.float_type]
         self._sessions: dict[int | None, Any] = {}
-        self._blocks: weakref.WeakValueDictionary[int, _Block] = weakref.WeakValueDictionary()
+        self._blocks: weakref.WeakValueDictionary[int, Block] = weakref.WeakValueDictionary()
         self._session(1)
         check_changed(step, self)
 
@@ -174,23 +115,37 @@ class OnnxGpuEngine:
         check_decode(self.card, batch, last, noise, sampling)
         if sampling.filters:
             return self._decode_on_host(state, last, noise, sampling)
-        block = state.block
-        written = np.empty((batch, len(noise)), np.int64)
-        done = 0
-        while done < len(noise):
-            begin = state.current
-            count = min(SLOTS - begin, len(noise) - done)
-            block.host_tokens[begin, :batch] = last
-            self._memory.put(block.tokens, block.host_tokens)
-            rows = noise[done : done + count].reshape(count, -1)
-            block.host_floats[begin : begin + count, : rows.shape[1]] = rows
+
+        def fill(block: Block, slot: int, start: int, steps: int) -> None:
+            rows = noise[start : start + steps].reshape(steps, -1)
+            block.host_floats[slot : slot + steps, : rows.shape[1]] = rows
             self._memory.put(block.noise, block.host_floats)
-            self._run("decode", state, count)
-            rows_out = self._memory.get(block.tokens, block.host_tokens)[begin + 1 : begin + 1 + count]
-            written[:, done : done + count] = rows_out[:, :batch].T
-            last = written[:, done + count - 1]
-            done += count
-        return written
+
+        return self._write(state, last, len(noise), fill)
+
+    def draw(self, state: GpuState, last: Tokens, address: Address, count: int, sampling: Sampling) -> Tokens:
+        """Write `count` characters per stream with noise that the GPU makes; see `DrawingEngine.draw`."""
+        batch = check_owner(state, GpuState, self._memory)
+        address, count = check_draw(self.card, batch, last, address, count, sampling)
+        if sampling.greedy:
+
+            def silence(block: Block, _slot: int, start: int, _steps: int) -> None:
+                if start == 0:
+                    block.host_floats[:] = 0
+                    self._memory.put(block.noise, block.host_floats)
+
+            return self._write(state, last, count, silence)
+        kernel = None if sampling.filters else self._noise
+        if kernel is None:
+            return draw_on_host(self, state, last, address, count, sampling)
+        source = kernel.source(address, sampling.temperature, self.card.vocab)
+
+        def make(block: Block, slot: int, start: int, steps: int) -> None:
+            row = block.host_floats.shape[1]
+            source(int(block.noise.data_ptr()) + slot * row * 4, start, steps, row)
+            kernel.finish()  # ONNX Runtime has a stream of its own
+
+        return self._write(state, last, count, make)
 
     def snapshot(self, state: GpuState) -> Snapshot:
         """A copy of the state, float32 whatever the graph's type."""
@@ -212,6 +167,32 @@ class OnnxGpuEngine:
         """Drop the session, and with it the weights."""
         self._sessions.clear()
         self._model = None
+        if self._device is not None:
+            self._device.close()
+
+    def _write(self, state: GpuState, last: Tokens, count: int, fill: _Fill) -> Tokens:
+        batch, block, done = state.batch, state.block, 0
+        written = np.empty((batch, count), np.int64)
+        while done < count:
+            begin = state.current
+            steps = min(SLOTS - begin, count - done)
+            block.host_tokens[begin, :batch] = last
+            self._memory.put(block.tokens, block.host_tokens)
+            fill(block, begin, done, steps)
+            self._run("decode", state, steps)
+            rows = self._memory.get(block.tokens, block.host_tokens)[begin + 1 : begin + 1 + steps]
+            written[:, done : done + steps] = rows[:, :batch].T
+            last = written[:, done + steps - 1]
+            done += steps
+        return written
+
+    @functools.cached_property
+    def _noise(self) -> DeviceNoise | None:
+        """What makes the noise on the GPU; None where nothing can."""
+        if self._device is None and self._provider.device == "cuda":
+            with contextlib.suppress(P2Error):
+                self._device = Device()
+        return noise_on(self._device) if self._device else None
 
     def _decode_on_host(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         return write(lambda tokens: predictions(self, tokens[:, None], state)[:, 0], last, noise, sampling)
@@ -223,7 +204,7 @@ class OnnxGpuEngine:
         batch = len(next(iter(arrays.values())))
         block = self._blocks.get(batch)
         if block is None:
-            block = self._blocks[batch] = _Block(self._memory, batch, self.card.vocab)
+            block = self._blocks[batch] = Block(self._memory, batch, self.card.vocab)
         first = {name: self._memory.new(array) for name, array in arrays.items()}
         second = {name: self._memory.new(array) for name, array in arrays.items()}
         return GpuState(batch, (first, second), block, self._memory)

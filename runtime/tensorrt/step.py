@@ -84,6 +84,11 @@ class CompiledStep:
             f" `p2 export --batch 1,{batch},{batch}` builds one for that"
         )
 
+    def compiles_for(self, batch: int) -> bool:
+        """Whether a graph of this batch needs kernels of its own, which TensorRT-RTX compiles for seconds."""
+        least, _, most = self.profiles[self.profile_for(batch)]
+        return self._library.flavour == TENSORRT_RTX and least < most
+
     def run(self, batch: int, addresses: dict[str, int], stream: int) -> None:
         """Enqueue one step.
 

@@ -12,6 +12,8 @@ import pytest
 
 from p2.contract.card import Card
 from p2.contract.plan import FLAVOURS, PlanHeader, Sidecar
+from p2.runtime.cuda import compiler
+from p2.runtime.cuda.compiler import Cubin
 from p2.runtime.gpu_device import Device
 from p2.runtime.nvidia import Library
 from p2.runtime.tensorrt.engine import PlanEngine
@@ -59,8 +61,10 @@ def make_plan(
 
 
 @pytest.fixture
-def bench(card_of, numpy_model, fake_cuda) -> Callable[..., Bench]:
+def bench(card_of, numpy_model, fake_cuda, monkeypatch) -> Callable[..., Bench]:
     """Load an engine on the doubles: ``bench(card, float_type="float16", refuses={"execute"})``."""
+    # What a cubin holds, `fake_cuda.load` says: nothing, so that the host makes the noise.
+    monkeypatch.setattr(compiler, "compiled", lambda *_: Cubin(b"noise", {}))
 
     def load(
         card: Card | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 
 import pytest
 
@@ -75,6 +76,35 @@ def test_nodriver_library_here_is_an_answer(monkeypatch):
 
     monkeypatch.setattr(nvidia.ctypes, "CDLL", missing)
     assert nvidia.gpus() == nvidia.Gpus(problem="no NVIDIA driver is installed")
+
+
+@pytest.mark.parametrize("status", [0, 100])
+def test_cuda_starts_while_something_else_is_done(status, monkeypatch):
+    begun, order = threading.Event(), []
+
+    class Slow(Driver):
+        def cuInit(self, flags):
+            assert begun.wait(10)  # the other work goes on meanwhile
+            order.append("init")
+            return status
+
+        def cuDevicePrimaryCtxRetain(self, reference, device):
+            order.append(f"context of {device.value}")
+            return 0
+
+    monkeypatch.setattr(nvidia, "driver_library", Slow)
+    with pytest.raises(BackendMissing, match="as it was"), nvidia.waking():
+        order.append("work")
+        begun.set()
+        raise BackendMissing("as it was")
+    assert order == (["work", "init", "context of 0"] if status == 0 else ["work", "init"])
+
+
+def test_without_a_driver_nothing_starts(monkeypatch):
+    monkeypatch.setattr(nvidia, "driver_library", lambda: None)
+    before = threading.active_count()
+    with nvidia.waking():
+        assert threading.active_count() == before
 
 
 class Management:

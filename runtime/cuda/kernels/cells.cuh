@@ -15,7 +15,7 @@
 enum {
     GATES_X = CELL == RNN ? 1 : CELL == LSTM ? 4 : 3,
     GATES_H = CELL == RNN ? 1 : CELL == LSTM ? 4 : CELL == GRU_AFTER ? 3 : 2,
-    BIASES = CELL == RNN ? 1 : CELL == GRU_BEFORE ? 3 : 4,
+    BIASES = CELL == RNN ? 1 : STAGED ? 3 : 4,
     ROWS_X = UNITS * GATES_X,
     ROWS_H = UNITS * GATES_H,
 };
@@ -34,7 +34,7 @@ DEVICE float added(float begun, const Sums &sums, int s, int row) {
 
 /* What the units of this block are made of, in one layer. [STREAMS][UNITS] numbers each. */
 struct Own {
-    float *h, *c, *update; /* c: LSTM; update: GRU_BEFORE */
+    float *h, *c, *update; /* c: LSTM; update: STAGED */
     exchanged *told;       /* fused logits: h as the others see it */
 };
 
@@ -46,7 +46,7 @@ template <typename F> DEVICE void each_unit(const Job &j, F f) {
     }
 }
 
-/* Advance the units. With GRU_BEFORE only r and z: r * h is told, and `candidates` does the rest.
+/* Advance the units. Where STAGED only r and z: r * h is told, and `candidates` does the rest.
  *
  * biases(s): those of the layer for a text. tell(s, unit, number): for the other blocks. */
 template <typename Biases, typename Tell>
@@ -73,7 +73,7 @@ DEVICE void advance(const Job &j, const Own &own, const Sums &x, const Sums &h, 
         own.update[at] = gate(add(both(1), b[1]));
         tell(s, unit, to_exchanged(mul(reset, own.h[at])));
 #endif
-#if CELL != GRU_BEFORE
+#if !STAGED
         own.h[at] = fresh;
         const exchanged told = to_exchanged(fresh);
         if (own.told) own.told[at] = told;
@@ -82,7 +82,7 @@ DEVICE void advance(const Job &j, const Own &own, const Sums &x, const Sums &h, 
     });
 }
 
-#if CELL == GRU_BEFORE
+#if STAGED
 /* The rest of a step: `c` are sums of the candidate's product with r * h. */
 template <typename Biases, typename Tell>
 DEVICE void candidates(const Job &j, const Own &own, const Sums &x, const Sums &c, Biases biases, Tell tell) {

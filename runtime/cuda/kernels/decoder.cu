@@ -97,7 +97,7 @@ struct Run {
         return [=](int s) { return l ? first : first + (i64)token(s) * GRID * UNITS * BIASES; };
     }
 
-#if CELL == GRU_BEFORE
+#if STAGED
     /* After r * h has been told: the candidate's product, and the new state. */
     template <typename Biases, typename Tell> DEVICE void finish_candidates(int turn, int l, Biases bias, Tell tell) {
         const Product &p = j.layer[l].candidate;
@@ -129,7 +129,7 @@ struct Run {
             const Layer &layer = j.layer[l];
             if (l) keep(layer.x, ROWS_X);
             keep(layer.h, ROWS_H);
-            if (CELL == GRU_BEFORE) keep(layer.candidate, UNITS);
+            if (STAGED) keep(layer.candidate, UNITS);
             const Own mine = own(l);
             each_unit(j, [&](int u, int s, int unit) {
                 const i64 from = l * j.state_stride + (i64)s * KP + unit;
@@ -142,7 +142,7 @@ struct Run {
         if (!meet()) return false;
         for (int l = 0; l < LAYERS; l++) multiply_new(1, l, false);
 #else
-        for (int i = thread(); i < (LAYERS + (CELL == GRU_BEFORE)) * STREAMS * AT_X_STRIDE / 4; i += THREADS)
+        for (int i = thread(); i < (LAYERS + (STAGED)) * STREAMS * AT_X_STRIDE / 4; i += THREADS)
             at<u32>(AT_X)[i] = 0;
         sync();
         for (int l = 0; l < LAYERS; l++)
@@ -319,7 +319,7 @@ DEVICE bool Run::write() {
         for (int l = 0; l < LAYERS; l++) {
             const auto bias = biases(l, [=](int s) { return newest[s]; });
             const auto tell = telling(step, l);
-#if CELL == GRU_BEFORE
+#if STAGED
             advance(j, own(l), from_input(l), from_state(l), bias, telling(step, LAYERS + l));
             if (!meet()) return false;
             finish_candidates(step, l, bias, tell);
@@ -373,7 +373,7 @@ DEVICE bool Run::read() {
         const i32 *text = j.written + tick;
         const i64 stride = j.written_stride;
         const auto token = [=](int s) { return text[s * stride]; };
-#if CELL == GRU_BEFORE
+#if STAGED
         for (int l = 0; l < LAYERS; l++)
             if (active(l)) advance(j, own(l), from_input(l), from_state(l), biases(l, token), telling(tick, LAYERS + l));
         if (!meet()) return false;
@@ -387,7 +387,7 @@ DEVICE bool Run::read() {
                 tell_all(s, unit, told);
                 if (top) top[((i64)s * count + character) * KP + unit] = told;
             };
-#if CELL == GRU_BEFORE
+#if STAGED
             finish_candidates(tick, l, biases(l, token), tell);
 #else
             advance(j, own(l), from_input(l), from_state(l), biases(l, token), tell);

@@ -38,15 +38,7 @@ DEVICE u32 single(const char *x, int n) { return n < STREAMS ? *(const u32 *)(x 
 template <int HALVES_OF_BLOCK = 3>
 DEVICE void multiply(sum_type c[4], const Four &w, const char *x, int n0, int part = 0) {
     const int n = n0 + (lane() >> 2), t = lane() & 3;
-#if KIND == HALF || KIND == BRAIN
-    const Two v = pair(x + 8 * t, n);
-    const u32 a[4] = {w.x, w.y, w.z, w.w}, b[2] = {v.x, v.y};
-#if KIND == HALF
-    multiply_half(c, a, b);
-#else
-    multiply_brain(c, a, b);
-#endif
-#elif KIND == FLOAT8
+#if KIND == FLOAT8
     const Two first = pair(x + 8 * t, n), second = pair(x + 32 + 8 * t, n);
     const u32 a[4] = {two_halves(w.x & 0xffff), two_halves(w.x >> 16), two_halves(w.y & 0xffff), two_halves(w.y >> 16)};
     const u32 b[2] = {first.x, first.y};
@@ -57,13 +49,17 @@ DEVICE void multiply(sum_type c[4], const Four &w, const char *x, int n0, int pa
 #elif KIND == INT8
     const u32 a[4] = {w.x, w.y, w.z, w.w}, b[2] = {single(x + 4 * t, n), single(x + 16 + 4 * t, n)};
     multiply_bytes(c, a, b);
-#else
+#elif KIND == INT4
     const u32 upper = 0xf0f0f0f0u, low = part ? w.z : w.x, high = part ? w.w : w.y;
     const u32 a[4] = {HALVES_OF_BLOCK & 1 ? low << 4 & upper : 0, HALVES_OF_BLOCK & 1 ? high << 4 & upper : 0,
                       HALVES_OF_BLOCK & 2 ? low & upper : 0, HALVES_OF_BLOCK & 2 ? high & upper : 0};
     const char *half = x + part * 32 + 4 * t;
     const u32 b[2] = {single(half, n), single(half + 16, n)};
     multiply_bytes(c, a, b);
+#else
+    const Two v = pair(x + 8 * t, n);
+    const u32 a[4] = {w.x, w.y, w.z, w.w}, b[2] = {v.x, v.y};
+    multiply_short(c, a, b);
 #endif
 }
 

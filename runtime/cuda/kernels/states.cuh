@@ -5,7 +5,6 @@
 #include "platform.cuh"
 #include "types.cuh"
 
-#define INTEGERS (KIND == INT8 || KIND == INT4)
 #define MANY (STREAMS > 8)
 
 #if KIND == FLOAT32
@@ -25,7 +24,7 @@ typedef i8 output_weight;
 typedef u16 output_weight;
 #endif
 
-#define SLOTS (CELL == GRU_BEFORE ? 2 * LAYERS : LAYERS)
+#define SLOTS (STAGED ? 2 * LAYERS : LAYERS)
 
 /* Steps of 1/127 with integer weights (contract/integers.py). */
 DEVICE exchanged to_exchanged(float h) {
@@ -50,6 +49,17 @@ DEVICE float widened(exchanged h) {
     return (float)h;
 #endif
 }
+
+#if KIND != FLOAT32 && !INTEGERS
+/* As tensor cores multiply them. */
+DEVICE void multiply_short(float c[4], const u32 a[4], const u32 b[2]) {
+#if KIND == BRAIN
+    multiply_brain(c, a, b);
+#else
+    multiply_half(c, a, b);
+#endif
+}
+#endif
 
 DEVICE float widened_weight(output_weight w) {
 #if KIND == BRAIN

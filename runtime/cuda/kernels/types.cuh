@@ -17,6 +17,9 @@
 #define GRU_AFTER 2
 #define GRU_BEFORE 3
 
+#define INTEGERS (KIND == INT8 || KIND == INT4)
+#define STAGED (CELL == GRU_BEFORE) /* the candidate's product waits for the gates */
+
 /* The product of a value with one matrix; layouts are in packing.py.
  *
  * block: INT8, INT4: rows that share a scale; 0 for all.
@@ -29,7 +32,7 @@ struct Product {
 };
 
 struct Layer {
-    Product x, h, candidate; /* x not in layer 0; candidate with GRU_BEFORE only */
+    Product x, h, candidate; /* x not in layer 0; candidate only where STAGED */
     const float *bias;       /* [GRID * UNITS][BIASES]; of layer 0 one such for each character */
 };
 
@@ -47,7 +50,7 @@ struct Text {
  * streams: texts, at most STREAMS. count: characters of each.
  * h, c: float [LAYERS][state_stride / KP][KP], advanced in place; state_stride is in floats.
  * exchange: [2][SLOTS][STREAMS][KP] numbers of the type in which states meet weights, zeros at first and from HIDDEN
- *       on for ever. SLOTS is LAYERS, with GRU_BEFORE twice that: r * h comes after h.
+ *       on for ever. SLOTS is LAYERS, where STAGED twice that: r * h comes after h.
  * sums: i64 [3][STREAMS][VOCAB], zeros at the start. made: float [3][STREAMS][VOCAB]. logits: float [STREAMS][VOCAB].
  * barrier: two words, zeros at the start; the second one says afterwards what went wrong: 1, a block waited longer
  *       than `patience` nanoseconds for the others.

@@ -13,22 +13,13 @@ from hypothesis import strategies as st
 from p2.contract.card import Card
 from p2.contract.integers import cut, halves
 from p2.runtime.cuda import packing
-from p2.runtime.cuda.geometry import (
-    BRAIN,
-    FLOAT8,
-    FLOAT32,
-    HALF,
-    INT4,
-    INT8,
-    TILE_K,
-    Geometry,
-    Limits,
-)
+from p2.runtime.cuda.geometry import TILE_K, Geometry, Limits
 from p2.runtime.onnx_format import Graph
 from p2.runtime.onnx_tensors import FLOAT, Tensor
 from p2.runtime.step_file import StepFile
 from p2.runtime.step_weights import expected
 
+FLOAT32, HALF, BRAIN, FLOAT8, INT8, INT4 = range(6)
 CELLS = (("rnn", "after"), ("lstm", "after"), ("gru", "after"), ("gru", "before"))
 KINDS = {"float32": FLOAT32, "float16": HALF, "bfloat16": BRAIN, "float8": FLOAT8, "int8": INT8, "int4": INT4}
 BITS = {1: 32, 3: 8, 10: 16, 16: 16, 17: 8, 22: 4}

@@ -13,6 +13,7 @@ from p2.contract.errors import P2Error
 from p2.contract.noise import gumbel
 from p2.contract.sampling import Sampling, choose, scale_noise
 from p2.runtime.tensorrt import device_loop
+from p2.runtime.tensorrt import engine as plan_engine
 
 from ..cuda_double import GraphBuilder
 
@@ -33,6 +34,8 @@ STEPS = device_loop.STEPS
 @pytest.fixture(autouse=True)
 def short(monkeypatch):
     monkeypatch.setattr(device_loop, "STEPS", 4)
+    monkeypatch.setattr(device_loop, "_CHUNK", 2)
+    monkeypatch.setattr(plan_engine, "READ", 6)
 
 
 def noise_for(batch, count, vocab, sampling, seed=5):
@@ -81,6 +84,55 @@ def test_every_cell(cell, bench, card_of, numpy_model):
     np.testing.assert_array_equal(
         written, expected(model, model.zero(2), np.array([3, 4]), noise, Sampling())
     )
+
+
+@pytest.mark.parametrize("flavour", ["tensorrt", "tensorrt-rtx"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("length", [6, 8, 21])
+@pytest.mark.parametrize("logits", [False, True])
+def test_long_texts_are_read_in_launches(flavour, batch, length, logits, bench, numpy_model):
+    b, steps = bench(flavour=flavour), bench(flavour=flavour, step_by_step=True)
+    recorded = batch == 1 or flavour == "tensorrt"  # TensorRT-RTX would compile for a batch of many
+    model, vocab = numpy_model(b.engine.card), b.engine.card.vocab
+    texts = np.random.default_rng(length).integers(0, vocab, (2, batch, length))
+    state, model_state, other = b.engine.zero_state(batch), model.zero(batch), steps.engine.zero_state(batch)
+    for text in texts:
+        read = b.engine.feed(state, text, logits=logits)
+        by_step = steps.engine.feed(other, text, logits=logits)
+        wanted = np.stack([model.step(model_state, column) for column in text.T], axis=1)
+        if logits:
+            np.testing.assert_allclose(read, wanted, atol=1e-5)
+            np.testing.assert_array_equal(read, by_step)
+        else:
+            assert read is None
+        assert_state(b.engine, state, model_state)
+    assert b.cuda.launches == (2 * (length // 4) if recorded else 0)
+    first = np.arange(batch)
+    noise = noise_for(batch, 9, vocab, Sampling())
+    np.testing.assert_array_equal(
+        b.engine.decode(state, first, noise, Sampling()),
+        expected(model, model_state, first, noise, Sampling()),
+    )
+    assert b.cuda.graphs == (2 if recorded else 1)
+    b.cuda.launches = 0
+    b.engine.feed(state, texts[0])  # the loop of this batch is there now
+    assert b.cuda.launches == length // 4
+
+
+def test_the_host_waits_once_for_many_launches_of_known_text(bench):
+    b = bench()
+    state, text = b.engine.zero_state(1), np.zeros((1, 40), np.int64)
+    b.engine.feed(state, text)
+    b.cuda.waits, b.cuda.launches, enqueued = 0, 0, len(b.trt.steps)
+    b.engine.feed(state, text)
+    assert (b.cuda.waits, b.cuda.launches) == (5, 10)  # a chunk is two launches
+    assert len(b.trt.steps) == enqueued
+
+
+def test_short_texts_are_not_worth_a_recording(bench):
+    b = bench()
+    b.engine.feed(b.engine.zero_state(1), np.zeros((1, 5), np.int64))
+    assert b.cuda.graphs == 0
 
 
 @pytest.mark.parametrize("sampling", SAMPLINGS, ids=str)
@@ -146,13 +198,14 @@ def test_a_step_never_writes_what_it_or_the_next_one_reads(bench):
     assert len({step["noise"] for step in recorded}) == 4
 
 
-def test_capture_leaves_every_state_as_it_was(bench, numpy_model):
+@pytest.mark.parametrize("reads", [False, True])
+def test_capture_leaves_every_state_as_it_was(reads, bench, numpy_model):
     b = bench()
     state, other = b.engine.zero_state(1), b.engine.zero_state(1)
     b.engine.feed(state, np.array([[1, 2, 3]]))
     b.engine.feed(other, np.array([[4, 5, 6]]))
     loop, before = b.engine._loop_for(1), b.engine.snapshot(state)
-    loop._record()
+    loop._record(reads)
     for name, values in b.engine.snapshot(state).items():
         np.testing.assert_array_equal(values, before[name])
     assert b.cuda.launches == 0
@@ -172,6 +225,8 @@ def test_a_capture_that_runs_the_step_is_found_out(bench):
     noise = noise_for(1, 4, b.engine.card.vocab, Sampling())
     with pytest.raises(P2Error, match="recording the CUDA graph has run the step and changed the state"):
         b.engine.decode(b.engine.zero_state(1), np.array([3]), noise, Sampling())
+    with pytest.raises(P2Error, match="recording the CUDA graph has run the step and changed the state"):
+        b.engine.feed(b.engine.zero_state(1), np.zeros((1, 6), np.int64))
     b.engine.close()
     assert b.cuda.used() == 0
 

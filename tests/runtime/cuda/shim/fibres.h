@@ -18,8 +18,6 @@ struct alignas(8) Two {
     u32 x, y;
 };
 
-#pragma GCC visibility push(default) /* in a library of their own */
-
 struct P2Place {
     int thread, threads, block, blocks;
     char *shared;
@@ -48,7 +46,5 @@ void p2_cluster_wait();
 
 /* End the launch. */
 [[noreturn]] void p2_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-#pragma GCC visibility pop
 
 #endif
