@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 
 SHIM = Path(__file__).parent / "shim"
-COMMON = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall"]
-KERNELS = [*COMMON, "-O1", "-x", "c++", "-Wno-unknown-pragmas", "-Wno-unused"]
+COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall"]
+KERNELS = [*COMMON, "-fvisibility=hidden", "-O1", "-x", "c++", "-Wno-unknown-pragmas", "-Wno-unused"]
 # Checked by `shim/checks.cpp`, so that no library is needed.
 CHECKS = ["-fsanitize=alignment,bounds,shift-exponent"]
-RUNTIME = [*COMMON, "-O3", "-Wextra", "-Werror"]
+FIBRES = [*COMMON, "-O3", "-Wextra", "-Werror", "-shared"]
 KEPT_SECONDS = 24 * 3600  # what no test has used for so long is deleted
 
 
@@ -50,13 +50,13 @@ def compile(source: Path, defines: Mapping[str, int], cache: Path) -> Kernels:
     """
     macros = [f"-D{name}={value}" for name, value in sorted(defines.items())]
     include = ["-I", str(SHIM), "-include", str(SHIM / "platform.cuh")]
-    command = [*KERNELS, *CHECKS, *macros, *_fast(), *include]
-    objects = [
-        _made(path, RUNTIME, sorted(SHIM.glob("*.h")), cache, ".o") for path in sorted(SHIM.glob("*.cpp"))
-    ]
-    beside = [*sorted(source.parent.glob("*.cu*")), *sorted(SHIM.iterdir())]
-    kernels = _made(source, command, beside, cache, ".o")
-    return Kernels(_linked([kernels, *objects], cache))
+    shim = sorted(SHIM.iterdir())
+    # One library of fibres for all kernels: they share their stacks.
+    fibres = _made(FIBRES, [path for path in shim if path.suffix == ".cpp"], shim, cache, ".so")
+    beside = [*sorted(source.parent.glob("*.cu*")), *shim]
+    command = [*KERNELS, *CHECKS, *macros, *_fast(), *include, "-c"]
+    kernels = _made(command, [source], beside, cache, ".o")
+    return Kernels(_made(["-shared", "-s"], [kernels, fibres], [], cache, ".so"))
 
 
 class Kernels:
@@ -64,7 +64,6 @@ class Kernels:
 
     def __init__(self, library: Path) -> None:
         # It does not release the interpreter's lock: one launch at a time.
-        self.library = library
         self._code = ctypes.PyDLL(str(library))
         self._code.p2_problem.restype = ctypes.c_char_p
 
@@ -115,17 +114,13 @@ def _fast() -> list[str]:
         return []
 
 
-def _made(source: Path, options: list[str], needs: list[Path], cache: Path, suffix: str) -> Path:
-    """A compiled file, from the cache if it has it."""
-    digest = hashlib.sha256(repr((compiler(), options, source.name)).encode())
-    for path in [source, *needs]:
+def _made(options: list[str], sources: list[Path], needs: list[Path], cache: Path, suffix: str) -> Path:
+    """What the compiler makes of some files, from the cache if it has it."""
+    digest = hashlib.sha256(repr((compiler(), options, [path.name for path in sources])).encode())
+    for path in [*sources, *needs]:
         digest.update(path.read_bytes())
-    return _once(cache / (digest.hexdigest()[:32] + suffix), [*options, "-c", str(source)])
-
-
-def _linked(objects: list[Path], cache: Path) -> Path:
-    digest = hashlib.sha256("".join(path.name for path in objects).encode()).hexdigest()[:32]
-    return _once(cache / f"{digest}.so", ["-shared", *map(str, objects)])
+    target = cache / (digest.hexdigest()[:32] + suffix)
+    return _once(target, [*options, *map(str, sources)])
 
 
 def _once(target: Path, command: list[str]) -> Path:

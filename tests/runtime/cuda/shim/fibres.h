@@ -18,6 +18,8 @@ struct alignas(8) Two {
     u32 x, y;
 };
 
+#pragma GCC visibility push(default) /* in a library of their own */
+
 struct P2Place {
     int thread, threads, block, blocks;
     char *shared;
@@ -46,5 +48,7 @@ void p2_cluster_wait();
 
 /* End the launch. */
 [[noreturn]] void p2_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+#pragma GCC visibility pop
 
 #endif

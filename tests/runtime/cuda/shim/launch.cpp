@@ -150,11 +150,11 @@ void p2_fail(const char *format, ...) {
     p2_to_host();
 }
 
-extern "C" __attribute__((visibility("default"))) const char *p2_problem() { return problem; }
+extern "C" const char *p2_problem() { return problem; }
 
 /* Launch a kernel; whether it went well: p2_problem says what else. Where not all blocks run at once it is one after the
  * other, in an order that the seed tells. */
-extern "C" __attribute__((visibility("default"))) int p2_emulate(
+extern "C" int p2_emulate(
     void (*kernel)(), const int limits[3], int blocks, int threads, long shared_bytes, u64 seed, const u64 integers[8],
     const float floats[4]) {
     const int cluster = limits[1], once = limits[2] ? blocks : 1;

@@ -10,9 +10,10 @@
 #define PLAIN_KERNEL(name) P2_KERNEL(name, 256, 0, 0)
 #define KERNEL(name) P2_KERNEL(name, THREADS, CLUSTER, 1)
 /* What a kernel asks of its launch: the most threads of a block, blocks of a cluster, whether all blocks run at once. */
-#define P2_KERNEL(name, threads, cluster, together)                                                              \
-    extern "C" __attribute__((visibility("default"))) constexpr int name##_limits[3] = {threads, cluster, together}; \
-    extern "C" __attribute__((visibility("default"))) void name
+#define P2_KERNEL(name, threads, cluster, together)                                    \
+    extern "C" P2_VISIBLE constexpr int name##_limits[3] = {threads, cluster, together}; \
+    extern "C" P2_VISIBLE void name
+#define P2_VISIBLE __attribute__((visibility("default")))
 
 DEVICE int thread() { return p2_here->thread; }
 DEVICE int threads() { return p2_here->threads; }
