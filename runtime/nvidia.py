@@ -29,7 +29,9 @@ Sink = Callable[[str], None]
 
 ALIGNMENT = 256  # bytes; TensorRT asks it of every tensor's address, CUDA's allocators give it
 
-_MAJOR, _MINOR = 75, 76  # CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR
+# CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR, _MINOR, _MULTIPROCESSOR_COUNT, and the last one
+# _MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
+_ATTRIBUTES = 75, 76, 16, 97
 _KERNEL_MODULE = Path("/sys/module/nvidia/version")
 _NO_DEVICE = 100  # CUDA_ERROR_NO_DEVICE
 _PROGRAMS = 256  # on one GPU that are listened to
@@ -44,11 +46,21 @@ def aligned(nbytes: int) -> int:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One GPU: its name, its compute capability (major, minor) and its memory in bytes."""
+    """One GPU.
+
+    Attributes:
+        name: its name.
+        capability: its compute capability (major, minor).
+        memory: in bytes.
+        multiprocessors: how many it has.
+        shared_bytes: shared memory that one block of threads can have at most.
+    """
 
     name: str
     capability: tuple[int, int]
     memory: int
+    multiprocessors: int = 0
+    shared_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -186,14 +198,16 @@ def driver_library() -> Any:
 
 
 def _describe(library: Any, index: int) -> Gpu:
-    device, major, minor = ctypes.c_int(), ctypes.c_int(), ctypes.c_int()
+    device, numbers = ctypes.c_int(), [ctypes.c_int() for _ in _ATTRIBUTES]
     name, memory = ctypes.create_string_buffer(256), ctypes.c_size_t()
     library.cuDeviceGet(ctypes.byref(device), index)
     library.cuDeviceGetName(name, len(name), device)
-    library.cuDeviceGetAttribute(ctypes.byref(major), _MAJOR, device)
-    library.cuDeviceGetAttribute(ctypes.byref(minor), _MINOR, device)
+    for number, attribute in zip(numbers, _ATTRIBUTES, strict=True):
+        library.cuDeviceGetAttribute(ctypes.byref(number), attribute, device)
     library.cuDeviceTotalMem_v2(ctypes.byref(memory), device)
-    return Gpu(name.value.decode(errors="replace"), (major.value, minor.value), memory.value)
+    major, minor, multiprocessors, shared_bytes = (number.value for number in numbers)
+    title = name.value.decode(errors="replace")
+    return Gpu(title, (major, minor), memory.value, multiprocessors, shared_bytes)
 
 
 def _kernel_module() -> str | None:

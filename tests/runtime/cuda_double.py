@@ -88,6 +88,11 @@ class FakeCuda:
         self.LaunchConfig = LaunchConfig
         self.launch = functools.partial(launch, self)
 
+    def fresh(self, size: int) -> tuple[int, np.ndarray]:
+        """New memory: its address, a multiple of 256, and an array that it lies in."""
+        block = np.full(size + 256, 0xFF, np.uint8)
+        return -(-block.ctypes.data // 256) * 256, block
+
     def memory_info(self) -> tuple[int, int]:
         return self.memory - self.used(), self.memory
 
@@ -156,8 +161,7 @@ class Device:
         cuda.called("Device.allocate", recordable=False)
         if cuda.used() + size > cuda.memory:
             raise CUDAError(OUT_OF_MEMORY)
-        block = np.full(size + 256, 0xFF, np.uint8)
-        address = -(-block.ctypes.data // 256) * 256
+        address, block = cuda.fresh(size)
         cuda.blocks[address] = (block, size)
         return Buffer(cuda, address, size)
 

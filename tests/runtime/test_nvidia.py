@@ -39,7 +39,7 @@ class Driver:
         return 0
 
     def cuDeviceGetAttribute(self, reference, attribute, device):
-        reference._obj.value = {75: 8, 76: 9}[attribute]
+        reference._obj.value = {75: 8, 76: 9, 16: 142, 97: 101376}[attribute]
         return 0
 
     def cuDeviceTotalMem_v2(self, reference, device):
@@ -50,7 +50,10 @@ class Driver:
 def test_gpus_with_their_capability_and_memory(monkeypatch):
     monkeypatch.setattr(nvidia, "driver_library", Driver)
     found = nvidia.gpus()
-    assert found.devices == (nvidia.Gpu("GPU 0", (8, 9), 1 << 33), nvidia.Gpu("GPU 1", (8, 9), 2 << 33))
+    assert found.devices == (
+        nvidia.Gpu("GPU 0", (8, 9), 1 << 33, 142, 101376),
+        nvidia.Gpu("GPU 1", (8, 9), 2 << 33, 142, 101376),
+    )
     assert (found.cuda, found.problem) == ((12, 8), "")
 
 
