@@ -7,11 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
+from ..contract.card import PRECISIONS
 from ..contract.errors import UsageError
+from ..contract.precisions import TABLE
 from ..render.terminal import say
 from .shared import RUN_FOLDER, Command
 
-_FORMER = {"--bf16": "bfloat16", "--fp8": "float8", "--int8": "int8", "--int4": "int4"}
+# The short forms that were options before; --fp16 is one still.
+_FORMER = {f"--{name}": one.key for one in TABLE.values() for name in (one.key, *one.aliases)}
+
+_LATE = [f"{one.key} from {one.opset} up" for one in TABLE.values() if one.opset > 13]
 
 
 class Export(Command):
@@ -43,15 +48,15 @@ def export(
     precision: Annotated[
         str | None,
         typer.Option(
-            help="float32 (the default), float16, bfloat16, float8, int8 or int4.", rich_help_panel="Graph"
+            help=f"{PRECISIONS[0]} (the default), {', '.join(PRECISIONS[1:-1])} or {PRECISIONS[-1]}.",
+            rich_help_panel="Graph",
         ),
     ] = None,
     opset: Annotated[
         int | None,
         typer.Option(
             metavar="N",
-            help="ONNX operator set, for an older runtime: 13 to 21, the default; float8 from 19 up, int4 in"
-            " 21 alone.",
+            help=f"ONNX operator set, for an older runtime: 13 to 21, the default; {', '.join(_LATE)}.",
             rich_help_panel="Graph",
         ),
     ] = None,

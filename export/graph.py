@@ -17,7 +17,7 @@ import torch
 from ..contract.card import Card, step_shapes
 from ..contract.errors import P2Error
 from ..contract.finite import first_not_finite
-from ..contract.precisions import Precision
+from ..contract.precisions import TABLE, Precision
 from ..contract.stamp import PROBE, PROBE_LOGITS, stamped
 from ..version import __version__
 from . import short_weights
@@ -45,9 +45,10 @@ def step_graph(card: Card, weights: Weights, opset: int = OPSET) -> onnx.ModelPr
     check_opset(opset, card.precision)
     size = sum(tensor.numel() for tensor in weights.values()) * card.format.bits // 8
     if not card.format.is_scaled and size > MAX_BYTES:
+        smaller = [p.key for p in TABLE.values() if p.bits < card.format.bits and not p.is_widened]
         raise P2Error(
             f"the {card.precision} step would take {size / 2**30:.1f} GiB, and one ONNX file holds at most"
-            " 2 GiB: choose a smaller --precision (float16, float8, int8 or int4)"
+            f" 2 GiB: choose a smaller --precision ({', '.join(smaller[:-1])} or {smaller[-1]})"
         )
     short = not card.format.is_widened and not card.format.is_scaled
     dtype: torch.dtype = getattr(torch, card.precision) if short else torch.float32

@@ -21,7 +21,7 @@ from .job import job_type
 KINDS = tuple(TABLE.values())
 FLOAT32 = 0
 
-# Numbers of a row in a tile, whose 16 rows are 16 bytes for each lane; bytes of a state that weights meet.
+# Numbers of a row in a tile, whose 16 rows are 16 bytes for each lane; bytes of a state that meets weights.
 TILE_K = {kind: 256 // one.bits for kind, one in enumerate(KINDS) if kind != FLOAT32}
 STATE_BYTES = {kind: 1 if one.integers else max(2, one.bits // 8) for kind, one in enumerate(KINDS)}
 # Of a weight of the output layer: integers keep 8 bits, and other short formats with scales are widened.
@@ -264,7 +264,7 @@ class Geometry:
 
 
 def kind_of(card: Card, limits: Limits) -> int:
-    """How a GPU multiplies the weights: an older one knows no short floats but float16 and widens them."""
+    """How a GPU multiplies the weights: an older one knows of short floats float16 alone."""
     kind = KINDS.index(card.format)
     widened = card.format.is_widened and limits.capability < SHORT_FROM
     return FLOAT32 if widened else kind

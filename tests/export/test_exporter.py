@@ -143,6 +143,9 @@ def test_a_graph_too_large_for_one_file_is_refused(monkeypatch, tiny_run, tmp_pa
     monkeypatch.setattr(graph, "MAX_BYTES", 1000)
     with pytest.raises(P2Error, match="one ONNX file holds at most 2 GiB"):
         export_checkpoint(tiny_run, out=tmp_path / "m.onnx", engine="none")
+    # What is no smaller is no advice.
+    with pytest.raises(P2Error, match=r"smaller --precision \(float8, int8 or int4\)$"):
+        export_checkpoint(tiny_run, precision="float16", out=tmp_path / "m.onnx", engine="none")
 
 
 def test_exporter_lists_the_builders_that_exist():

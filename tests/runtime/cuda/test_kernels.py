@@ -16,8 +16,8 @@ from ...quantized import tensors_of
 from .decoding import Decoder, geometry_of
 from .models import Reference, made
 
-# How far floats may be off: states, logits. A state that weights meet is rounded to 11 or 8 bits: there a last
-# bit of float32 may decide.
+# How far floats may be off: states, logits. Where a state meets weights it is rounded to 11 or 8 bits: there
+# a last bit of float32 may decide.
 OFF = {"float32": (2e-6, 2e-5), "float16": (2e-3, 2e-2), "bfloat16": (2e-2, 1e-1), "float8": (2e-3, 2e-2)}
 
 
