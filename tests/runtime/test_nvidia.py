@@ -73,7 +73,7 @@ def test_why_there_is_no_gpu(driver, problem, monkeypatch):
     assert (found.devices, found.problem) == ((), problem)
 
 
-def test_nodriver_library_here_is_an_answer(monkeypatch):
+def test_no_driver_library_here_is_an_answer(monkeypatch):
     def missing(name):
         raise OSError(name)
 
