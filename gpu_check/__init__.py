@@ -4,7 +4,7 @@
 
 - `check`: what one check is, and what came of it;
 - `options`, `backends`, `plan`: what can run on this machine, which checks that means, and what is missing;
-- `models`, `engine_checks`, `processes`, `soak`, `benchmark`: the checks themselves;
+- `models`, `engine_checks`, `processes`, `noise`, `soak`, `benchmark`: the checks themselves;
 - `worker`, `isolate`: a process for each check, so that a library that crashes takes only that one along;
 - `run`, `report`: all of them in turn; one JSON file, written after each, and one page of Markdown.
 

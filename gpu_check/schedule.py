@@ -43,6 +43,8 @@ def checks(options: Options, backends: Sequence[Checked]) -> list[Check]:
         UsageError: `only` names none.
     """
     found = [*_models(options.hidden, MODELS)]
+    if not options.rehearse:
+        found.append(Check("noise", CHECK))
     for backend in backends:
         found += _of(backend, options)
     for hidden in options.bench_hidden:

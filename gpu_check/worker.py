@@ -104,6 +104,12 @@ def _refusal(check: Check, folder: Path) -> dict[str, Any]:
     raise CheckFailed("it runs on this GPU, which is not among those that it is known to support")
 
 
+def _noise(_check: Check, _folder: Path) -> dict[str, Any]:
+    from .noise import noise
+
+    return noise()
+
+
 def _bench(check: Check, folder: Path) -> dict[str, Any]:
     from .backends import BACKENDS
     from .benchmark import bench
@@ -126,6 +132,7 @@ KINDS: dict[str, Callable[[Check, Path], dict[str, Any]]] = {
     "together": _process_check("together"),
     "interrupt": _process_check("interrupt"),
     "start": _process_check("start"),
+    "noise": _noise,
     "refusal": _refusal,
     "benchmark": _bench,
 }

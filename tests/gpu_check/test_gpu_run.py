@@ -73,6 +73,7 @@ def test_everything_is_planned_and_what_it_needs_comes_before_it(machine):
     )
     commands = {key for key in gpu if BACKENDS[key].command}
     assert set(gpu) - commands == {"torch-cuda"}
+    assert names.count("noise") == 1
     for kind in ("together", "interrupt", "start"):
         assert sorted(c.backend for c in checks if c.kind == kind) == sorted(commands)
     assert all(c.amount == 100_000 for c in checks if c.kind == "soak")
@@ -119,7 +120,7 @@ def test_the_groups_are_all_of_the_decoders_checks_and_all_races(with_cuda):
         for only in GROUPS
     ]
     asked = {name for group in groups for name in group if plan[name].kind not in ("model", "build")}
-    wanted = {n for n, c in plan.items() if c.backend == "cuda" or c.kind == "benchmark"}
+    wanted = {n for n, c in plan.items() if c.backend == "cuda" or c.kind in ("benchmark", "noise")}
     assert asked == wanted
     assert all(groups)
     page = (ROOT / "docs/gpu.md").read_text()
@@ -152,7 +153,7 @@ def test_only_brings_what_it_needs(machine):
         "build tensorrt rnn-256 float16",
         "parity tensorrt rnn-256 float16 graph",
     ]
-    with pytest.raises(UsageError, match="names no check: there are model, build, parity"):
+    with pytest.raises(UsageError, match="names no check: there are model, noise, build, parity"):
         planned(Options(only=("nothing",)))
 
 
