@@ -68,6 +68,15 @@ def export(
             rich_help_panel="Graph",
         ),
     ] = None,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPO",
+            help="Put the models into this Triton model repository as well: the step with its state kept by"
+            " the server, and a model of texts.",
+            rich_help_panel="Triton",
+        ),
+    ] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -127,6 +136,7 @@ def export(
         target=target,
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
+        triton=triton,
     )
     if made.plan is None:
         say(made.plan_note)

@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 ENGINES = ("auto", "none", "tensorrt", "tensorrt-rtx")
 FOR_A_PLAN = ("batch", "target", "version_compatible", "hardware_compatible")
-NAMED = ("precision", "opset", "out", "engine", *FOR_A_PLAN)
+NAMED = ("precision", "opset", "out", "engine", "triton", *FOR_A_PLAN)
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,14 @@ class Exported:
         agreement: how well it agreed with the eager model.
         plan: the TensorRT engine, or None.
         plan_note: which engine it is, or why there is none.
+        triton: folders of the models in the Triton repository, if one was asked for.
     """
 
     onnx: Path
     agreement: Agreement
     plan: Path | None
     plan_note: str
+    triton: tuple[Path, ...] = ()
 
 
 def parse_batch(text: str) -> tuple[int, int, int]:
@@ -61,8 +63,8 @@ def named(options: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `export_checkpoint` from options as a caller names them; None and False are not named.
 
     Args:
-        options: of `NAMED`. `out` may be a text, `batch` and `target` as on the command line (``"1,8,64"``,
-            ``"sm89,sm120"``) or a sequence of the same.
+        options: of `NAMED`. `out` and `triton` may be texts, `batch` and `target` as on the command line
+            (``"1,8,64"``, ``"sm89,sm120"``) or a sequence of the same.
 
     Raises:
         UsageError: there is no such option, one cannot be read, or one is for a plan that is not built.
@@ -74,8 +76,9 @@ def named(options: Mapping[str, Any]) -> dict[str, Any]:
     useless = ", ".join("--" + name.replace("_", "-") for name in FOR_A_PLAN if name in given)
     if useless and given.get("engine") == "none":
         raise UsageError(f"{useless}: for a .plan, and --engine none builds none")
-    if "out" in given:
-        given["out"] = Path(given["out"])
+    for name in ("out", "triton"):
+        if name in given:
+            given[name] = Path(given[name])
     if "batch" in given:
         given["batch"] = parse_batch(_words(given["batch"]))
     if "target" in given:
@@ -99,6 +102,7 @@ def export_checkpoint(
     targets: tuple[str, ...] = (),
     version_compatible: bool = False,
     hardware_compatible: bool = False,
+    triton: Path | None = None,
     say: Say = lambda _: None,
     stage: Say = lambda _: None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -116,6 +120,7 @@ def export_checkpoint(
             graph; ``none`` builds no plan.
         batch: smallest, usual and largest batch the plan has to serve.
         targets, version_compatible, hardware_compatible: see `export.targets.Options`.
+        triton: a Triton model repository, which the models are put into (`triton.repository`).
         say: receives a line about each thing done.
         stage: receives a few words about each thing that is begun and may take long.
         progress: how far the plan's builder is: phase, steps done, steps in all.
@@ -132,6 +137,7 @@ def export_checkpoint(
     from .fold import fold
     from .graph import add_probe, step_graph
     from .opset import OPSET, check_opset
+    from .triton.repository import Repository
     from .verify import BATCH, STEPS, read_back, verify
 
     if engine not in ENGINES:
@@ -153,6 +159,13 @@ def export_checkpoint(
     loaded = checkpoints.load(source)
     path = out or _output(source)
     Place(path).held()  # refuse what is not p2's before any work is done
+    repository = None if triton is None else Repository(triton, path.stem)
+    if repository is not None:
+        repository.check()
+        if batch[0] > 2 and flavour == TENSORRT.name:
+            raise UsageError(
+                f"--batch {batch[0]},...: Triton makes batches of every size, so min must be 1 or 2"
+            )
     card = loaded.card.with_(precision=precision)
     say(f"{card.cell}, {card.layers} x {card.hidden}, {card.vocab} characters, from {loaded.folder}")
     stage("tracing one step")
@@ -176,9 +189,13 @@ def export_checkpoint(
     write_atomically(path, lambda file: file.write(data), ready)
     say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
+    def made(plan: Path | None, note: str) -> Exported:
+        placed = () if repository is None else repository.put(path, plan, say)
+        return Exported(path, measured, plan, note, placed)
+
     plan = path.with_suffix(".plan")
     if flavour is None:
-        return Exported(path, measured, None, note)
+        return made(None, note)
     stage(f"building {plan.name}")
     try:
         header = builder.build_plan(
@@ -194,9 +211,9 @@ def export_checkpoint(
     except BuilderRefused as error:
         if engine != "auto":
             raise
-        return Exported(path, measured, None, f"no .plan: {error}")
+        return made(None, f"no .plan: {error}")
     say(f"wrote {plan} ({plan.stat().st_size / 1e6:.1f} MB, {header})")
-    return Exported(path, measured, plan, str(header))
+    return made(plan, str(header))
 
 
 def _choose_builder(engine: str) -> tuple[str | None, str]:
