@@ -62,7 +62,7 @@ def markdown(document: dict[str, Any]) -> str:
         _engines(checks),
         _soaks(checks),
         _noise(checks),
-        _first_characters(checks),
+        _first_characters(checks, judged=not document["rehearsal"]),
         *(_race(check) for check in checks if check["check"]["kind"] == "benchmark" and check["details"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -122,7 +122,7 @@ def _noise(checks: list[dict[str, Any]]) -> str:
     )
 
 
-def _first_characters(checks: list[dict[str, Any]]) -> str:
+def _first_characters(checks: list[dict[str, Any]], *, judged: bool) -> str:
     """How long a person waits, and whether p2's quickest way keeps the promise."""
     found = [c for c in checks if c["check"]["kind"] == "start" and c["details"]]
     if not found:
@@ -131,10 +131,11 @@ def _first_characters(checks: list[dict[str, Any]]) -> str:
         (c["check"]["backend"], f"{c['details']['first_s']:.2f} s", f"{c['details']['warm_s']:.2f} s")
         for c in found
     ]
-    best = min(found, key=lambda c: c["details"]["warm_s"])
-    judged = gpu_targets.first_character(best["details"]["warm_s"], best["check"]["backend"])
     table = _table(("engine", "first time", "caches warm"), rows)
-    return f"## First character, from the shell\n\n{table}\n\n{target_table([judged])}"
+    best = min(found, key=lambda c: c["details"]["warm_s"])
+    target = gpu_targets.first_character(best["details"]["warm_s"], best["check"]["backend"])
+    parts = ("## First character, from the shell", table, target_table([target]) if judged else "")
+    return "\n\n".join(filter(None, parts))
 
 
 def _race(check: dict[str, Any]) -> str:

@@ -412,7 +412,9 @@ def test_the_page_tells_of_noise_first_characters_and_others(tmp_path, monkeypat
     page = run.render(target).read_text()
     assert "| other programs on the GPU | 2 |" in page
     assert "| cuda | 2.50 s | 0.55 s |" in page
-    assert "| ≤ 0.6 s | 0.55 s | reached | cuda |" in page
+    assert "0.6 s" not in page
+    target.write_text(json.dumps(document | {"rehearsal": False}))
+    assert "| ≤ 0.6 s | 0.55 s | reached | cuda |" in run.render(target).read_text()
     assert "made 10,300,000 numbers, 43,000,000,000 a second; 3 of them differ from numpy's" in page
 
 
