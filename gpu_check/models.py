@@ -17,6 +17,7 @@ from ..contract.engine import Engine
 
 LAYERS = 2
 EMBEDDING = 64
+MOST = 512  # texts of a plan, as the race has
 SINGLE = "-single"  # in the name of a plan for one text
 
 
@@ -77,7 +78,7 @@ def build(files: Files, flavour: str, precision: str) -> dict[str, Any]:
     step = files.step(precision)
     card, found = open_step(step).card, {}
     # The two may be different graphs: products of matrices, and sums (`export.forms`).
-    for single, batch in ((False, (1, 8, 64)), (True, (1, 1, 1))):
+    for single, batch in ((False, (1, 8, MOST)), (True, (1, 1, 1))):
         plan = files.plan(flavour, precision, single)
         plan.parent.mkdir(parents=True, exist_ok=True)
         header = build_plan(step, card, plan, engine=flavour, batch=batch)

@@ -106,11 +106,11 @@ def test_on_compute_capability_9_rtx_has_to_refuse_and_is_not_raced(machine):
 
 
 @pytest.fixture
-def with_cuda(machine, monkeypatch):
+def with_cuda(machine):
     """A machine whose backends are there, p2's own decoder among them."""
     machine(ADA)
     made = replace(schedule.BACKENDS["cuda-graph"], key="cuda", precisions=PRECISIONS)
-    monkeypatch.setitem(schedule.BACKENDS, "cuda", made)
+    schedule.BACKENDS.setdefault("cuda", made)  # of the copy that `machine` made
 
 
 def test_the_groups_are_all_of_the_decoders_checks_and_all_races(with_cuda):

@@ -29,7 +29,7 @@ def test_both_plans_are_built_and_laid_beside_the_step(tmp_path):
     assert set(build(files, "tensorrt-rtx", "int8")) == {"charlm-int8.plan", "charlm-int8-single.plan"}
     _lay_plans_beside(files, step, "int8")
     found = [read_plan(plugins.find(key).plan_of(step)).sidecar for key in keys]
-    assert [sidecar.profiles for sidecar in found] == [((1, 1, 1), (1, 8, 64)), ((1, 1, 1),)]
+    assert [sidecar.profiles for sidecar in found] == [((1, 1, 1), (1, 8, 512)), ((1, 1, 1),)]
     assert [sidecar.settings["products"] for sidecar in found] == ["matrix products", "sums"]
     if not nvidia.gpus().devices:
         for key in keys:
