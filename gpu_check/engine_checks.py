@@ -32,7 +32,7 @@ WRITTEN = 130  # several captured graphs, and a remainder
 
 
 def parity(open_engine: Open, reference: Engine) -> dict[str, Any]:
-    """The parity suite: known text is read step by step, new text written in whole launches."""
+    """The parity suite: known text is read and new text written, in launches where it has them."""
     engine = open_engine()
     try:
         result = Reference(reference, STEPS, CHARACTERS, SEED).compare(engine, engine.name)
