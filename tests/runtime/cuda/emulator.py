@@ -21,7 +21,7 @@ import numpy as np
 
 SHIM = Path(__file__).parent / "shim"
 COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall"]
-KERNELS = [*COMMON, "-fvisibility=hidden", "-O1", "-x", "c++", "-Wno-unknown-pragmas", "-Wno-unused"]
+KERNELS = [*COMMON, "-fvisibility=hidden", "-Og", "-x", "c++", "-Wno-unknown-pragmas", "-Wno-unused"]
 # Checked by `shim/checks.cpp`, so that no library is needed.
 CHECKS = ["-fsanitize=alignment,bounds,shift-exponent"]
 FIBRES = [*COMMON, "-O3", "-Wextra", "-Werror", "-shared"]

@@ -16,8 +16,8 @@ from ...quantized import tensors_of
 from .decoding import Decoder, geometry_of
 from .models import Reference, made
 
-# How far floats may be off: states, logits. Where a state meets weights it is rounded to 11 or 8 bits: there
-# a last bit of float32 may decide.
+# How far floats may be off: states, logits. Where a state meets weights it is rounded to 11 or 8 bits, and a
+# float32's last bit may decide how.
 OFF = {"float32": (2e-6, 2e-5), "float16": (2e-3, 2e-2), "bfloat16": (2e-2, 1e-1), "float8": (2e-3, 2e-2)}
 
 
@@ -40,19 +40,17 @@ class Case(NamedTuple):
 # Every cell in every precision; layers, sizes and numbers of texts are spread over them. With more than 8
 # texts, or more than 2,048 logits, blocks do not all choose alike.
 CASES = [
-    Case("float32", "rnn", 1, 20, 5, 1, 1, 7),
+    Case("float32", "rnn", 2, 300, 31, 16, 9, 100, count=8),
     Case("float32", "lstm", 3, 33, 97, 2, 2, 9),
+    Case("float32", "lstm", 1, 300, 5, 1, 1, 100, count=12),
     Case("float32", "gru", 2, 40, 1100, 2, 2, 16, count=10),
     Case("float32", "gru", 2, 8, 97, 16, 11, 3, "before"),
-    Case("float32", "lstm", 1, 300, 31, 1, 1, 100, count=12),
-    Case("float32", "rnn", 2, 300, 31, 16, 9, 100, count=8),
-    Case("float32", "gru", 1, 72, 31, 4, 3, 9, cluster=8),
     Case("float16", "rnn", 3, 72, 97, 8, 5, 16),
     Case("float16", "lstm", 1, 8, 2, 1, 1, 4),
-    Case("float16", "gru", 2, 33, 97, 32, 19, 16),
+    Case("float16", "gru", 2, 33, 97, 32, 19, 16, count=12),
     Case("float16", "gru", 1, 72, 1100, 4, 4, 24, "before", count=10),
     Case("bfloat16", "rnn", 2, 33, 1100, 8, 7, 16, count=10),
-    Case("bfloat16", "lstm", 2, 72, 31, 16, 16, 20),
+    Case("bfloat16", "lstm", 2, 72, 31, 16, 16, 20, count=12),
     Case("bfloat16", "gru", 1, 20, 5, 2, 1, 4),
     Case("bfloat16", "gru", 3, 40, 31, 1, 1, 8, "before", 5),
     Case("float8", "rnn", 1, 300, 31, 1, 1, 160),
@@ -60,20 +58,17 @@ CASES = [
     Case("float8", "gru", 3, 20, 31, 8, 8, 8),
     Case("float8", "gru", 2, 72, 2, 16, 12, 16, "before"),
     Case("int8", "rnn", 2, 72, 97, 16, 9, 32),
-    Case("int8", "lstm", 3, 33, 31, 4, 3, 8),
+    Case("int8", "lstm", 3, 300, 31, 2, 2, 100, count=12),
     Case("int8", "gru", 2, 40, 1100, 8, 8, 16, count=10),
     Case("int8", "gru", 1, 20, 5, 1, 1, 4, "before"),
-    Case("int8", "lstm", 1, 300, 31, 2, 2, 100, count=12),
     Case("int4", "rnn", 1, 300, 31, 2, 2, 160),
-    Case("int4", "lstm", 2, 48, 97, 2, 2, 12),
     Case("int4", "lstm", 2, 33, 31, 16, 10, 12),
     Case("int4", "gru", 3, 64, 31, 8, 6, 16),
-    Case("int4", "gru", 2, 64, 1100, 1, 1, 16, "before", count=10),
-    Case("int4", "gru", 1, 128, 5, 4, 4, 32),
+    Case("int4", "gru", 2, 48, 1100, 1, 1, 16, "before", count=10),
 ]
 
 
-def name(case: Case) -> str:
+def label(case: Case) -> str:
     return f"{case.precision}-{case.cell}-{case.reset}-{case.hidden}-{case.vocab}-{case.streams}"
 
 
@@ -103,7 +98,7 @@ def same(one, other):
     return all(np.array_equal(one[key], other[key]) for key in one)
 
 
-@pytest.mark.parametrize("case", CASES, ids=name)
+@pytest.mark.parametrize("case", CASES, ids=label)
 def test_text_and_states_are_those_of_the_reference(case, kernels_of, memory):
     """Written, resumed, with noise drawn on the device, and read again."""
     step = step_of_case(case)
