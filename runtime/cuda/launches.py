@@ -16,7 +16,7 @@ from ..gpu_memory import Scratch, Staging
 from ..step_file import StepFile
 from . import packing
 from .compiler import DECODER, Cubin
-from .geometry import Geometry, Limits, largest
+from .geometry import FEW, Geometry, Limits, choices, largest
 from .job import job_type
 
 Option = tuple[int, int]  # units of a block, and blocks of the cluster that is the grid
@@ -276,6 +276,9 @@ class Share:
         self.width = first.k_padded
         self._weights = Weights(device, step, first)
         self._launchers: dict[int, Launcher] = {}
+        # A cluster is quick to meet, and too few multiprocessors for many texts: those have a grid.
+        grid = choices(step.card, limits, self._kind)[0]
+        self._many = Share(device, staging, step, limits, grid, compiled) if option[1] else None
 
     def launcher(self, batch: int) -> Launcher:
         """What runs a batch, or as many of its texts as one launch takes.
@@ -283,6 +286,8 @@ class Share:
         Raises:
             P2Error: as `Launcher`.
         """
+        if self._many and batch > FEW:
+            return self._many.launcher(batch)
         geometry = self._geometry(batch)
         if geometry.streams not in self._launchers:
             made = Launcher(self._device, self._staging, geometry, self._weights, self._compiled)
@@ -291,6 +296,8 @@ class Share:
 
     def close(self) -> None:
         """Give the memory back."""
+        if self._many:
+            self._many.close()
         self._weights.close()
         for launcher in self._launchers.values():
             launcher.close()

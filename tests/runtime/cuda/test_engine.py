@@ -274,6 +274,23 @@ def test_how_a_model_is_shared_is_measured_once(cuda, integers, monkeypatch):
     assert held < 200 << 10
 
 
+def test_many_texts_have_a_grid_where_few_have_a_cluster(cuda, integers, monkeypatch):
+    step, definition = integers
+    monkeypatch.setattr(geometry, "STREAMS", (1, 16))
+    monkeypatch.setattr(engine_module, "_options", lambda *_: [(16, 2)])
+    engine = cuda.open(step)
+    streams = list(range(12))
+    wanted, states, _ = by_hand(definition, streams, 9, Sampling(), position=0)
+    for some, cluster in ([0], 2), (streams, 0):
+        state = engine.zero_state(len(some))
+        last = first(len(some), step.card)
+        text = engine.draw(state, last, Address(7, some, 0), 9, Sampling())
+        np.testing.assert_array_equal(text, wanted[some])
+        for name, values in engine.snapshot(state).items():
+            np.testing.assert_array_equal(values, states[name][some])
+        assert cuda.compilations[-1]["CLUSTER"] == cluster
+
+
 HOPPER = nvidia.Gpu("NVIDIA Test", (9, 0), 80 << 30, 132, 227 << 10)
 
 
