@@ -41,6 +41,7 @@ class Backend:
         arguments: what tells it from others with the same opener.
         gpu: whether it runs on an NVIDIA GPU, where there are no threads to choose.
         whole: whether one launch writes many characters, and not one each.
+        preferred: whether it is taken by itself, before those on the processor, where it can run a step.
         unfit: ``module:function``: why it cannot run a `StepFile`, None if it can. Empty: opening it tells.
         note: what the help says beside the key.
     """
@@ -55,6 +56,7 @@ class Backend:
     arguments: tuple[str, ...] = ()
     gpu: bool = False
     whole: bool = True
+    preferred: bool = False
     unfit: str = ""
     note: str = ""
 
@@ -111,6 +113,13 @@ def _no_onnxruntime() -> str:
     return "" if found else f"onnxruntime is not installed: {install('cpu')}"
 
 
+def _no_cuda_decoder() -> str:
+    from . import nvidia
+    from .cuda.engine import problem
+
+    return problem(nvidia.gpus())
+
+
 def _plan(flavour: str, title: str) -> Backend:
     """Plans of one of the two libraries; which one a plan is for stands in its header."""
 
@@ -145,10 +154,10 @@ def _provider(key: str, title: str) -> Backend:
     )
 
 
-EAGER, NATIVE, ONNXRUNTIME, CUDA_GRAPH = "eager", "native", "onnxruntime-cpu", "cuda-graph"
+EAGER, NATIVE, ONNXRUNTIME, CUDA, CUDA_GRAPH = "eager", "native", "onnxruntime-cpu", "cuda", "cuda-graph"
 ON_ANY_GPU = "onnxruntime-cuda"  # of NVIDIA's that p2 knows: what is recommended where another does not run
 
-# In order of preference: the first of its kind that runs on the processor is taken by itself.
+# In order of preference: of those on the processor p2 takes the first of a kind by itself.
 BACKENDS = {
     backend.key: backend
     for backend in (
@@ -184,6 +193,18 @@ BACKENDS = {
         ),
         _plan("tensorrt", "TensorRT"),
         _plan("tensorrt-rtx", "TensorRT-RTX"),
+        Backend(
+            CUDA,
+            "p2's CUDA decoder",
+            "onnx",
+            ".cuda.engine:open_cuda",
+            _no_cuda_decoder,
+            ("cuda-core", "cuda-bindings", "nvidia-cuda-nvrtc"),
+            gpu=True,
+            preferred=True,
+            unfit=".cuda.engine:why_not",
+            note="p2's decoder for NVIDIA GPUs",
+        ),
         _provider(ON_ANY_GPU, "CUDA"),
         _provider("onnxruntime-tensorrt", "TensorRT"),
         _provider("onnxruntime-rtx", "TensorRT-RTX"),

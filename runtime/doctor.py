@@ -12,7 +12,7 @@ from ..contract.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, 
 from ..contract.shell import install
 from ..version import __version__
 from . import nvidia
-from .backends import BACKENDS, NATIVE, ON_ANY_GPU, ONNXRUNTIME, Backend
+from .backends import BACKENDS, CUDA, NATIVE, ON_ANY_GPU, ONNXRUNTIME, Backend
 from .cuda_core import driver_too_old
 from .installed import PACKAGES, Package, onnxruntimes, packages
 from .native import binding
@@ -29,6 +29,12 @@ TENSORRT_ELSEWHERE = (
     "TensorRT's packages fetch their libraries from https://pypi.nvidia.com while they are installed; where"
     " only PyPI is reached, the extra `gpu` does not resolve: pip install 'onnxruntime-gpu[cuda,cudnn]', and"
     f" p2 generate --backend {ON_ANY_GPU} runs a .onnx on the GPU without TensorRT"
+)
+
+
+ON_THE_GPU = (
+    "p2 runs a .onnx on this GPU by itself, as with --backend {}; --threads or another --backend runs it on"
+    " the processor"
 )
 
 
@@ -81,6 +87,9 @@ def diagnose() -> Diagnosis:
     found.problems.extend(_problems(found))
     if found.gpus.devices and not found.packages[TENSORRT.name].version:
         found.notes.append(TENSORRT_ELSEWHERE)
+    for backend, row in zip(BACKENDS.values(), found.engines, strict=True):
+        if backend.preferred and row.run.possible:
+            found.notes.append(ON_THE_GPU.format(backend.key))
     return found
 
 
@@ -132,8 +141,10 @@ def _needs(found: Diagnosis, backend: Backend) -> list[_Need]:
         if found.gpus.devices and not gpu.met:
             return [gpu]  # installing anything would not help
         return [_library_need(found, library), *(_need(found, name, flavour.extra) for name in others), gpu]
-    extras = {"onnxruntime": "gpu"} if backend.gpu else {}  # `cpu` brings one that knows no GPU
-    packages = [_need(found, name, extras.get(name, "")) for name in backend.needs]
+    extra = PACKAGES[backend.needs[-1]] if backend.needs else ""  # brings all of them
+    if backend.gpu and "onnxruntime" in backend.needs:
+        extra = "gpu"  # `cpu` brings one that knows no GPU
+    packages = [_need(found, name, extra) for name in backend.needs]
     if backend.gpu:
         provider = onnx_providers.PROVIDERS.get(backend.key)
         gpu = _gpu_need(found, TENSORRT_RTX if provider and provider.plugin else TENSORRT)
@@ -157,7 +168,10 @@ def _trial(backend: Backend) -> _Need:
     if "torch" in backend.needs:
         return _Need(not reason, reason, remedy="pytorch.org says which PyTorch to install")
     reason, _, remedy = reason.partition(": pip ")
-    return _Need(not reason, reason, remedy=f"pip {remedy}" if remedy else "see what is missing above")
+    otherwise = "see what is missing above"
+    if backend.key == CUDA:
+        otherwise = f"p2 generate --backend {ON_ANY_GPU} may run a .onnx on this GPU"
+    return _Need(not reason, reason, remedy=f"pip {remedy}" if remedy else otherwise)
 
 
 def _library_need(found: Diagnosis, name: str) -> _Need:
@@ -283,9 +297,9 @@ def show(found: Diagnosis, console: Console) -> None:
         for task, verdict in (("build", row.build), ("run", row.run)):
             if not verdict.possible:
                 lines.append(f"to {task} {row.engine}:\n    {verdict.remedy}")
-    lines += [f"note: {note}" for note in found.notes]
+    lines = lines or ["Every engine can be built and run here."]
     console.print()
-    for line in lines or ["Every engine can be built and run here."]:
+    for line in [*lines, *(f"note: {note}" for note in found.notes)]:
         console.print(Text(line), soft_wrap=True)
 
 

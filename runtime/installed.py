@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from ..contract.plan import FLAVOURS
 from . import nvidia
+from .cuda import compiler
 
 # What is reported, and the extra that brings it.
 PACKAGES = {
@@ -26,6 +27,7 @@ PACKAGES = {
     "tensorrt-rtx": "rtx",
     "cuda-bindings": "rtx",
     "cuda-core": "rtx",
+    "nvidia-cuda-nvrtc": "cuda",
 }
 
 # Imported apart; what they print is their version and, after it, a remark.
@@ -35,11 +37,16 @@ _PROBES = {
     "tensorrt-rtx": "import tensorrt_rtx as m; print(m.__version__)",
     "cuda-bindings": "import cuda.bindings.driver; import cuda.bindings as m; print(m.__version__)",
     "cuda-core": "import cuda.core as m; m.Device; print(m.__version__)",
+    "nvidia-cuda-nvrtc": "from cuda.bindings import nvrtc as m; print(*m.nvrtcVersion()[1:], sep='.')",
 }
 _PROBE_SECONDS = 120
 
 # Distributions that put their files into the same folder, `onnxruntime`.
 _ONNXRUNTIMES = ("onnxruntime", "onnxruntime-gpu", "onnxruntime-directml", "onnxruntime-openvino")
+_DISTRIBUTIONS = {
+    "onnxruntime": _ONNXRUNTIMES,
+    "nvidia-cuda-nvrtc": ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12"),
+}
 
 
 @dataclass(frozen=True)
@@ -66,13 +73,15 @@ def packages() -> dict[str, Package]:
 
 def _installed_version(name: str) -> str | None:
     """A package's version from its metadata; "?" where only the module can be seen."""
-    for distribution in _ONNXRUNTIMES if name == "onnxruntime" else (name,):
+    for distribution in _DISTRIBUTIONS.get(name, (name,)):
         try:
             return importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
             continue
     if name in FLAVOURS and nvidia.installed(FLAVOURS[name]):
         return "?"  # under another distribution's name, such as tensorrt-cu12
+    if name == "nvidia-cuda-nvrtc" and compiler.in_a_toolkit():
+        return "?"
     return None
 
 

@@ -9,7 +9,7 @@ from ..contract.engine import Engine
 from ..contract.errors import BackendMissing, UsageError
 from .backends import BACKENDS, KINDS, Backend, selectable
 from .locate import locate
-from .step_file import open_step
+from .step_file import StepFile, open_step
 
 
 class ProcessorEngine(Engine, Protocol):
@@ -28,7 +28,8 @@ def open_engine(name: str | Path, threads: int | None = None, backend: str | Non
     Args:
         name: as given to ``--engine``; `locate` says where it is looked for.
         threads: processor threads, None to let the engine choose.
-        backend: what runs it, a key of `BACKENDS`; None runs each kind of file as it usually is.
+        backend: what runs it, a key of `BACKENDS`; None runs each kind of file as it usually is: a .onnx on
+            an NVIDIA GPU (`preferred`) where there is one and `threads` does not ask for the processor.
 
     Raises:
         UsageError: threads for what runs on the GPU, no such backend, or one for another kind of engine.
@@ -44,10 +45,18 @@ def open_engine(name: str | Path, threads: int | None = None, backend: str | Non
         if threads is not None:
             raise UsageError("--threads is for engines on the processor; a plan runs on the GPU")
         return open_plan(path, asked=str(name))
+    if kind == "onnx" and (backend is None or not BACKENDS[backend].gpu):
+        step = open_step(path)
+        first = None if backend or threads is not None else preferred(step)
+        return first.open(step) if first else _open_on_the_processor(step, threads, backend)
     chosen = _on_the_processor(kind)[0] if backend is None else BACKENDS[backend]
-    if kind == "onnx" and not chosen.gpu:
-        return open_step_engine(path, threads, backend)
     return open_file(path, chosen, threads)
+
+
+def preferred(step: StepFile) -> Backend | None:
+    """What runs a step graph by itself, where nothing asks for the processor; None if that does."""
+    able = (one for one in BACKENDS.values() if one.preferred and one.unfit_for(step) is None)
+    return next(able, None)
 
 
 def open_file(path: Path, backend: Backend, threads: int | None = None) -> Engine:
@@ -90,11 +99,14 @@ def open_step_engine(path: Path, threads: int | None = None, backend: str | None
         P2Error: the file cannot be read, breaks the contract, or the backend cannot run it here.
     """
     known = _on_the_processor("onnx")
-    able = [one for one in known if backend in (None, one.key)]
-    if not able:
+    if backend not in (None, *(one.key for one in known)):
         names = " or ".join(one.key for one in known)
         raise UsageError(f"the processor runs a .onnx file by {names}, not {backend!r}")
-    step = open_step(path)
+    return _open_on_the_processor(open_step(path), threads, backend)
+
+
+def _open_on_the_processor(step: StepFile, threads: int | None, backend: str | None) -> ProcessorEngine:
+    able = [one for one in _on_the_processor("onnx") if backend in (None, one.key)]
     *better, last = able
     chosen = next((one for one in better if one.unfit_for(step) is None), last)
     engine: ProcessorEngine = chosen.open(step, threads)

@@ -72,10 +72,15 @@ class Cubin:
     usage: dict[str, Usage]
 
 
+def in_a_toolkit() -> bool:
+    """Whether there is a CUDA toolkit, which has NVRTC. Loads no library."""
+    return any(map(os.environ.get, _TOOLKITS)) or ctypes.util.find_library("nvrtc") is not None
+
+
 def missing() -> str:
     """Why nothing can be compiled here, as a sentence with its remedy; empty if it can. Loads no library."""
     reason = cuda_core.missing()
-    if reason or _distribution() or any(map(os.environ.get, _TOOLKITS)) or ctypes.util.find_library("nvrtc"):
+    if reason or _distribution() or in_a_toolkit():
         return reason
     return f"compiling the decoder needs NVRTC, which is not installed here: pip install {_package()}"
 

@@ -229,9 +229,15 @@ class Launcher:
         device.download(found, place)
         if found[1]:
             raise P2Error(WAITED_IN_VAIN)
-        wanted = int(LAUNCH_SECONDS * count / max(time.perf_counter() - started, 1e-9))
-        self._paces[kernel.name] = max(1, min(wanted, GROWTH * count, MOST_CHARACTERS))
+        self._learn(kernel.name, count, time.perf_counter() - started)
         return described
+
+    def _learn(self, kernel: str, count: int, seconds: float) -> None:
+        """How many characters the next launch should have; a short one says little about long ones."""
+        pace = self._paces[kernel]
+        if count >= pace or seconds > LAUNCH_SECONDS:
+            wanted = int(LAUNCH_SECONDS * count / max(seconds, 1e-9))
+            self._paces[kernel] = max(1, min(wanted, GROWTH * pace, MOST_CHARACTERS))
 
     def _send(self, name: str, array: npt.NDArray[Any]) -> int:
         """The address of a copy."""

@@ -11,13 +11,15 @@ from p2.bench.contenders.p2_gpu import key_for
 from p2.contract.errors import BackendMissing, UsageError
 from p2.contract.plan import FLAVOURS
 from p2.gpu_check.backends import BACKENDS as CHECKED
-from p2.runtime import backends, doctor, installed, native
+from p2.runtime import backends, doctor, installed, native, nvidia
 from p2.runtime.backends import BACKENDS
+from p2.runtime.cuda import compiler
+from p2.runtime.cuda import engine as cuda_engine
 from p2.runtime.native import binding
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.onnxruntime.engine import OnnxEngine
 from p2.runtime.onnxruntime.providers import PROVIDERS
-from p2.runtime.opening import open_step_engine, usable_backends
+from p2.runtime.opening import open_engine, open_step_engine, usable_backends
 
 compiled = pytest.mark.skipif(not native.available(), reason="the compiled decoder cannot run here")
 
@@ -81,6 +83,42 @@ def test_an_older_processor(write_step, card_of, monkeypatch):
     assert usable_backends(path) == ["onnxruntime-cpu"]
     with pytest.raises(BackendMissing, match="needs a processor with AVX-512 and VNNI"):
         open_step_engine(path, 1, "native")
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine with a GPU, and the steps that its decoder was opened for."""
+    found = nvidia.Gpus((nvidia.Gpu("NVIDIA Test", (9, 0), 80 << 30, 132, 227 << 10),), "580.1", (13, 0))
+    monkeypatch.setattr(nvidia, "gpus", lambda: found)
+    monkeypatch.setattr(compiler, "missing", lambda: "")
+    opened = []
+    monkeypatch.setattr(cuda_engine, "Device", lambda: None)
+    monkeypatch.setattr(cuda_engine, "CudaEngine", lambda step, device: opened.append(step) or "on the GPU")
+    return opened
+
+
+def test_a_gpu_is_taken_where_there_is_one(write_step, card_of, gpu, monkeypatch):
+    path = write_step(card_of())
+    assert open_engine(path) == open_engine(path, backend="cuda") == "on the GPU"
+    assert [step.path for step in gpu] == [path, path]
+    assert not isinstance(open_engine(path, threads=1), str)
+    assert isinstance(open_engine(path, backend="onnxruntime-cpu"), OnnxEngine)
+    assert isinstance(open_step_engine(path, 1, "onnxruntime-cpu"), OnnxEngine)
+    with pytest.raises(UsageError, match="--backend cuda runs on the GPU"):
+        open_engine(path, threads=1, backend="cuda")
+    monkeypatch.setattr(compiler, "missing", lambda: "NVRTC is missing")
+    assert not isinstance(open_engine(path), str)
+    with pytest.raises(BackendMissing, match=r"NVRTC is missing\): --backend native or onnxruntime-cpu"):
+        open_engine(path, backend="cuda")
+    assert len(gpu) == 2
+
+
+def test_what_the_gpus_decoder_does_not_know_runs_on_the_processor(write_step, card_of, gpu):
+    path = write_step(card_of(layers=17, hidden=4))
+    assert not isinstance(open_engine(path), str)
+    with pytest.raises(BackendMissing, match="the decoder takes 16 at most"):
+        open_engine(path, backend="cuda")
+    assert gpu == []
 
 
 @compiled

@@ -21,10 +21,11 @@ from p2.runtime.onnxruntime import providers as onnx_providers
 
 ADA = nvidia.Gpus((nvidia.Gpu("NVIDIA GeForce RTX 4090", (8, 9), 24 << 30),), "570.86.15", (13, 0))
 HOPPER = nvidia.Gpus((nvidia.Gpu("NVIDIA H200", (9, 0), 139 << 30),), "580.1", (13, 0))
+VOLTA = nvidia.Gpus((nvidia.Gpu("NVIDIA V100", (7, 0), 32 << 30),), "580.1", (13, 0))
 NONE = nvidia.Gpus(problem="no NVIDIA driver is installed")
 EVERYTHING = dict.fromkeys(PACKAGES, "13.1.0")
 
-CHECKPOINT, NATIVE, ONNX, TENSORRT, RTX = range(5)
+CHECKPOINT, NATIVE, ONNX, TENSORRT, RTX, CUDA = range(6)
 
 
 @pytest.fixture
@@ -118,6 +119,15 @@ def test_what_can_be_built_and_run(packages, gpus, expected, examine):
         ),
         (EVERYTHING, HOPPER, RTX, "run", "p2 export --engine tensorrt builds a plan for this GPU"),
         ({}, HOPPER, RTX, "run", "p2 export --engine tensorrt builds a plan for this GPU"),
+        ({}, HOPPER, CUDA, "run", install("cuda")),
+        (without("nvidia-cuda-nvrtc"), HOPPER, CUDA, "run", install("cuda")),
+        (
+            EVERYTHING,
+            VOLTA,
+            CUDA,
+            "run",
+            "p2 generate --backend onnxruntime-cuda may run a .onnx on this GPU",
+        ),
     ],
 )
 def test_the_command_that_would_help(packages, gpus, engine, task, remedy, examine):
@@ -134,7 +144,17 @@ def test_a_backend_that_runs_on_a_gpu_is_never_told_to_take_the_processors_onnx_
 
 def test_where_tensorrt_comes_from_is_said_where_it_is_of_use(examine):
     assert ["pypi.nvidia.com" in note for note in examine({}, HOPPER).notes] == [True]
-    assert examine({}, NONE).notes == examine(EVERYTHING, HOPPER).notes == []
+    assert examine({}, NONE).notes == examine(EVERYTHING, VOLTA).notes == []
+
+
+def test_what_a_gpu_runs_by_itself_is_said(examine):
+    assert examine(EVERYTHING, HOPPER).notes == [
+        "p2 runs a .onnx on this GPU by itself, as with --backend cuda; --threads or another --backend runs"
+        " it on the processor"
+    ]
+    assert examine(EVERYTHING, VOLTA).engines[CUDA].run.missing == (
+        "the decoder needs a GPU of compute capability 7.5 or newer, and this NVIDIA V100 has 7.0"
+    )
 
 
 def test_an_unsupported_gpu_is_named_with_its_capability(examine):
@@ -152,7 +172,7 @@ def test_where_the_rtx_builder_does_not_exist(machine, system, examine):
 
 def test_providers_of_onnx_runtime_are_tried(examine):
     reason = f"ONNX Runtime 1.31.0 was built without CUDAExecutionProvider: {install('gpu')}"
-    found = examine(EVERYTHING, ADA, providers={"onnxruntime-cuda": reason}).engines[RTX + 1 : -1]
+    found = examine(EVERYTHING, ADA, providers={"onnxruntime-cuda": reason}).engines[CUDA + 1 : -1]
     assert [row.engine for row in found] == [
         ".onnx (onnxruntime-cuda)", ".onnx (onnxruntime-tensorrt)", ".onnx (onnxruntime-rtx)",
     ]  # fmt: skip
@@ -164,8 +184,8 @@ def test_providers_of_onnx_runtime_are_tried(examine):
 def test_providers_are_not_tried_where_they_cannot_work(examine):
     reasons = dict.fromkeys(onnx_providers.PROVIDERS, "tried")
     for found in (examine(EVERYTHING, NONE, providers=reasons), examine({}, ADA, providers=reasons)):
-        assert not any(row.run.possible or "tried" in row.run.missing for row in found.engines[RTX + 1 :])
-    rtx = examine(EVERYTHING, HOPPER).engines[RTX + 3].run
+        assert not any(row.run.possible or "tried" in row.run.missing for row in found.engines[CUDA:])
+    rtx = examine(EVERYTHING, HOPPER).engines[CUDA + 3].run
     assert "compute capability 9.0" in rtx.missing
     assert rtx.remedy == "p2 generate --backend onnxruntime-cuda runs a .onnx on this GPU"
 
@@ -305,7 +325,7 @@ def test_the_command_on_this_machine_as_text_and_as_json():
     assert found["packages"]["numpy"]["version"] in text.stdout
     assert [row["engine"] for row in found["engines"]] == [
         "checkpoint (PyTorch)", ".onnx (native)", ".onnx (ONNX Runtime)",
-        ".plan (TensorRT)", ".plan (TensorRT-RTX)",
+        ".plan (TensorRT)", ".plan (TensorRT-RTX)", ".onnx (cuda)",
         *(f".onnx ({key})" for key in onnx_providers.PROVIDERS),
         "checkpoint (cuda-graph)",
     ]  # fmt: skip

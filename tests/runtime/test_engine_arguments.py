@@ -11,10 +11,14 @@ from p2.contract.errors import ContractError, P2Error, UsageError
 from p2.contract.noise import Address
 from p2.contract.sampling import Sampling
 from p2.runtime import native
+from p2.runtime.cuda import geometry
 from p2.runtime.onnxruntime.engine import OnnxEngine
 from p2.runtime.onnxruntime.gpu import OnnxGpuEngine
 from p2.runtime.onnxruntime.providers import STAND_IN
 from p2.runtime.step_file import open_step
+
+from .cuda.conftest import kernels_of  # noqa: F401
+from .cuda.emulated import EmulatedCuda
 
 VOCAB, HIDDEN, BATCH = 30, 32, 2
 
@@ -50,7 +54,12 @@ def _cuda_graph(card_of, parameters_of, **_):
     return CudaGraphEngine(card, Step(card, weights).eval(), "test", lambda body: body)
 
 
+def _cuda(card_of, write_step, **given):
+    return EmulatedCuda(given["kernels_of"]).open(open_step(write_step(card_of())))
+
+
 ENGINES = {
+    "cuda": _cuda,
     "native": _native,
     "onnxruntime": lambda card_of, write_step, **_: OnnxEngine(open_step(write_step(card_of()))),
     "onnxruntime on a device": lambda card_of, write_step, **_: OnnxGpuEngine(
@@ -64,8 +73,11 @@ ENGINES = {
 
 
 @pytest.fixture(params=ENGINES)
-def engine(request, card_of, write_step, parameters_of, bench):
+def engine(request, monkeypatch, card_of, write_step, parameters_of, bench):
     given = {"card_of": card_of, "write_step": write_step, "parameters_of": parameters_of, "bench": bench}
+    if request.param == "cuda":
+        monkeypatch.setattr(geometry, "STREAMS", (4,))  # one compilation, which other tests have as well
+        given["kernels_of"] = request.getfixturevalue("kernels_of")
     return ENGINES[request.param](**given)
 
 

@@ -29,6 +29,7 @@ class EmulatedCuda(FakeCuda):
     def __init__(self, kernels_of: Callable[..., Kernels], multiprocessors: int = 2) -> None:
         super().__init__(load=self._functions)
         self.multiprocessors = multiprocessors
+        self.capability = (8, 0)  # no clusters, of which every number of blocks is a compilation
         self.seed = 0
         self.compilations: list[dict[str, int]] = []
         self._kernels_of, self._made = kernels_of, dict[bytes, Kernels]()

@@ -35,6 +35,9 @@ def cuda(kernels_of, monkeypatch):
     """An emulated GPU whose launches take 4 texts and write 7 characters at first."""
     monkeypatch.setattr(geometry, "STREAMS", (4,))
     monkeypatch.setattr(launches, "FIRST_CHARACTERS", 7)
+    monkeypatch.setattr(
+        launches, "LAUNCH_SECONDS", 10
+    )  # four times as many in the next, however slow this is
     made = EmulatedCuda(kernels_of)
     yield made
     made.check()
@@ -156,14 +159,28 @@ def test_a_text_is_taken_up_again_from_a_snapshot_of_any_engine(cuda, integers):
 
 def test_launches_grow_with_what_they_take(cuda, integers, monkeypatch):
     step, definition = integers
-    clock = iter(np.arange(0, 1000, 0.001))
-    monkeypatch.setattr(launches.time, "perf_counter", lambda: float(next(clock)))
+    monkeypatch.setattr(launches, "LAUNCH_SECONDS", 0.05)
+    seconds, now = 0.001, 0.0
+
+    def clock():
+        nonlocal now
+        now += seconds
+        return now
+
+    monkeypatch.setattr(launches.time, "perf_counter", clock)
     engine = cuda.open(step)
-    cuda.ran.clear()
-    text = engine.draw(engine.zero_state(1), first(1, step.card), Address(7, [5], 0), 300, Sampling())
-    np.testing.assert_array_equal(text, by_hand(definition, [5], 300, Sampling(), position=0)[0])
-    # 7 characters in a millisecond are 350 in 50, and 4 times as many as before at most: 7, 28, 112, 153.
-    assert len(cuda.ran) == 4
+
+    def launched(count):
+        cuda.ran.clear()
+        text = engine.draw(engine.zero_state(1), first(1, step.card), Address(7, [5], 0), count, Sampling())
+        np.testing.assert_array_equal(text, by_hand(definition, [5], count, Sampling(), position=0)[0])
+        return len(cuda.ran)
+
+    assert launched(300) == 4  # 7, then four times as many each time: 28, 112, and 153 that are left
+    assert launched(448) == 1
+    seconds = 0.1
+    assert launched(100) == 1  # takes twice as long as it should
+    assert launched(100) > 2  # about 50, 25, 12, ...
 
 
 def test_a_grid_that_cannot_meet_is_a_sentence_and_the_engine_goes_on(cuda, integers):
