@@ -59,6 +59,11 @@ class Decoder:
         self._job.out_bias = self._address(out.bias)
         self._job.fixed, self._job.unfixed = out.fixed, 1 / out.fixed if out.fixed else 0
 
+    def predict(self, logits: npt.NDArray[np.float32]) -> None:
+        """From now on these are the logits of every character, float32 ``[vocab]``."""
+        out = self._memory.zeros((self.card.vocab, self.geometry.k_padded), np.float32)
+        self._job.out, self._job.out_bias = out.ctypes.data, self._address(logits)
+
     def zero_state(self, batch: int) -> State:
         return {name: np.zeros((batch, self.card.hidden), np.float32) for name in self.card.state_names}
 

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from .emulator import Fault
+from p2.runtime.cuda.compiler import SOURCES
+
+from .emulator import SHIM, Fault
 from .memory import Memory
 
 PIECES = Path(__file__).parent / "sources" / "pieces.cu"
@@ -295,3 +297,16 @@ def test_what_is_written_beside_device_memory_is_found(offset, side, pieces):
 def test_a_launch_that_a_gpu_refuses(threads, blocks, pieces, memory):
     with pytest.raises(Fault, match="cannot be launched"):
         pieces.launch("neighbours", blocks, threads, 512, 1, memory.empty(512, np.int32))
+
+
+def test_it_has_the_names_of_the_kernels_own_platform():
+    """A name that only one of both has would compile here and not for a GPU, or there and not here."""
+
+    def names(path):
+        code = re.sub(r"/\*.*?\*/", "", path.read_text(), flags=re.DOTALL)
+        functions = re.findall(r"^DEVICE \w+ \*?(\w+)\(|> DEVICE T (\w+)\(", code, re.MULTILINE)
+        macros = re.findall(r"#define (\w+)", code)
+        return {"".join(name) for name in functions} | {name for name in macros if not name.startswith("P2_")}
+
+    shim = names(SHIM / "platform.cuh") | names(SHIM / "numbers.h")
+    assert {name for name in shim if not name.startswith("p2_")} == names(SOURCES / "platform.cuh")

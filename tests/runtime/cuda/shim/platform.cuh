@@ -6,7 +6,6 @@
 #include "fibres.h"
 #include "numbers.h"
 
-#define DEVICE inline
 #define PLAIN_KERNEL(name) P2_KERNEL(name, 256, 0, 0)
 #define KERNEL(name) P2_KERNEL(name, THREADS, CLUSTER, 1)
 /* What a kernel asks of its launch: the most threads of a block, blocks of a cluster, whether all blocks run at once. */
