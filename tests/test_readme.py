@@ -63,7 +63,7 @@ def without_a_gpu(argv: list[str]) -> str | None:
     """What a command says on a machine that has no GPU, if it is for one."""
     if argv[-1] == "charlm.plan" and not any(map(installed, FLAVOURS.values())):
         return "there is no charlm.plan"
-    on_a_gpu = argv[-1] in ("charlm.plan", "cuda-graph", "onnxruntime-cuda")
+    on_a_gpu = argv[-1] in ("charlm.plan", "cuda", "cuda-graph", "onnxruntime-cuda")
     return "needs an NVIDIA GPU" if on_a_gpu else None
 
 

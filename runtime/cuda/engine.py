@@ -67,11 +67,11 @@ def why_not(step: StepFile) -> str | None:
 def problem(gpus: nvidia.Gpus) -> str:
     """Why the decoder runs nothing on this machine; empty if it can. Loads no library."""
     if not gpus.devices:
-        return f"CUDA cannot use a GPU here: {gpus.problem}"
+        return f"it needs an NVIDIA GPU, and {gpus.problem}"
     name, capability = gpus.devices[0].name, gpus.devices[0].capability
     if 10 * capability[0] + capability[1] < geometry.OLDEST:
         return (
-            f"the decoder needs a GPU of compute capability 7.5 or newer, and this {name} has"
+            f"it needs a GPU of compute capability 7.5 or newer, and this {name} has"
             f" {capability[0]}.{capability[1]}"
         )
     return compiler.missing()
@@ -86,7 +86,7 @@ def open_cuda(step: StepFile) -> CudaEngine:
     """
     reason = problem(nvidia.gpus()) or packing.why_not(step)
     if reason:
-        raise BackendMissing(f"the CUDA decoder cannot run {step.path} ({reason}): {ON_PROCESSOR}")
+        raise BackendMissing(f"the CUDA decoder cannot run {step.path}: {reason}; {ON_PROCESSOR}")
     return CudaEngine(step, Device())
 
 

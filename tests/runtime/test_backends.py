@@ -108,7 +108,7 @@ def test_a_gpu_is_taken_where_there_is_one(write_step, card_of, gpu, monkeypatch
         open_engine(path, threads=1, backend="cuda")
     monkeypatch.setattr(compiler, "missing", lambda: "NVRTC is missing")
     assert not isinstance(open_engine(path), str)
-    with pytest.raises(BackendMissing, match=r"NVRTC is missing\): --backend native or onnxruntime-cpu"):
+    with pytest.raises(BackendMissing, match="NVRTC is missing; --backend native or onnxruntime-cpu"):
         open_engine(path, backend="cuda")
     assert len(gpu) == 2
 

@@ -153,7 +153,7 @@ def test_what_a_gpu_runs_by_itself_is_said(examine):
         " it on the processor"
     ]
     assert examine(EVERYTHING, VOLTA).engines[CUDA].run.missing == (
-        "the decoder needs a GPU of compute capability 7.5 or newer, and this NVIDIA V100 has 7.0"
+        "it needs a GPU of compute capability 7.5 or newer, and this NVIDIA V100 has 7.0"
     )
 
 

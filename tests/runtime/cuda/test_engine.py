@@ -315,11 +315,11 @@ HOPPER = nvidia.Gpu("NVIDIA Test", (9, 0), 80 << 30, 132, 227 << 10)
     ("gpu", "changes", "reason"),
     [
         (HOPPER, {}, None),
-        (None, {}, "CUDA cannot use a GPU here: no NVIDIA driver is installed"),
+        (None, {}, "it needs an NVIDIA GPU, and no NVIDIA driver is installed"),
         (
             nvidia.Gpu("NVIDIA Old", (7, 0), 16 << 30, 80, 96 << 10),
             {},
-            "the decoder needs a GPU of compute capability 7.5 or newer, and this NVIDIA Old has 7.0",
+            "it needs a GPU of compute capability 7.5 or newer, and this NVIDIA Old has 7.0",
         ),
         (HOPPER, {"layers": 17}, "it has 17 layers, and the decoder takes 16 at most"),
         (
@@ -345,7 +345,7 @@ def test_what_it_cannot_run_is_said_before_anything_is_loaded(gpu, changes, reas
         with pytest.raises(BackendMissing) as caught:
             open_cuda(step)
         assert str(caught.value) == (
-            f"the CUDA decoder cannot run made.onnx ({reason}): --backend native or onnxruntime-cpu runs the"
+            f"the CUDA decoder cannot run made.onnx: {reason}; --backend native or onnxruntime-cpu runs the"
             " file on the processor"
         )
 
