@@ -132,3 +132,18 @@ def test_text_and_states_are_those_of_the_reference(case, kernels_of, memory):
     decoder.read(read, fed[:, 4:], seed=8)
     assert same(read, state)
     assert np.abs(np.concatenate(predicted, axis=1) - logits[:, :4]).max() <= limits[1]
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.precision == "int8"][2:], ids=label)
+def test_any_state_may_be_given(case, kernels_of, memory):
+    """Of another engine, or of nobody: what lies outside the grid of integers is brought to its ends."""
+    step, rng = step_of_case(case), np.random.default_rng(4)
+    decoder, reference = decoder_of(case, step, kernels_of, memory), reference_of(step)
+    state = decoder.zero_state(case.batch)
+    for array in state.values():
+        array[...] = 10.0 ** rng.uniform(-9, 6, array.shape) * rng.choice([-1, 1], array.shape)
+    wanted = {key: array.copy() for key, array in state.items()}
+    tokens = rng.integers(0, case.vocab, (case.batch, 3))
+    logits = decoder.read(state, tokens, logits=True)
+    assert np.array_equal(logits, reference.run(wanted, tokens))
+    assert same(state, wanted)
