@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-EXTRAS := train,cpu,rtx,cuda,bench,test
+EXTRAS := train,cpu,rtx,cuda,bench,serve,test
 
 .PHONY: demo pages test wheel-check lint format gpu-check clean
 

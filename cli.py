@@ -11,7 +11,19 @@ from typing import Annotated
 
 import typer
 
-from .commands import bench, demo, doctor, export, generate, gpu_check, inspect, parity, practical, train
+from .commands import (
+    bench,
+    demo,
+    doctor,
+    export,
+    generate,
+    gpu_check,
+    inspect,
+    parity,
+    practical,
+    serve,
+    train,
+)
 from .commands.shared import Command
 from .contract.errors import P2Error, UsageError
 from .contract.shell import printable
@@ -46,6 +58,7 @@ def _root(
 app.command(cls=Command)(train.train)
 app.command(cls=export.Export)(export.export)
 app.command(cls=Command)(generate.generate)
+app.command(cls=Command)(serve.serve)
 app.command(cls=Command)(parity.parity)
 app.command(cls=Command)(inspect.inspect)
 app.command(cls=Command)(doctor.doctor)

@@ -9,7 +9,8 @@ state saved by one backend can be restored into another. Every engine checks wha
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from .card import Card
 from .codec import Tokens
@@ -90,6 +91,44 @@ class DrawingEngine(Engine, Protocol):
             address: where the noise begins.
             count: characters for each stream.
             sampling: the settings.
+
+        Returns:
+            The new tokens, int64 ``[batch, count]``; the last column has not been fed.
+        """
+        ...
+
+
+class Draw(NamedTuple):
+    """How one text of a mixed batch goes on.
+
+    Attributes:
+        seed: key of its noise; any integer, taken modulo 2**64.
+        stream: its stream >= 0, taken modulo 2**64.
+        position: index of the next character, 0 to 2**64 - 1.
+        sampling: how its characters are chosen.
+    """
+
+    seed: int
+    stream: int
+    position: int
+    sampling: Sampling
+
+
+@runtime_checkable
+class MixedEngine(DrawingEngine, Protocol):
+    """An engine that writes texts of different seeds, positions and settings side by side.
+
+    `runtime.mixed.draw_each` does the same with any engine.
+    """
+
+    def draw_each(self, state: State, last: Tokens, draws: Sequence[Draw], count: int) -> Tokens:
+        """What `draw` writes for each text alone.
+
+        Args:
+            state: advanced in place over `last` and all new tokens but the final one.
+            last: int64 ``[batch]``, the newest tokens, not yet fed.
+            draws: one for each text.
+            count: characters for each text.
 
         Returns:
             The new tokens, int64 ``[batch, count]``; the last column has not been fed.

@@ -32,7 +32,7 @@ TOP = {"version", "callable_room"}
 # Every package that only an extra brings.
 OPTIONAL = (
     "torch onnx onnxscript onnxruntime openvino safetensors charset_normalizer matplotlib"
-    " tensorrt tensorrt_rtx cuda"
+    " tensorrt tensorrt_rtx cuda starlette uvicorn prometheus_client"
 )
 # Libraries that are imported inside functions only, because they are slow or may be missing.
 LAZY = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "matplotlib"}

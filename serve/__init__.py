@@ -1,0 +1,1 @@
+"""Models behind an HTTP API: continuous batching, OpenAI's completions, a page to play with."""

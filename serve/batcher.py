@@ -1,0 +1,330 @@
+"""Continuous batching: one thread owns an engine, and texts join and leave between two chunks.
+
+What a text says does not depend on the others: its noise is addressed by seed, stream and position
+(`contract.noise`). Its state has a fixed size, so that a row is all that it needs.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from ..contract.codec import Codec
+from ..contract.engine import Draw, Engine
+from ..contract.errors import P2Error
+from ..contract.sampling import Sampling
+from ..runtime.mixed import draw_each
+from .fairness import Turns
+from .pace import CHUNK_SECONDS, Pace, chunk
+from .rows import Rows
+from .settings import Settings
+from .text import ENDED, IN_BATCH, PAUSED, WAITING, Piece, Text, score
+
+Delivery = list[tuple[Text, Piece]]
+
+# Chunks that a reader may be behind before its text pauses.
+UNREAD_PIECES = 8
+
+# Nobody is told to come back later than after so many seconds.
+LONGEST_WAIT = 60
+
+
+class Full(P2Error):
+    """There is no room in the queue.
+
+    Attributes:
+        seconds: after which there may be some.
+    """
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+class Ending(P2Error):
+    """The server is about to end, and takes nothing more."""
+
+
+class Batcher:
+    """Writes the texts of everybody who calls one model.
+
+    Args:
+        engine: any backend; from the first text on only the batcher's thread uses it.
+        settings: limits.
+        deliver: is handed what has been written, in the batcher's thread; it must not wait.
+        observe: is told, in the batcher's thread, of every chunk: texts, characters of all, seconds.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        settings: Settings,
+        deliver: Callable[[Delivery], None],
+        observe: Callable[[int, int, float], None] = lambda *_: None,
+    ) -> None:
+        self.engine = engine
+        self.codec = Codec(engine.card.vocabulary)
+        self._settings = settings
+        self._deliver = deliver
+        self._observe = observe
+        self._changed = threading.Condition()
+        # Under the lock:
+        self._waiting: Turns[Text] = Turns()
+        self._users: dict[int, str] = {}  # of texts that wait
+        self._resumed: deque[Text] = deque()
+        self._held = 0  # texts that have not ended
+        self._paused: set[Text] = set()
+        self._closing = self._closed = False
+        self._thread: threading.Thread | None = None
+        self._warm = False
+        self._rate = 0.0  # characters of all texts in a second
+        # Of the thread:
+        self._reading, self._writing = Rows(engine), Rows(engine)
+        self._read_pace, self._pace = Pace(), Pace()
+
+    # Called from other threads.
+
+    def start(self) -> None:
+        """Begin before the first text: what is measured once of a model is measured now."""
+        with self._changed:
+            self._start()
+
+    def submit(self, texts: Sequence[Text], user: str) -> None:
+        """Take all of some texts, or none.
+
+        Raises:
+            Full: there are too many already.
+            Ending: the server is about to end.
+        """
+        with self._changed:
+            if self._closing:
+                raise Ending("the server is about to end")
+            if self._held + len(texts) > self._settings.max_streams + self._settings.queue:
+                raise Full("too many texts are waiting", self._wait())
+            self._start()
+            for text in texts:
+                self._waiting.put(user, text)
+                self._users[id(text)] = user
+            self._held += len(texts)
+            self._changed.notify()
+
+    def cancel(self, texts: Sequence[Text]) -> None:
+        """Nobody wants these any more: their rows are free at the next border."""
+        with self._changed:
+            for text in texts:
+                text.cancelled = True
+                if text.place == WAITING:
+                    self._waiting.drop(self._users[id(text)], text)
+                    self._end(text)
+                elif text.place == PAUSED:
+                    self._end(text)
+            self._changed.notify()
+
+    def took(self, text: Text, pieces: int) -> None:
+        """So many pieces have reached the reader."""
+        with self._changed:
+            text.taken += pieces
+            if text.place == PAUSED and text in self._paused and text.sent - text.taken <= UNREAD_PIECES // 2:
+                self._paused.remove(text)
+                self._resumed.append(text)
+                self._changed.notify()
+
+    def close(self) -> None:
+        """Take no new texts, and end the others at the next border; it waits for that."""
+        with self._changed:
+            self._closing = self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def refuse(self) -> None:
+        """Take no new texts from now on."""
+        with self._changed:
+            self._closing = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether a text that comes now would be taken and written at once."""
+        return self._warm and self.alive and not self._closing
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread could go on."""
+        return not self._closed and (self._thread is None or self._thread.is_alive())
+
+    def counts(self) -> dict[str, int]:
+        """Texts that are ``waiting``, ``running`` and ``paused``."""
+        with self._changed:
+            waiting, paused = len(self._waiting), len(self._paused) + len(self._resumed)
+            return {"waiting": waiting, "paused": paused, "running": self._held - waiting - paused}
+
+    def _start(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="p2 batcher", daemon=True)
+            self._thread.start()
+
+    def _wait(self) -> int:
+        """Seconds after which somebody may try again: when half of what is here may be written."""
+        characters = sum(text.left for text in [*self._reading.texts, *self._writing.texts])
+        seconds = characters / self._rate / 2 if self._rate else 1
+        return max(1, min(LONGEST_WAIT, math.ceil(seconds)))
+
+    # In the thread.
+
+    def _run(self) -> None:
+        try:
+            self._warm_up()
+            while self._wait_for_work():
+                self._read()
+                self._write()
+        finally:
+            with self._changed:
+                self._closing = self._closed = True
+                rest = [*self._reading.texts, *self._writing.texts, *self._paused, *self._resumed]
+                while len(self._waiting):
+                    rest.append(self._waiting.take())
+                for text in rest:
+                    self._end(text)
+            lost = Piece("", end="error", error=Ending("the server has ended before the text was finished"))
+            self._deliver([(text, lost) for text in rest if not text.cancelled])
+
+    def _warm_up(self) -> None:
+        """Engines measure how they run a batch when they first meet one of about its size."""
+        size = 1
+        while size <= self._settings.max_streams and not self._closed:
+            draws = [Draw(0, row, 0, Sampling()) for row in range(size)]
+            draw_each(self.engine, self.engine.zero_state(size), np.zeros(size, np.int64), draws, 1)
+            size *= 2
+        self._warm = True
+
+    def _wait_for_work(self) -> bool:
+        """Let texts leave that nobody wants, and others take their places; False if it is to end."""
+        with self._changed:
+            while not self._closed:
+                gone = [t for rows in (self._reading, self._writing) for t in rows.texts if t.cancelled]
+                free = self._settings.max_streams - len(self._reading) - len(self._writing) + len(gone)
+                if self._reading or self._writing or (free and (self._waiting or self._resumed)):
+                    break
+                self._changed.wait()
+            if self._closed:
+                return False
+            for text in gone:
+                self._end(text)
+            back, fresh = [], []
+            while free and self._resumed:
+                text = self._resumed.popleft()
+                if not text.cancelled:
+                    text.place = IN_BATCH
+                    back.append(text)
+                    free -= 1
+            while free and self._waiting:
+                text = self._waiting.take()
+                del self._users[id(text)]
+                text.place = IN_BATCH
+                fresh.append(text)
+                free -= 1
+        self._reading.change([t for t in self._reading.texts if t.cancelled], [t for t in fresh if t.unread])
+        self._writing.change([t for t in self._writing.texts if t.cancelled], back)
+        self._begin([text for text in fresh if not text.unread])
+        return True
+
+    def _begin(self, texts: Sequence[Text]) -> None:
+        """Texts whose prompts have been read are written from now on."""
+        pieces = [(text, piece) for text in texts if (piece := text.begin(self.codec))]
+        ended = self._publish(pieces)
+        self._writing.change([], [text for text in texts if text not in ended])
+
+    def _read(self) -> None:
+        """Read prompts for about as long as a chunk takes."""
+        until = time.perf_counter() + CHUNK_SECONDS
+        while self._reading and time.perf_counter() < until:
+            rows = self._reading
+            steps = min(min(text.unread for text in rows.texts), self._read_pace.steps(len(rows)))
+            tokens = np.stack([text.prompt[text.read : text.read + steps] for text in rows.texts])
+            wanted = [text.echo and text.scores is not None for text in rows.texts]
+            started = time.perf_counter()
+            try:
+                logits = self.engine.feed(rows.state, tokens, logits=any(wanted))
+            except P2Error as error:
+                self._fail(rows, error)
+                return
+            self._read_pace.took(len(rows), steps, time.perf_counter() - started)
+            for row, text in enumerate(rows.texts):
+                if wanted[row] and logits is not None and text.scores is not None:
+                    following = text.prompt[text.read + 1 : text.read + 1 + steps]
+                    text.take_scores(score(self.codec, logits[row], following, text.scores))
+                text.read += steps
+            done = [text for text in rows.texts if not text.unread]
+            if done:
+                rows.change(done)
+                self._begin(done)
+
+    def _write(self) -> None:
+        """Write one chunk."""
+        rows = self._writing
+        if not rows:
+            return
+        texts = rows.texts
+        last = np.array([text.last for text in texts], np.int64)
+        steps = chunk([text.left for text in texts], self._pace.steps(len(rows)))
+        scored = [row for row, text in enumerate(texts) if text.scores is not None]
+        before = rows.copy_of(scored) if scored else None
+        started = time.perf_counter()
+        try:
+            tokens, rows.state = draw_each(self.engine, rows.state, last, [t.draw() for t in texts], steps)
+            if scored:
+                fed = np.concatenate([last[scored, None], tokens[scored, :-1]], axis=1)
+                logits = self.engine.feed(before, fed, logits=True)
+                assert logits is not None
+                for row, found in zip(scored, logits, strict=True):
+                    texts[row].take_scores(score(self.codec, found, tokens[row], texts[row].scores or 0))
+        except P2Error as error:
+            self._fail(rows, error)
+            return
+        seconds = time.perf_counter() - started
+        self._pace.took(len(rows), steps, seconds)
+        characters = sum(min(steps, text.left) for text in texts)
+        self._rate = characters / seconds if not self._rate else (self._rate + characters / seconds) / 2
+        self._observe(len(rows), characters, seconds)
+        pieces = []
+        for text, new in zip(texts, tokens, strict=True):
+            text.last = int(new[-1])
+            pieces.append((text, text.push(self.codec.decode(new))))
+        ended = self._publish(pieces)
+        with self._changed:
+            slow = [text for text in texts if text not in ended and text.sent - text.taken > UNREAD_PIECES]
+            for text in slow:
+                text.place = PAUSED
+                self._paused.add(text)
+        rows.change([*ended, *slow])
+
+    def _publish(self, pieces: Delivery) -> set[Text]:
+        """Hand out what can be shown; returns the texts that have ended."""
+        shown = [(text, piece) for text, piece in pieces if piece.shown or piece.end]
+        ended = {text for text, piece in shown if piece.end}
+        with self._changed:
+            for text, _ in shown:
+                text.sent += 1
+            for text in ended:
+                self._end(text)
+        if shown:
+            self._deliver(shown)
+        return ended
+
+    def _fail(self, rows: Rows, error: P2Error) -> None:
+        """The engine refuses: that is the end of the texts that it was to advance, and of no others."""
+        self._publish([(text, Piece("", end="error", error=error)) for text in rows.texts])
+        rows.texts, rows.state = [], None
+
+    def _end(self, text: Text) -> None:
+        """Under the lock: a text no longer counts."""
+        if text.place != ENDED:
+            text.place = ENDED
+            self._paused.discard(text)
+            self._users.pop(id(text), None)
+            self._held -= 1

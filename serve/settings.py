@@ -1,0 +1,44 @@
+"""What a server is told when it starts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..contract.arguments import whole_number
+from ..contract.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Limits and keys.
+
+    Attributes:
+        max_streams: texts that are written side by side, of each model.
+        queue: texts that may wait beside them, of each model; one more is refused (429).
+        max_prompt: characters of a prompt.
+        max_length: characters to be written for a prompt.
+        grace: seconds in which texts that are under way may finish when the server is to end.
+        keys: who calls must bear one of these; none lets everybody in.
+        origins: of pages that browsers may call from; ``*`` is any.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    max_streams: int = 256
+    queue: int = 1024
+    max_prompt: int = 1 << 16
+    max_length: int = 1 << 16
+    grace: float = 30.0
+    keys: tuple[str, ...] = ()
+    origins: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        whole_number(self.max_streams, "max-streams", 1, 1 << 14)
+        whole_number(self.queue, "queue", 0, 1 << 20)
+        whole_number(self.max_prompt, "max-prompt", 1, 1 << 24)
+        whole_number(self.max_length, "max-length", 1, 1 << 30)
+        if not 0 <= self.grace <= 86400:
+            raise UsageError(f"grace must be 0 to 86400 seconds, not {self.grace:g}")
+        if not all(key and key.isascii() and key.isprintable() and key.strip() == key for key in self.keys):
+            raise UsageError("an API key must be printable ASCII without spaces around it, and not empty")
