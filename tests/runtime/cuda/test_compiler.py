@@ -7,10 +7,12 @@ import sys
 
 import pytest
 
+from p2.contract.card import PRECISIONS, Card, block_for
+from p2.contract.cells import FORMS
 from p2.contract.errors import BackendMissing, P2Error
 from p2.runtime import nvidia
-from p2.runtime.cuda import compiler
-from p2.runtime.cuda.compiler import Usage, compiled, missing
+from p2.runtime.cuda import compiler, geometry
+from p2.runtime.cuda.compiler import DECODER, NOISE, Usage, compiled, missing
 
 SOURCE = """#include "more.cuh"
 extern "C" __global__ void p2_add(float *a) { a[threadIdx.x] += more(A); }
@@ -174,3 +176,79 @@ def test_without_nvrtc(monkeypatch, sources):
     assert missing().startswith("cuda-bindings 12.9.4 needs a driver for CUDA 12")
     del there["cuda-core"]
     assert missing().startswith("running on the GPU needs cuda-core")
+
+
+# Multiprocessors and shared memory of a block, by compute capability.
+GPUS = {
+    (7, 5): (40, 64 << 10),
+    (8, 0): (108, 163 << 10),
+    (8, 6): (84, 99 << 10),
+    (8, 9): (128, 99 << 10),
+    (9, 0): (132, 227 << 10),
+    (10, 0): (148, 227 << 10),
+    (12, 0): (170, 99 << 10),
+}
+
+# Every GPU, weights of every precision by few and by many texts, every cell, one layer and several, logits by
+# all blocks and by some, a grid and a cluster: capability, precision, cell, layers, hidden, vocab, texts.
+MODELS = [
+    ((7, 5), "float32", "lstm", 2, 1024, 96, 1),
+    ((7, 5), "int8", "rnn", 1, 512, 96, 64),
+    ((8, 0), "float16", "lstm", 2, 1024, 96, 64),
+    ((8, 0), "int4", "gru", 2, 1024, 96, 1),
+    ((8, 6), "float8", "gru-before", 2, 512, 96, 1),
+    ((8, 6), "float32", "gru", 3, 512, 96, 16),
+    ((8, 9), "bfloat16", "lstm", 2, 1024, 96, 1),
+    ((8, 9), "int8", "gru-before", 2, 512, 96, 64),
+    ((9, 0), "int8", "lstm", 2, 1024, 96, 1),
+    ((9, 0), "float32", "lstm", 2, 128, 96, 2),
+    ((9, 0), "float16", "gru", 1, 1000, 5000, 8),
+    ((10, 0), "float8", "lstm", 2, 2048, 96, 64),
+    ((10, 0), "int4", "rnn", 2, 128, 96, 16),
+    ((12, 0), "float32", "rnn", 4, 512, 5000, 8),
+    ((12, 0), "bfloat16", "gru", 2, 1024, 96, 64),
+]
+MOST_SPILLED = 128  # bytes of a thread: float32 has a little too much to hold
+
+
+@pytest.mark.usefixtures("nvrtc")
+@pytest.mark.parametrize(
+    ("capability", "precision", "cell", "layers", "hidden", "vocab", "texts"),
+    MODELS,
+    ids=lambda value: "".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_the_decoder_compiles_and_fits(capability, precision, cell, layers, hidden, vocab, texts):
+    blocks, shared_bytes = GPUS[capability]
+    limits = geometry.Limits(blocks, shared_bytes, 10 * capability[0] + capability[1])
+    form = {"gru_reset": "before"} if cell == "gru-before" else {}
+    vocabulary = "".join(map(chr, range(0x100, 0x100 + vocab)))
+    card = Card(cell.removesuffix("-before"), layers, 8, hidden, vocabulary, precision=precision, **form)
+    kind = geometry.kind_of(card, limits)
+    block = block_for(hidden, 4) % hidden if precision == "int4" else 0
+    option = geometry.choices(card, limits, kind)[-1]  # of a small model a cluster, where the GPU has them
+    found = geometry.largest(card, limits, texts, option, kind, block)
+    assert found.streams == texts
+    cubin = compiled(DECODER, found.defines(), capability)
+    assert set(cubin.usage) == {"p2_write", "p2_read", "p2_logits"}
+    for name, usage in cubin.usage.items():
+        threads = 256 if name == "p2_logits" else found.threads
+        assert -(-usage.registers // 8) * 8 * threads <= 65536, name
+        assert usage.spilled <= (MOST_SPILLED if precision == "float32" else 0), name
+        assert usage.shared == 0
+
+
+def test_together_they_are_all_that_there_is():
+    capabilities, _, cells, *_ = map(set, zip(*MODELS, strict=True))
+    assert capabilities == set(GPUS)
+    assert cells == {form.name for form in FORMS}
+    assert {(precision, texts > 8) for _, precision, *_, texts in MODELS} >= {
+        (precision, many) for precision in PRECISIONS for many in (False, True)
+    }
+
+
+@pytest.mark.usefixtures("nvrtc")
+@pytest.mark.parametrize("capability", GPUS, ids=lambda value: "".join(map(str, value)))
+def test_the_noise_compiles(capability):
+    [usage] = compiled(NOISE, {}, capability).usage.values()
+    assert usage.registers <= 64
+    assert usage.spilled == 0
