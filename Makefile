@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := train,cpu,rtx,cuda,bench,serve,test
 
-.PHONY: demo pages test wheel-check lint format gpu-check clean
+.PHONY: demo pages test ray-test wheel-check lint format gpu-check clean
 
 # The demo: train, export, compare, write - at most three minutes of work on two cores.
 demo: $(READY)
@@ -20,6 +20,12 @@ pages: $(READY)
 # The whole test suite.
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+# What runs on Ray: a worker killed among 100,000 prompts, too. Ray is 500 MB and a minute to install, so .venv has it
+# only from here on; until then `make test` skips what needs it.
+ray-test: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'ray[data,serve]'
+	$(BIN)/python -m pytest tests/ray tests/ray/check_large.py $(PYTEST_ARGS)
 
 # What a stranger installs: a source distribution, the wheel built from it, and that one used away from here.
 # Half a minute, most of it the C compiler's; downloads nothing.

@@ -15,16 +15,29 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from . import ray
     from .api import Model, State, export, load, parity, train
     from .contract.errors import P2Error, UsageError
 
-__all__ = ["Model", "P2Error", "State", "UsageError", "__version__", "export", "load", "parity", "train"]
+__all__ = [
+    "Model",
+    "P2Error",
+    "State",
+    "UsageError",
+    "__version__",
+    "export",
+    "load",
+    "parity",
+    "ray",
+    "train",
+]
 
 _WHERE = {
     "P2Error": ".contract.errors",
     "UsageError": ".contract.errors",
     "export": ".export",
     "parity": ".parity",
+    "ray": ".ray",
 }
 
 
@@ -32,7 +45,7 @@ def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module = importlib.import_module(_WHERE.get(name, ".api"), __name__)
-    value = module if name in ("export", "parity") else getattr(module, name)
+    value = module if name in ("export", "parity", "ray") else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -25,8 +25,9 @@ def blocks(page: Path) -> list[str]:
     return BLOCK.findall(page.read_text(encoding="utf-8"))
 
 
-# Its clients need a server: tests/export/triton/test_clients.py brings one.
-PAGES = [page for page in ALL if blocks(page) and page.name != "triton.md"]
+# What these need is brought by tests/export/triton/test_clients.py and tests/ray/test_cluster.py.
+ELSEWHERE = ("triton.md", "scale.md")
+PAGES = [page for page in ALL if blocks(page) and page.name not in ELSEWHERE]
 
 
 @pytest.fixture(scope="module")

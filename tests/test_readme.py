@@ -18,7 +18,7 @@ from tests.conftest import traced_once
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What a page needs is made by those before it.
-ORDER = ["install", "train", "export", "triton", "generate", "parity", "bench", "practical", "gpu"]
+ORDER = ["install", "train", "export", "triton", "generate", "parity", "bench", "practical", "gpu", "scale"]
 PAGES = {"README": README}
 PAGES |= {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ORDER}
 
