@@ -95,7 +95,7 @@ def run_parity(
     for name in names:
         try:
             path, kind = locate(name)
-            backends = usable_backends(path) if kind == "onnx" and backend is None else [backend]
+            backends = usable_backends(path, gpu=True) if kind == "onnx" and backend is None else [backend]
             opened += [(path, open_engine(name, backend=chosen)) for chosen in backends]
         except BackendMissing as error:
             if named:

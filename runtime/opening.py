@@ -29,7 +29,7 @@ def open_engine(name: str | Path, threads: int | None = None, backend: str | Non
         name: as given to ``--engine``; `locate` says where it is looked for.
         threads: processor threads, None to let the engine choose.
         backend: what runs it, a key of `BACKENDS`; None runs each kind of file as it usually is: a .onnx on
-            an NVIDIA GPU (`preferred`) where there is one and `threads` does not ask for the processor.
+            an NVIDIA GPU (`Backend.preferred`), if there is one and `threads` does not ask for the processor.
 
     Raises:
         UsageError: threads for what runs on the GPU, no such backend, or one for another kind of engine.
@@ -45,18 +45,24 @@ def open_engine(name: str | Path, threads: int | None = None, backend: str | Non
         if threads is not None:
             raise UsageError("--threads is for engines on the processor; a plan runs on the GPU")
         return open_plan(path, asked=str(name))
-    if kind == "onnx" and (backend is None or not BACKENDS[backend].gpu):
+    if kind == "onnx" and backend is None and threads is None and (able := _preferred_here()):
         step = open_step(path)
-        first = None if backend or threads is not None else preferred(step)
-        return first.open(step) if first else _open_on_the_processor(step, threads, backend)
+        if first := _fitting(able, step):
+            engine: Engine = first.open(step)
+            return engine
     chosen = _on_the_processor(kind)[0] if backend is None else BACKENDS[backend]
+    if kind == "onnx" and not chosen.gpu:
+        return open_step_engine(path, threads, backend)
     return open_file(path, chosen, threads)
 
 
-def preferred(step: StepFile) -> Backend | None:
-    """What runs a step graph by itself, where nothing asks for the processor; None if that does."""
-    able = (one for one in BACKENDS.values() if one.preferred and one.unfit_for(step) is None)
-    return next(able, None)
+def _preferred_here() -> list[Backend]:
+    """Those that are taken by themselves, before any on the processor, if this machine can run them."""
+    return [one for one in BACKENDS.values() if one.preferred and not one.why_not()]
+
+
+def _fitting(backends: list[Backend], step: StepFile) -> Backend | None:
+    return next((one for one in backends if one.unfit_for(step) is None), None)
 
 
 def open_file(path: Path, backend: Backend, threads: int | None = None) -> Engine:
@@ -99,22 +105,23 @@ def open_step_engine(path: Path, threads: int | None = None, backend: str | None
         P2Error: the file cannot be read, breaks the contract, or the backend cannot run it here.
     """
     known = _on_the_processor("onnx")
-    if backend not in (None, *(one.key for one in known)):
+    able = [one for one in known if backend in (None, one.key)]
+    if not able:
         names = " or ".join(one.key for one in known)
         raise UsageError(f"the processor runs a .onnx file by {names}, not {backend!r}")
-    return _open_on_the_processor(open_step(path), threads, backend)
-
-
-def _open_on_the_processor(step: StepFile, threads: int | None, backend: str | None) -> ProcessorEngine:
-    able = [one for one in _on_the_processor("onnx") if backend in (None, one.key)]
+    step = open_step(path)
     *better, last = able
     chosen = next((one for one in better if one.unfit_for(step) is None), last)
     engine: ProcessorEngine = chosen.open(step, threads)
     return engine
 
 
-def usable_backends(path: Path) -> list[str | None]:
+def usable_backends(path: Path, *, gpu: bool = False) -> list[str | None]:
     """Those that can run a step graph on the processor, the one that is taken by itself first.
+
+    Args:
+        path: of the .onnx file.
+        gpu: before them the one that is taken by itself where there is a GPU.
 
     Raises:
         BackendMissing: none can.
@@ -123,6 +130,8 @@ def usable_backends(path: Path) -> list[str | None]:
     step = open_step(path)
     reasons = {one.key: one.unfit_for(step) for one in _on_the_processor("onnx")}
     found: list[str | None] = [key for key, reason in reasons.items() if reason is None]
+    if gpu and (first := _fitting(_preferred_here(), step)):
+        found.insert(0, first.key)
     if not found:
         raise BackendMissing(str([*reasons.values()][-1]))  # the last runs every step, once it is installed
     return found

@@ -101,6 +101,7 @@ def test_a_gpu_is_taken_where_there_is_one(write_step, card_of, gpu, monkeypatch
     path = write_step(card_of())
     assert open_engine(path) == open_engine(path, backend="cuda") == "on the GPU"
     assert [step.path for step in gpu] == [path, path]
+    assert usable_backends(path, gpu=True) == ["cuda", *usable_backends(path)]
     assert not isinstance(open_engine(path, threads=1), str)
     assert isinstance(open_engine(path, backend="onnxruntime-cpu"), OnnxEngine)
     assert isinstance(open_step_engine(path, 1, "onnxruntime-cpu"), OnnxEngine)
@@ -108,6 +109,7 @@ def test_a_gpu_is_taken_where_there_is_one(write_step, card_of, gpu, monkeypatch
         open_engine(path, threads=1, backend="cuda")
     monkeypatch.setattr(compiler, "missing", lambda: "NVRTC is missing")
     assert not isinstance(open_engine(path), str)
+    assert usable_backends(path, gpu=True) == usable_backends(path)
     with pytest.raises(BackendMissing, match="NVRTC is missing; --backend native or onnxruntime-cpu"):
         open_engine(path, backend="cuda")
     assert len(gpu) == 2
