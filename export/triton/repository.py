@@ -31,7 +31,7 @@ _MODEL_PY = '''"""Texts of the model beside this file; p2 has to be installed wh
 
 from pathlib import Path
 
-from p2.runtime.triton import TextModel
+from p2.serve.triton import TextModel
 
 
 class TritonPythonModel(TextModel):

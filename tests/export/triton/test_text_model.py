@@ -102,6 +102,18 @@ def test_a_cancelled_text_ends(ask):
     assert sender.problem is None
 
 
+def test_an_unloaded_model_finishes_its_texts_and_takes_no_more(exported, backend):
+    made = load_model(exported / "charlm")
+    inputs = {"prompt": np.array([b"the "], object), "length": np.array([2000], np.int32)}
+    first, late = BackendRequest(inputs), BackendRequest(inputs)
+    made.execute([first])
+    made.finalize()
+    assert len(first.sender.text()) == 2000
+    made.execute([late])
+    assert late.sender.done.wait(30)
+    assert late.sender.problem == "the server is about to end"
+
+
 def test_parameters_name_a_backend(exported, backend):
     config = json.dumps({"parameters": {"backend": {"string_value": "onnxruntime-cpu"}}})
     made = load_model(exported / "charlm", config)
