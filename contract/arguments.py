@@ -7,7 +7,7 @@ another batch be broadcast without a word. Every engine calls these first.
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .card import Card
 from .codec import Tokens
+from .engine import Draw
 from .errors import ContractError, UsageError
 from .noise import Address
 from .sampling import Floats, Sampling
@@ -125,6 +126,22 @@ def check_draw(
     check_last(card, last, batch)
     check_sampling(sampling)
     return check_address(address, count, batch)
+
+
+def check_draws(card: Card, batch: int, last: object, draws: object, count: object) -> tuple[list[Draw], int]:
+    """What `MixedEngine.draw_each` is handed besides the state; returns numbers as `check_address` does."""
+    check_last(card, last, batch)
+    if not isinstance(draws, Sequence) or not all(isinstance(one, Draw) for one in draws):
+        raise UsageError(f"there must be a sequence of Draw, not {_kind_of(draws)}")
+    if len(draws) != batch:
+        raise UsageError(f"there must be a Draw for each of {batch} texts, and there are {len(draws)}")
+    number = whole_number(count, "count", 0, MAX_COUNT)
+    _check_count(number, batch)
+    found = []
+    for seed, stream, position, sampling in draws:
+        address, _ = check_address(Address(seed, (stream,), position), number, 1)
+        found.append(Draw(address.seed, address.streams[0], address.position, check_sampling(sampling)))
+    return found, number
 
 
 def check_address(address: object, count: object, batch: int) -> tuple[Address, int]:

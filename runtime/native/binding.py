@@ -21,7 +21,7 @@ from ...contract.arguments import MAX_THREADS
 from ...contract.cells import FORMS
 from ...contract.errors import P2Error, UsageError
 
-LAYOUT = 7  # of the structures; the compiled side says the same, or it is of another version
+LAYOUT = 8  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {form.name: number for number, form in enumerate(FORMS)}
 
@@ -35,6 +35,22 @@ LANES, PANEL = 16, 64  # outputs of a vector; outputs side by side; widths are m
 
 PIECE = 256  # rows of a panel that every text of a batch meets before the next ones
 OUTLIER = np.dtype([("row", np.int32), ("column", np.int32), ("weight", np.float32)])
+
+# How the characters of one text are chosen. numpy refuses what a field cannot hold.
+CHOOSING = np.dtype(
+    [
+        ("seed", np.uint64),
+        ("stream", np.uint64),
+        ("position", np.uint64),
+        ("temperature", np.float32),
+        ("filters", np.int32),
+        ("top_k", np.int32),
+        ("tau", np.float32),
+        ("top_p", np.float32),
+        ("min_p", np.float32),
+    ],
+    align=True,
+)
 
 _Address = ctypes.c_void_p
 
@@ -123,20 +139,6 @@ class Model(_Checked):
     )
 
 
-class Filters(_Checked):
-    """Settings of `contract.sampling`'s filters."""
-
-    _ranges: ClassVar = {"on": (0, 1)}
-
-    _fields_ = (
-        ("on", ctypes.c_int32),
-        ("top_k", ctypes.c_int32),
-        ("tau", ctypes.c_float),
-        ("top_p", ctypes.c_float),
-        ("min_p", ctypes.c_float),
-    )
-
-
 class Job(_Checked):
     """A call."""
 
@@ -151,11 +153,7 @@ class Job(_Checked):
         ("cells", _Address),
         ("tokens", _Address),
         ("noise", _Address),
-        ("streams", _Address),
-        ("seed", ctypes.c_uint64),
-        ("position", ctypes.c_uint64),
-        ("temperature", ctypes.c_float),
-        ("settings", ctypes.POINTER(Filters)),
+        ("choosing", _Address),
         ("written", _Address),
         ("logits", _Address),
         ("waits", ctypes.c_int64),

@@ -49,9 +49,9 @@ int64_t choose(const float *logits, const float *noise, int vocab, const filters
 static float gumbel(uint32_t word) { return (float)-log(-log((word + 0.5) * 0x1p-32)); }
 
 /* Here no product and sum become one instruction: both are rounded, as in contract/sampling.py. */
-int64_t choose_drawn(const float *logits, drawing d, int vocab, float temperature, const filters *f,
-                     float *scratch) {
-    const float least = f->on ? threshold(logits, vocab, f, scratch) : -INFINITY;
+int64_t choose_drawn(const float *logits, drawing d, int vocab, const choosing *text, float *scratch) {
+    const float temperature = text->temperature;
+    const float least = text->filters.on ? threshold(logits, vocab, &text->filters, scratch) : -INFINITY;
     float bound, highest = -INFINITY;
     int last = 0;
     if (score(logits, d.nearly, vocab, temperature, least, scratch, &bound, &last) == 1) return last;

@@ -9,7 +9,7 @@
 int64_t choose(const float *logits, const float *noise, int vocab, const filters *f, float *scratch);
 
 /* The same for the noise that was drawn; room for a multiple of 16 floats. */
-int64_t choose_drawn(const float *logits, drawing d, int vocab, float temperature, const filters *f, float *scratch);
+int64_t choose_drawn(const float *logits, drawing d, int vocab, const choosing *text, float *scratch);
 #pragma GCC visibility pop
 
 #endif

@@ -21,7 +21,7 @@
 #include <stdlib.h>
 
 /* Of the structures in types.h; binding.py expects this one. */
-int p2_layout(void) { return 7; }
+int p2_layout(void) { return 8; }
 
 /* Whether this processor has the instructions. */
 int p2_supported(void) {

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,14 @@ import numpy.typing as npt
 from ...contract.arguments import (
     check_decode,
     check_draw,
+    check_draws,
     check_state,
     check_threads,
     check_tokens,
 )
 from ...contract.card import bytes_per_step
 from ...contract.codec import Tokens
+from ...contract.engine import Draw
 from ...contract.errors import BackendMissing
 from ...contract.noise import Address
 from ...contract.sampling import Floats, Sampling
@@ -27,7 +29,7 @@ from ..processor import cpu_name, processors
 from ..step_file import StepFile
 from ..tuning import Setting
 from . import binding, packing, problem
-from .binding import Filters, Job
+from .binding import Job
 from .pace import Pace
 
 # Another layout of the weights has to be faster by this share: 28 bits are slower for many texts.
@@ -139,7 +141,8 @@ class NativeEngine(HostStates):
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
         batch = check_state(self.card, state)
         check_decode(self.card, batch, last, noise, sampling)
-        return self._decode(state, last, len(noise), sampling, noise=np.ascontiguousarray(noise))
+        how = _choosing([Draw(0, 0, 0, sampling)] * batch, self.card.vocab)
+        return self._decode(state, last, len(noise), how, noise=np.ascontiguousarray(noise))
 
     def draw(self, state: State, last: Tokens, address: Address, count: int, sampling: Sampling) -> Tokens:
         """Write `count` characters per stream with noise that is made here; see `DrawingEngine.draw`.
@@ -149,7 +152,15 @@ class NativeEngine(HostStates):
         """
         batch = check_state(self.card, state)
         address, count = check_draw(self.card, batch, last, address, count, sampling)
-        return self._decode(state, last, count, sampling, **_noise_of(address, sampling))
+        seed, streams, position = address
+        how = _choosing([Draw(seed, stream, position, sampling) for stream in streams], self.card.vocab)
+        return self._decode(state, last, count, how)
+
+    def draw_each(self, state: State, last: Tokens, draws: Sequence[Draw], count: int) -> Tokens:
+        """The same for texts of different seeds, positions and settings; see `MixedEngine.draw_each`."""
+        batch = check_state(self.card, state)
+        draws, count = check_draws(self.card, batch, last, draws, count)
+        return self._decode(state, last, count, _choosing(draws, self.card.vocab))
 
     def close(self) -> None:
         """Drop the weights."""
@@ -226,24 +237,19 @@ class NativeEngine(HostStates):
         state: State,
         last: Tokens,
         count: int,
-        sampling: Sampling,
+        how: npt.NDArray[np.void],
         threads: int | None = None,
-        **given: Any,
+        noise: Floats | None = None,
     ) -> Tokens:
-        """Write on `threads`, or as many as are planned, with the noise that `given` tells of."""
+        """Write on `threads`, or as many as are planned, with the noise given or the one that `how` names."""
         written = np.zeros((len(last), count), np.int64)
         if not count:
             return written
         pace = None if threads else self._pace(len(last), count)
         threads = threads or (pace.choose() if pace else self._threads(len(last), count))
         newest = np.array(last, np.int64)  # the decoder leaves the newest tokens in it
-        settings = Filters()
-        if sampling.filters:
-            kept, tau = sampling.kept(self.card.vocab), 1.0 / sampling.temperature
-            settings = Filters(1, kept, tau, sampling.top_p, sampling.min_p)
-        given |= {"settings": ctypes.pointer(settings), "written": written}
         started = time.perf_counter()
-        self._run("p2_decode", state, threads, newest, count, **given)
+        self._run("p2_decode", state, threads, newest, count, choosing=how, noise=noise, written=written)
         if pace:
             pace.took(threads, (time.perf_counter() - started) / count)
         return written
@@ -290,22 +296,21 @@ class NativeEngine(HostStates):
     def _seconds(self, setting: Setting) -> float:
         """The time of one character of one stream in a batch of ``setting.group``, in one turn."""
         last, state = np.zeros(setting.group, np.int64), self.zero_state(setting.group)
-        sampling = Sampling()
-        noise = _noise_of(Address(0, range(setting.group), 0), sampling)
+        how = _choosing([Draw(0, stream, 0, Sampling()) for stream in range(setting.group)], self.card.vocab)
 
         def steps(count: int) -> None:
-            self._decode(state, last, count, sampling, setting.threads, **noise)
+            self._decode(state, last, count, how, setting.threads)
 
         return tuning.seconds_per_step(steps) / setting.group
 
 
-def _noise_of(address: Address, sampling: Sampling) -> dict[str, Any]:
-    """The fields of a job that say which noise it draws; none where it needs none."""
-    if sampling.greedy:
-        return {}
-    return {
-        "streams": np.array(address.streams, np.uint64),
-        "seed": address.seed,
-        "position": address.position,
-        "temperature": sampling.temperature,
+def _choosing(draws: Sequence[Draw], vocab: int) -> npt.NDArray[np.void]:
+    """What a job is told of each of its texts, of `binding.CHOOSING`."""
+    filters = {
+        sampling: (1, sampling.kept(vocab), 1.0 / sampling.temperature, sampling.top_p, sampling.min_p)
+        if sampling.filters
+        else (0, 0, 1.0, 1.0, 0.0)
+        for sampling in {one.sampling for one in draws}
     }
+    rows = [(*one[:3], one.sampling.temperature, *filters[one.sampling]) for one in draws]
+    return np.array(rows, binding.CHOOSING)

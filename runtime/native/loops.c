@@ -23,14 +23,15 @@ void decode(team *w, int thread) {
     const job *j = w->j;
     const value *before = w->old, *after = w->new;
     const int alone = w->rows == 1;
+    const int drawn_ahead = alone && !j->noise && j->choosing[w->first].temperature != 0;
     float *scratch = w->scratch + (size_t)thread * m->vocab_width;
     int64_t own = j->tokens[w->first], *tokens = alone ? &own : j->tokens + w->first;
     const range mine = alone ? (range){0, 1} : share(w, thread, w->rows);
     character c = {.rows = w->rows, .token_step = 1, .fresh = 1};
     c.sums = sums_of(w->sums, w->candidate_sums, w->rows, 0);
     for (int64_t step = 0; step < j->count; step++) {
-        if (j->streams && alone && step % w->threads == 0 && step + thread < j->count)
-            draw(drawing_at(w, step + thread), j, w->first, step + thread, m->vocab);
+        if (drawn_ahead && step % w->threads == 0 && step + thread < j->count)
+            draw(drawing_at(w, step + thread), &j->choosing[w->first], step + thread, m->vocab);
         for (int l = 0; l < m->layers; l++) {
             c.l = &m->layer[l];
             c.below = l ? &after[l - 1] : NULL;
@@ -41,19 +42,20 @@ void decode(team *w, int thread) {
             advance(w, thread, &c);
         }
         predict(w, thread, after[m->layers - 1], w->rows);
-        if (alone && j->streams) ask(drawing_at(w, step).nearly, m->vocab_width * sizeof(float));
+        if (drawn_ahead) ask(drawing_at(w, step).nearly, m->vocab_width * sizeof(float));
         meet(w);
         if (alone) ask(w->logits, m->vocab_width * sizeof(float));
         for (int row = mine.first; row < mine.end; row++) {
             const size_t text = w->first + row;
             const float *logits = w->logits + (size_t)row * m->vocab_width;
-            if (j->streams) {
-                const drawing d = drawing_at(w, alone ? step : thread);
-                if (!alone) draw(d, j, text, step, m->vocab);
-                tokens[row] = choose_drawn(logits, d, m->vocab, j->temperature, j->settings, scratch);
-            } else {
+            const choosing *how = &j->choosing[text];
+            if (j->noise || how->temperature == 0) {
                 const float *noise = j->noise ? j->noise + (step * j->batch + text) * m->vocab : NULL;
-                tokens[row] = choose(logits, noise, m->vocab, j->settings, scratch);
+                tokens[row] = choose(logits, noise, m->vocab, &how->filters, scratch);
+            } else {
+                const drawing d = drawing_at(w, alone ? step : thread);
+                if (!alone) draw(d, how, step, m->vocab);
+                tokens[row] = choose_drawn(logits, d, m->vocab, how, scratch);
             }
             if (!alone || thread == 0) j->written[text * j->count + step] = tokens[row];
         }

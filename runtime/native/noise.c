@@ -75,8 +75,8 @@ static void approximate(drawing d, int vocab) {
 
 void p2_approximate_noise(uint32_t *words, int count, float *noise) { approximate((drawing){words, noise}, count); }
 
-void draw(drawing d, const job *j, size_t text, int64_t step, int vocab) {
-    draw_words(j->seed, j->streams[text], j->position + (uint64_t)step, vocab, d.words);
+void draw(drawing d, const choosing *text, int64_t step, int vocab) {
+    draw_words(text->seed, text->stream, text->position + (uint64_t)step, vocab, d.words);
     approximate(d, vocab);
 }
 

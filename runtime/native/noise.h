@@ -13,7 +13,7 @@
 
 #pragma GCC visibility push(hidden)
 /* The noise of a text at `step`. */
-void draw(drawing d, const job *j, size_t text, int64_t step, int vocab);
+void draw(drawing d, const choosing *text, int64_t step, int vocab);
 
 /* Scores, logit + temperature * noise, -INFINITY for logits below `least`. What reaches `bound` can be the highest: the
  * noise is off by so much, both here and in the best one, and so are the roundings of product and sum; those of far

@@ -80,11 +80,18 @@ typedef struct {
     float tau, top_p, min_p;
 } filters;
 
+/* How the characters of one text are chosen: with the noise of `seed` and `stream` from `position` on, drawn here and
+ * multiplied by the temperature; 0 needs none. */
+typedef struct {
+    uint64_t seed, stream, position;
+    float temperature;
+    filters filters;
+} choosing;
+
 /* A job. States are float [layers][batch][width], advanced in place; cells only for the LSTM.
  *
- * decode: tokens int64 [batch], replaced by the last ones; written int64 [batch][count]. With `streams` [batch], the
- *         noise of `seed` from `position` on is drawn here and multiplied by the temperature; else it is given, float
- *         [count][batch][vocab], or NULL, for no noise.
+ * decode: tokens int64 [batch], replaced by the last ones; written int64 [batch][count]; choosing [batch]. Where noise is
+ *         given, float [count][batch][vocab], none is drawn.
  * feed: tokens int64 [batch][count]; logits float [batch][count][vocab], or NULL.
  *
  * waits comes back: how often a thread waited so long for another that it gave its processor away. */
@@ -94,10 +101,7 @@ typedef struct {
     float *states, *cells;
     int64_t *tokens;
     const float *noise;
-    const uint64_t *streams;
-    uint64_t seed, position;
-    float temperature;
-    const filters *settings;
+    const choosing *choosing;
     int64_t *written;
     float *logits;
     int64_t waits;

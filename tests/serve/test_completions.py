@@ -29,14 +29,14 @@ def test_openais_client_gets_what_p2_generate_writes(client, alone):
 
 def test_openais_client_reads_a_stream(client, alone):
     chunks = [*client.completions.create(
-        model="gru", prompt="", max_tokens=900, seed=1, stream=True, stream_options={"include_usage": True}
+        model="gru", prompt="", max_tokens=9000, seed=1, stream=True, stream_options={"include_usage": True}
     )]  # fmt: skip
     *pieces, last = chunks
-    assert "".join(chunk.choices[0].text for chunk in pieces) == alone["gru"].generate(length=900, seed=1)
+    assert "".join(chunk.choices[0].text for chunk in pieces) == alone["gru"].generate(length=9000, seed=1)
     assert len(pieces) > 2
     assert [chunk.choices[0].finish_reason for chunk in pieces] == [None] * (len(pieces) - 1) + ["length"]
     assert last.choices == []
-    assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (0, 900)
+    assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (0, 9000)
 
 
 def test_openais_client_lists_the_models(client):
@@ -48,7 +48,7 @@ def test_openais_client_lists_the_models(client):
     ("fields", "kind", "said"),
     [
         ({"model": "none"}, openai.NotFoundError, "there is no model 'none' here; there is lstm, gru"),
-        ({"prompt": "abcÄd"}, openai.BadRequestError, "'Ä' (U+00C4 LATIN CAPITAL LETTER A WITH DIAERESIS) at"),
+        ({"prompt": "abcÄd"}, openai.BadRequestError, "'Ä' (U+00C4 LATIN CAPITAL LETTER A WITH DIAERESIS)"),
         ({"prompt": ["a", "bÄ"]}, openai.BadRequestError, "prompt[1]: the model does not know"),
         ({"n": 0}, openai.BadRequestError, "n is not at least 1"),
         ({"suffix": "x"}, openai.BadRequestError, "suffix is not supported: leave it out"),
