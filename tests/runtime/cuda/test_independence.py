@@ -63,15 +63,23 @@ def test_of_the_order_in_which_threads_run(case, streams, kernels_of, memory):
         assert same(again[1], state)
 
 
-@pytest.mark.parametrize("case", MODELS, ids=label)
-def test_of_blocks_threads_and_clusters(case, kernels_of, memory):
+@pytest.mark.parametrize(
+    ("case", "changes"),
+    [
+        (MODELS[0], {"units": 28, "cluster": 2, "grid": 2}),
+        (MODELS[1], {"units": 7, "threads": 128}),
+        (MODELS[2], {"units": 8, "cluster": 5, "grid": 5, "threads": 96}),
+        (MODELS[3], {"units": 20, "threads": 32}),
+    ],
+    ids=["float32", "float16", "int8", "int4"],
+)
+def test_of_blocks_threads_and_clusters(case, changes, kernels_of, memory):
     step = step_of_case(case)
     text, state = first_text(decoder_of(case._replace(streams=2), step, kernels_of, memory), 2)
-    for changes in ({"units": 28, "cluster": 2, "grid": 2}, {"units": 7, "threads": 128}):
-        geometry = geometry_of(step, 2, **changes)
-        again = first_text(Decoder(step, geometry, kernels_of, memory), 2)
-        assert np.array_equal(again[0], text)
-        assert same(again[1], state)
+    geometry = geometry_of(step, 2, **changes)
+    again = first_text(Decoder(step, geometry, kernels_of, memory), 2)
+    assert np.array_equal(again[0], text)
+    assert same(again[1], state)
 
 
 @pytest.mark.parametrize("streams", [2, 16])
@@ -83,7 +91,7 @@ def test_of_how_much_lies_in_shared_memory(case, streams, kernels_of, memory):
     text, state = first_text(decoder, streams)
     everything = decoder.geometry.shared_bytes
     nothing = decoder.geometry.resident(0, "h")[1]  # the first that is kept, so nothing is before it
-    for limit in np.linspace(nothing, everything, 5, dtype=int)[:-1]:
+    for limit in np.linspace(nothing, everything, 4, dtype=int)[:-1]:
         again = decoder_of(case, step, kernels_of, memory, limit=int(limit))
         assert nothing <= again.geometry.shared_bytes <= limit
         found = first_text(again, streams)
