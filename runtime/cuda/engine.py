@@ -27,7 +27,7 @@ from ...contract.engine import Snapshot
 from ...contract.errors import BackendMissing, P2Error
 from ...contract.noise import Address
 from ...contract.sampling import Sampling
-from .. import nvidia, tuning
+from .. import cuda_core, nvidia, tuning
 from ..gpu_device import Device
 from ..gpu_memory import Staging
 from ..step_file import StepFile
@@ -87,7 +87,9 @@ def open_cuda(step: StepFile) -> CudaEngine:
     reason = problem(nvidia.gpus()) or packing.why_not(step)
     if reason:
         raise BackendMissing(f"the CUDA decoder cannot run {step.path}: {reason}; {ON_PROCESSOR}")
-    return CudaEngine(step, Device())
+    with nvidia.waking():
+        core = cuda_core.load()
+    return CudaEngine(step, Device(core))
 
 
 class CudaState:

@@ -11,7 +11,7 @@ from p2.bench.contenders.p2_gpu import key_for
 from p2.contract.errors import BackendMissing, UsageError
 from p2.contract.plan import FLAVOURS
 from p2.gpu_check.backends import BACKENDS as CHECKED
-from p2.runtime import backends, doctor, installed, native, nvidia
+from p2.runtime import backends, cuda_core, doctor, installed, native, nvidia
 from p2.runtime.backends import BACKENDS
 from p2.runtime.cuda import compiler
 from p2.runtime.cuda import engine as cuda_engine
@@ -92,7 +92,8 @@ def gpu(monkeypatch):
     monkeypatch.setattr(nvidia, "gpus", lambda: found)
     monkeypatch.setattr(compiler, "missing", lambda: "")
     opened = []
-    monkeypatch.setattr(cuda_engine, "Device", lambda: None)
+    monkeypatch.setattr(cuda_core, "load", lambda: None)
+    monkeypatch.setattr(cuda_engine, "Device", lambda core: core)
     monkeypatch.setattr(cuda_engine, "CudaEngine", lambda step, device: opened.append(step) or "on the GPU")
     return opened
 
