@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import importlib
 import math
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -101,9 +102,9 @@ class Device:
         self._stream: Any = None
         self._recording = False
         self._late: list[Any] = []  # to be given back when the recording is over
+        self._thread = threading.local()  # whether the GPU is current in it
         with self._doing("open the GPU"):
             self._device = self._core.Device(0)
-            self._device.set_current()
         with self._doing("create a stream"):
             # Not the default stream: nothing can be captured into a graph from that one.
             self._stream = self._device.create_stream()
@@ -344,8 +345,14 @@ class Device:
 
     @contextlib.contextmanager
     def _doing(self, task: str, nbytes: int = 0) -> Iterator[None]:
-        """Make one sentence of what cuda-core raises; its class of errors is not part of its interface."""
+        """Make one sentence of what cuda-core raises; its class of errors is not part of its interface.
+
+        CUDA works with what is current in the calling thread, and an engine may be used by several in turn.
+        """
         try:
+            if not getattr(self._thread, "ready", False):
+                self._core.Device(0).set_current()
+                self._thread.ready = True
             yield
         except Exception as error:
             if nbytes and "OUT_OF_MEMORY" in str(error):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
 import types
 from collections.abc import Callable
 from typing import Any
@@ -46,6 +47,12 @@ SHARED_BYTES = 48 << 10  # that a kernel has without asking
 Function = Callable[[int, int, int, tuple[Any, ...]], None]
 
 
+NO_CONTEXT = (
+    "CUDA_ERROR_INVALID_CONTEXT: This most frequently indicates that there is no context bound to the current"
+    " thread."
+)
+
+
 class CUDAError(Exception):
     """As cuda-core's own, which has this name in no public module."""
 
@@ -69,6 +76,7 @@ class FakeCuda:
         self, memory: int = 1 << 28, load: Callable[[bytes], dict[str, Function]] = lambda _: {}
     ) -> None:
         self.memory = memory
+        self.thread = threading.local()
         self.load = load
         self.ran: list[LaunchConfig] = []
         self.allowed: dict[int, dict[str, int]] = {}  # by kernel
@@ -121,6 +129,10 @@ class FakeCuda:
         """Every call begins here: fail if a test wants it, or if the stream is recorded."""
         if name in self.failing:
             raise CUDAError(self.failing[name])
+        if name == "Device.set_current":
+            self.thread.ready = True
+        if not getattr(self.thread, "ready", False):
+            raise CUDAError(NO_CONTEXT)
         if self.recording is not None and not recordable:
             self.invalidated = True
             raise CUDAError(NOT_PERMITTED)

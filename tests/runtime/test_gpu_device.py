@@ -7,6 +7,7 @@ import gc
 import importlib
 import inspect
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -257,6 +258,22 @@ def test_a_kernel_has_more_shared_memory_where_it_was_allowed(fake_cuda):
         device.allow(kernel, much + 1)
 
 
+def test_another_thread_may_go_on(fake_cuda):
+    device = open_device(fake_cuda)
+    kernel, array = add_one(device), np.zeros(32, np.int32)
+    address = device.allocate(array.nbytes)
+
+    def use():
+        device.upload(address, array)
+        device.run(kernel, 1, 32, address, 3)
+        device.download(array, address)
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(use).result()
+    use()
+    np.testing.assert_array_equal(array, np.full(32, 6))
+
+
 def test_how_many_blocks_run_at_once(fake_cuda):
     device = open_device(fake_cuda)
     kernel = add_one(device)
@@ -335,7 +352,9 @@ def test_the_double_has_what_kernels_need_of_cuda_core(fake_cuda):
     kernel = cuda_double.Kernel(fake_cuda, add)
     assert all(hasattr(module.KernelAttributes, name) for name in vars(kernel.attributes))
     properties = importlib.import_module("cuda.core._device").DeviceProperties
-    assert all(hasattr(properties, name) for name in vars(fake_cuda.Device(0).properties))
+    ours = fake_cuda.Device(0)
+    ours.set_current()
+    assert all(hasattr(properties, name) for name in vars(ours.properties))
     assert list(inspect.signature(core.launch).parameters)[:3] == ["stream", "config", "kernel"]
     names = [name for name in vars(cuda_double.Driver.CUfunction_attribute) if name.startswith("CU_")]
     assert all(hasattr(driver.CUfunction_attribute, name) for name in names)
