@@ -1,11 +1,11 @@
-"""p2's own decoder for NVIDIA GPUs as an engine (`contract.engine.DrawingEngine`)."""
+"""p2's own decoder for NVIDIA GPUs as an engine (`contract.engine.MixedEngine`)."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,17 +13,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ...contract.arguments import (
-    check_address,
     check_batch,
     check_decode,
-    check_last,
+    check_draw,
+    check_draws,
     check_owner,
-    check_sampling,
     check_snapshot,
     check_tokens,
 )
 from ...contract.card import Card
-from ...contract.engine import Snapshot
+from ...contract.engine import Draw, Snapshot
 from ...contract.errors import BackendMissing, P2Error
 from ...contract.noise import Address
 from ...contract.sampling import Sampling
@@ -110,7 +109,7 @@ class CudaState:
 
 
 class CudaEngine:
-    """`contract.engine.DrawingEngine` on the decoder in `kernels`.
+    """`contract.engine.MixedEngine` on the decoder in `kernels`.
 
     A batch is run in groups of texts, each in launches of about 50 ms. A text depends neither on the batch
     that it is written in, nor on the launches.
@@ -178,16 +177,22 @@ class CudaEngine:
         """Write ``len(noise)`` characters per text; see `Engine.decode`."""
         batch = check_owner(state, CudaState, self._device)
         check_decode(self.card, batch, last, noise, sampling)
-        return self._write(state, last, len(noise), sampling, noise)
+        return self._write(state, last, len(noise), [Draw(0, 0, 0, sampling)] * batch, noise)
 
     def draw(
         self, state: CudaState, last: Tokens, address: Address, count: int, sampling: Sampling
     ) -> Tokens:
         """Write `count` characters per text with noise that is made there; see `DrawingEngine.draw`."""
         batch = check_owner(state, CudaState, self._device)
-        check_last(self.card, last, batch)
-        address, count = check_address(address, count, batch)
-        return self._write(state, last, count, check_sampling(sampling), address)
+        (seed, streams, position), count = check_draw(self.card, batch, last, address, count, sampling)
+        draws = [Draw(seed, stream, position, sampling) for stream in streams]
+        return self._write(state, last, count, draws)
+
+    def draw_each(self, state: CudaState, last: Tokens, draws: Sequence[Draw], count: int) -> Tokens:
+        """The same for texts of different seeds, positions and settings; see `MixedEngine.draw_each`."""
+        batch = check_owner(state, CudaState, self._device)
+        draws, count = check_draws(self.card, batch, last, draws, count)
+        return self._write(state, last, count, draws)
 
     def snapshot(self, state: CudaState) -> Snapshot:
         """A copy of the state, float32 ``[batch, hidden]`` by name."""
@@ -239,10 +244,8 @@ class CudaEngine:
                 return math.inf
             try:
                 self._share = share(option)
-                state, last, address = self.zero_state(1), np.zeros(1, np.int64), Address(0, [0], 0)
-                return tuning.seconds_per_step(
-                    lambda count: self._write(state, last, count, Sampling(), address)
-                )
+                state, last, how = self.zero_state(1), np.zeros(1, np.int64), [Draw(0, 0, 0, Sampling())]
+                return tuning.seconds_per_step(lambda count: self._write(state, last, count, how))
             except P2Error:  # not every GPU that has clusters has large ones
                 failed.add(option)
                 return math.inf
@@ -262,10 +265,10 @@ class CudaEngine:
         return share(best)
 
     def _write(
-        self, state: CudaState, last: Tokens, count: int, sampling: Sampling, noise: Address | Floats
+        self, state: CudaState, last: Tokens, count: int, draws: Sequence[Draw], noise: Floats | None = None
     ) -> Tokens:
-        """Write with noise that is handed over, or drawn at an address."""
-        vocab, address = self.card.vocab, noise if isinstance(noise, Address) else None
+        """Write with the noise that is handed over, or the one that `draws` name."""
+        vocab = self.card.vocab
         written = np.empty((state.batch, count), np.int64)
         for first, launcher, fields in self._groups(state):
             texts, done = launcher.texts(state.batch - first), 0
@@ -273,11 +276,10 @@ class CudaEngine:
             newest = last[own].astype(np.int32)
             while done < count:
                 some = min(count - done, launcher.written_at_once())
-                given: dict[str, Any] = {}
-                if not isinstance(noise, Address):
+                given: dict[str, Any] = {"texts": _texts(draws[own], vocab, done, noise is None)}
+                if noise is not None:
                     some = max(1, min(some, HELD_BYTES // (4 * texts * vocab)))
-                    given = {"noise": noise[done : done + some, own], "noise_stride": texts * vocab}
-                given["texts"] = _texts(sampling, vocab, texts, address, first, done)
+                    given |= {"noise": noise[done : done + some, own], "noise_stride": texts * vocab}
                 made = launcher.write(fields | given, newest, some)
                 written[own, done : done + some] = made
                 newest, done = made[:, -1], done + some
@@ -325,27 +327,20 @@ def _plan(step: StepFile, limits: Limits, option: Option) -> Geometry:
     return geometry.largest(step.card, limits, 1, option, kind, block)
 
 
-def _texts(
-    sampling: Sampling, vocab: int, count: int, address: Address | None, first: int, done: int
-) -> npt.NDArray[np.uint8]:
+def _texts(draws: Sequence[Draw], vocab: int, done: int, drawn: bool) -> npt.NDArray[np.uint8]:
     """How the characters of some texts are chosen, as a launch reads it.
 
     Args:
-        sampling: the settings.
+        draws: of these texts.
         vocab: number of characters.
-        count: of texts.
-        address: where the noise of all texts begins; None where it is handed over.
-        first: of the texts.
         done: characters that are written already.
+        drawn: whether noise is made on the device, and not handed over.
     """
-    own = Text(temperature=sampling.temperature, top_k=vocab)
-    if sampling.filters:
-        own.filtered, own.top_k, own.tau = 1, sampling.kept(vocab), 1 / sampling.temperature
-        own.top_p, own.min_p = sampling.top_p, sampling.min_p
-    if address is not None and not sampling.greedy:
-        own.drawn, own.seed, own.position = 1, address.seed, address.position + done
-    made = (Text * count)(*[own] * count)
-    if address is not None:
-        for text, stream in zip(made, address.streams[first : first + count], strict=True):
-            text.stream = stream
+    made = (Text * len(draws))()
+    for text, (seed, stream, position, sampling) in zip(made, draws, strict=True):
+        text.seed, text.stream, text.position = seed, stream, position + done
+        text.temperature, text.top_k, text.drawn = sampling.temperature, vocab, drawn and not sampling.greedy
+        if sampling.filters:
+            text.filtered, text.top_k, text.tau = 1, sampling.kept(vocab), 1 / sampling.temperature
+            text.top_p, text.min_p = sampling.top_p, sampling.min_p
     return np.frombuffer(bytes(made), np.uint8)

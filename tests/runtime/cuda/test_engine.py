@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from p2.contract.engine import DrawingEngine
+from p2.contract.engine import Draw, MixedEngine
 from p2.contract.errors import BackendMissing, P2Error, UsageError
 from p2.contract.integers import Definition
 from p2.contract.noise import Address, gumbel
@@ -71,7 +71,6 @@ def first(batch, card):
 def test_integers_say_what_the_definition_says_in_any_batch(sampling, cuda, integers):
     step, definition = integers
     engine, card = cuda.open(step), step.card
-    assert isinstance(engine, DrawingEngine)
     assert engine.name == "CUDA int8 (NVIDIA Double)"
     streams = [*ADDRESS.streams, *range(10, 16)]  # groups of 4, 4 and 1
     wanted, states, noise = by_hand(definition, streams, COUNT, sampling)
@@ -87,6 +86,31 @@ def test_integers_say_what_the_definition_says_in_any_batch(sampling, cuda, inte
         np.testing.assert_array_equal(handed, wanted[some])
     assert len({ran.grid for ran in cuda.ran}) == 1
     assert all(ran.is_cooperative for ran in cuda.ran)
+
+
+def test_every_text_may_have_settings_of_its_own(cuda, integers):
+    step, definition = integers
+    engine = cuda.open(step)
+    assert isinstance(engine, MixedEngine)
+    settings = [
+        Sampling(),
+        Sampling(0),
+        FILTERED,
+        Sampling(2.0, top_k=3),
+        Sampling(0.5, min_p=0.1),
+        Sampling(),
+    ]
+    draws = [Draw(9 - row, 5 * row, 100 * row, one) for row, one in enumerate(settings)]
+    state, last = engine.zero_state(6), first(6, step.card)
+    written = engine.draw_each(state, last, draws, 20)
+    later = [one._replace(position=one.position + 20) for one in draws]
+    written = np.hstack([written, engine.draw_each(state, written[:, -1], later, 5)])
+    for row, (seed, stream, position, sampling) in enumerate(draws):
+        alone = by_hand(definition, [stream], 25, sampling, seed, position, last=last[row : row + 1])[0]
+        np.testing.assert_array_equal(written[row], alone[0])
+    for wrong in (draws[:5], 7, [*draws[:5], Draw(1, -1, 0, Sampling())]):
+        with pytest.raises(UsageError):
+            engine.draw_each(state, last, wrong, 3)
 
 
 def test_integers_predict_what_the_definition_predicts(cuda, integers):
