@@ -68,15 +68,6 @@ def export(
             rich_help_panel="Graph",
         ),
     ] = None,
-    triton: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="REPO",
-            help="Put the models into this Triton model repository as well: the step with its state kept by"
-            " the server, and a model of texts.",
-            rich_help_panel="Triton",
-        ),
-    ] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -116,6 +107,15 @@ def export(
             rich_help_panel="Plan",
         ),
     ] = False,
+    triton: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="REPO",
+            help="Put the models into this Triton model repository as well: the step with its state kept by"
+            " the server, and a model of texts.",
+            rich_help_panel="Triton",
+        ),
+    ] = None,
 ) -> None:
     """Turn a checkpoint into charlm.onnx, and charlm.plan where TensorRT is installed."""
     if fp16 and precision is not None:

@@ -22,6 +22,7 @@ PANELS = {
         "Arguments": "checkpoint",
         "Graph": "--fp16 --precision",
         "Plan": "--engine --batch",
+        "Triton": "--triton",
         "Options": "--help",
     },
     "generate": {

@@ -7,8 +7,9 @@ import os
 import pytest
 
 from p2.cli import main
-from p2.contract.errors import P2Error
+from p2.contract.errors import P2Error, UsageError
 from p2.contract.plan import Sidecar, write_sidecar
+from p2.export import exporter
 from p2.export.triton import repository
 from p2.export.triton.repository import Repository
 
@@ -174,3 +175,10 @@ def test_without_links_files_are_copied(models, onnx, monkeypatch):
     copy = models / "m_step" / "1" / "model.onnx"
     assert copy.read_bytes() == onnx.read_bytes()
     assert copy.stat().st_ino != onnx.stat().st_ino
+
+
+def test_a_plan_must_serve_every_batch(models, tiny_run, monkeypatch):
+    monkeypatch.setattr(exporter, "_choose_builder", lambda engine: ("tensorrt", ""))
+    with pytest.raises(UsageError, match="--batch 4,...: Triton makes batches of every size"):
+        exporter.export_checkpoint(tiny_run, batch=(4, 8, 64), triton=models)
+    assert not models.exists()
