@@ -5,8 +5,8 @@
     model = p2.load("charlm.onnx")
     print(model.generate("The ", length=300, tau=2, seed=7))
 
-`load` and `Model` need no PyTorch; `train`, `export` and `parity` do. Everything raises `P2Error` (a
-`UsageError` where a value cannot be meant) with the sentence that the command would print.
+`load` and `Model` need no PyTorch; `train`, `import_model`, `export` and `parity` do. Everything raises
+`P2Error` (a `UsageError` where a value cannot be meant) with the sentence that the command would print.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .contract.card import Card
     from .contract.engine import Engine
     from .export.exporter import Exported
+    from .importing.importer import Imported
     from .parity.report import Outcome
     from .runtime.generate import Request
     from .runtime.streams import Text
@@ -282,6 +283,40 @@ def train(texts: Paths = (), *, resume: bool = False, quiet: bool = True, **opti
 
         shown = display.Silent() if quiet else display.for_stdout()
         return (loop.resume if resume else loop.begin)(given, _names(texts), shown)
+
+
+def import_model(
+    source: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] = "artifacts/imported",
+    vocab: str | os.PathLike[str] | None = None,
+    vocab_from: str | os.PathLike[str] | None = None,
+    mapping: str | os.PathLike[str] | None = None,
+) -> Imported:
+    """Make a checkpoint of a model trained elsewhere, as ``p2 import``.
+
+    Args:
+        source: a PyTorch state_dict.
+        out: the checkpoint: a new or an empty folder.
+        vocab: a file of the characters in the model's order.
+        vocab_from: the training text instead, whose characters are sorted.
+        mapping: which tensor is what, a JSON file; None recognises torch.nn's names.
+
+    Returns:
+        the checkpoint's folder and card, which tensor became what, and how far p2's logits are from those of
+        the source.
+
+    Raises:
+        P2Error: see `importing.importer.import_checkpoint`; nothing was written.
+        UsageError: not just one of `vocab` and `vocab_from`.
+    """
+    from .render.terminal import needing
+
+    with needing("train"):
+        from .importing.importer import import_checkpoint
+
+        given = (None if path is None else Path(path) for path in (vocab, vocab_from, mapping))
+        return import_checkpoint(Path(source), Path(out), *given)
 
 
 def export(

@@ -18,6 +18,7 @@ from .commands import (
     export,
     generate,
     gpu_check,
+    import_,
     inspect,
     parity,
     practical,
@@ -56,6 +57,7 @@ def _root(
 
 
 app.command(cls=Command)(train.train)
+app.command("import", cls=Command)(import_.import_)
 app.command(cls=export.Export)(export.export)
 app.command(cls=Command)(generate.generate)
 app.command(cls=Command)(serve.serve)

@@ -214,6 +214,9 @@ def _rows_of_kind(found: dict[str, Any]) -> dict[str, str]:
             "from ONNX": sidecar["onnx_sha256"],
         }
     training = found["training"]
+    if training.get("imported"):
+        imported = training["imported"]
+        return {"imported": f"from {imported['source']}, SHA-256 {imported['sha256']}"}
     sources = ", ".join(training["corpus"].get("sources", []))
     return {"trained": f"{training['step']:,} updates, {training['seconds']:.0f} s, on {sources}"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import tomllib
@@ -18,7 +19,19 @@ from tests.conftest import traced_once
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # What a page needs is made by those before it.
-ORDER = ["install", "train", "export", "triton", "generate", "parity", "bench", "practical", "gpu", "scale"]
+ORDER = [
+    "install",
+    "train",
+    "import",
+    "export",
+    "triton",
+    "generate",
+    "parity",
+    "bench",
+    "practical",
+    "gpu",
+    "scale",
+]
 PAGES = {"README": README}
 PAGES |= {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ORDER}
 
@@ -50,6 +63,8 @@ def shortened(argv: list[str]) -> list[str]:
             return [*argv, *FEW_TEXTS]
         tiny = shlex.split("--steps 4 --hidden 16 --embedding 8 --layers 1 --batch-size 4 --accuracies 1")
         return [*argv, *tiny, *FEW_TEXTS]
+    if argv == ["export", "artifacts/imported"]:
+        return [*argv, "--engine", "none"]
     if argv[0] != "train":
         return argv
     if "--resume" in argv:
@@ -67,6 +82,24 @@ def without_a_gpu(argv: list[str]) -> str | None:
     return "needs an NVIDIA GPU" if on_a_gpu else None
 
 
+def model_of_somebody_else(text: str) -> None:
+    """What docs/import.md imports: model.pt, its characters, and a mapping for one with matrices by hand."""
+    import torch
+
+    characters = sorted(set(text))
+    size = len(characters)
+    state = {"embedding.weight": torch.rand(size, 8), "fc.weight": torch.rand(size, 8)}
+    state |= {f"rnn.weight_{kind}_l0": torch.rand(32, 8) for kind in ("ih", "hh")}
+    torch.save(state, "model.pt")
+    state = {f"W_{gate}{kind}": torch.rand(8, size if kind == "x" else 8) for gate in "gifo" for kind in "xh"}
+    torch.save(state | {"W_ph": torch.rand(size, 8)}, "by_hand.pt")
+    Path("characters.json").write_text(json.dumps(characters), encoding="utf-8")
+    parts = {"input": "x", "recurrent": "h"}
+    layer = {part: {gate: f"W_{gate}{kind}" for gate in "gifo"} for part, kind in parts.items()}
+    mapping = {"cell": "lstm", "layers": [layer], "output": "W_ph"}
+    Path("mapping.json").write_text(json.dumps(mapping), encoding="utf-8")
+
+
 def test_every_p2_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     # What the machine can do, and how fast a process starts, is tested elsewhere and takes seconds.
@@ -75,6 +108,7 @@ def test_every_p2_command_runs(tmp_path, monkeypatch, capsys):
     # As in most books, with characters that the text inside Python does not have.
     book = "The quick brown fox “jumps” over the lazy dog — and naïvely so. The end.\n"
     Path("book.txt").write_text(book * 60, encoding="utf-8")
+    model_of_somebody_else(book)
     run = [shlex.split(command)[1:] for command in COMMANDS if command.startswith("p2 ")]
     assert len(run) > 25
     with traced_once():

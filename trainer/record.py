@@ -27,6 +27,7 @@ class Record:
         options: the training options, `TrainOptions.to_dict`.
         corpus: ``sources``, ``sha256`` and ``characters`` of the training text.
         software: versions and device, for the reader.
+        imported: where an imported model came from, and the proof (`importing`); None for one trained here.
     """
 
     options: dict[str, Any]
@@ -39,12 +40,15 @@ class Record:
     validation_step: int = 0
     best_validation_loss: float | None = None
     kept_accuracies: list[float] = field(default_factory=list)
+    imported: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON values, what a reader looks for first in front."""
         values = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
         for name in ("train", "validation"):
             values[name] = None if values[name] is None else values[name].to_dict()
+        if self.imported is None:
+            del values["imported"]
         late = ("options", "corpus", "software")
         return {key: values[key] for key in (*(k for k in values if k not in late), *late)}
 
@@ -85,6 +89,11 @@ class _Corpus(TypedDict, total=False):
     characters: Count
 
 
+class _Imported(TypedDict):
+    source: str
+    sha256: str
+
+
 @dataclass(frozen=True)
 class _Written:
     """What `Record.to_dict` gives."""
@@ -99,3 +108,4 @@ class _Written:
     options: dict[str, Any]
     corpus: _Corpus
     software: dict[str, Any]
+    imported: _Imported | None = None

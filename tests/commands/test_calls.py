@@ -49,6 +49,7 @@ def test_a_command_that_there_is_not(fails):
         *(
             ["export", ""],
             ["export", "--out", ""],
+            ["import", "x.pt", "--vocab", ""],
             ["generate", "--engine", ""],
             ["generate", "--prompt-file", ""],
         ),
@@ -140,6 +141,16 @@ def test_a_shell_can_complete(monkeypatch, capsys):
 def test_version_and_help(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == f"p2 {__version__}"
-    for command in ("train", "export", "generate", "parity", "inspect", "doctor", "demo", "gpu-check"):
+    for command in (
+        "train",
+        "import",
+        "export",
+        "generate",
+        "parity",
+        "inspect",
+        "doctor",
+        "demo",
+        "gpu-check",
+    ):
         assert main([command, "--help"]) == 0
         assert "Usage:" in capsys.readouterr().out

@@ -18,6 +18,13 @@ PANELS = {
         "Run": "--out --resume",
         "Options": "--help",
     },
+    "import": {
+        "Arguments": "source",
+        "Vocabulary": "--vocab --vocab-from",
+        "Tensors": "--mapping --print-mapping",
+        "Result": "--out",
+        "Options": "--help",
+    },
     "export": {
         "Arguments": "checkpoint",
         "Graph": "--fp16 --precision",
