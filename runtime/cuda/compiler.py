@@ -137,6 +137,7 @@ def _compile(source: str, macros: list[tuple[str, int]], capability: tuple[int, 
         std="c++17",
         define_macro=[(name, str(value)) for name, value in macros] or None,
         include_path=[str(SOURCES)],
+        fma=False,  # of its own accord: another compilation might choose otherwise, and a text would differ
         no_source_include=True,  # what lies in the working folder is none of ours
         ptxas_options=["-v"],
     )

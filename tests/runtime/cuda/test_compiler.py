@@ -122,6 +122,17 @@ def test_a_cache_that_cannot_be_written_is_no_error(counted, cache_folder):
 
 
 @pytest.mark.usefixtures("nvrtc")
+def test_a_product_and_a_sum_are_two_operations(sources):
+    """Else compilations for one text and for many might fuse different ones, and write different texts."""
+    codes = []
+    for body in ("x * x + A", "__fadd_rn(__fmul_rn(x, x), A)", "__fmaf_rn(x, x, A)"):
+        kernel = f"(float *a) {{ const float x = a[0]; a[0] = {body}; }}"
+        (sources / "add.cu").write_text(f'extern "C" __global__ void p2_add{kernel}\n')
+        codes.append(compiled("add.cu", {"A": 3}, (9, 0)).code)
+    assert codes[0] == codes[1] != codes[2]
+
+
+@pytest.mark.usefixtures("nvrtc")
 def test_what_does_not_compile_is_one_sentence(sources):
     with pytest.raises(P2Error) as caught:
         compiled("add.cu", {}, (9, 0))
