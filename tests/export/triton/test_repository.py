@@ -179,6 +179,6 @@ def test_without_links_files_are_copied(models, onnx, monkeypatch):
 
 def test_a_plan_must_serve_every_batch(models, tiny_run, monkeypatch):
     monkeypatch.setattr(exporter, "_choose_builder", lambda engine: ("tensorrt", ""))
-    with pytest.raises(UsageError, match="--batch 4,...: Triton makes batches of every size"):
+    with pytest.raises(UsageError, match=r"--batch 4,\.\.\.: Triton makes batches of every size"):
         exporter.export_checkpoint(tiny_run, batch=(4, 8, 64), triton=models)
     assert not models.exists()
