@@ -105,7 +105,7 @@ DEVICE void cluster_wait() {
 /* Nanoseconds. */
 DEVICE u64 now() {
     u64 v;
-    asm volatile("mov.u64 %0, %globaltimer;" : "=l"(v));
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(v));
     return v;
 }
 
