@@ -98,7 +98,7 @@ def read_body(value: Any) -> Body:
             raise ApiError(400, f"{param} is not supported: leave it out", param=param)
         raise ApiError(400, found, param=param if param in Body.__dataclass_fields__ else None)
     options = value.get("stream_options")
-    return Body(**value | {"stream_options": StreamOptions(**options) if options else None})
+    return Body(**value | {"stream_options": None if options is None else StreamOptions(**options)})
 
 
 @dataclass(frozen=True)

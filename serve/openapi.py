@@ -156,7 +156,8 @@ def document(body: type[Any], models: Sequence[str], settings: Settings) -> dict
         return {"get": {"summary": said, **found}}
 
     named = {"name": "model", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    written = _json("Completion") | {"text/event-stream": {"schema": text}}
+    event = {"type": "object", "required": ["data"], "properties": {"data": text}}  # each one
+    written = _json("Completion") | {"text/event-stream": {"schema": event}}
     return {
         "openapi": "3.1.0",
         "info": {"title": "p2", "version": __version__, "description": "Recurrent character models."},

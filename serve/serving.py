@@ -20,6 +20,9 @@ from .app import Server
 
 _BACKLOG = 2048
 
+# Bytes that the system holds for a reader who is slow; left to itself it is megabytes for each.
+SEND_BUFFER = 1 << 17
+
 
 def listen(host: str, port: int) -> socket.socket:
     """A socket that others can connect to.
@@ -44,6 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # a reader that has taken nothing for so long is cut off
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * STALLED_SECONDS)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         found.bind(address)
         found.listen(_BACKLOG)
     except OSError as error:

@@ -1,0 +1,155 @@
+"""The page, by itself and in a browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import pytest
+
+from ..conftest import TINY_TEXT
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+class Elements(HTMLParser):
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+
+def test_the_page_is_whole_and_every_field_has_a_name(served):
+    answer = served.client.get("/")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    elements = Elements(answer.text).found
+    outside = [
+        value for _, attributes in elements for name, value in attributes.items() if name in ("src", "href")
+    ]
+    assert outside == ["data:,"]
+    assert not re.search(r"url\(|@import|https?://", answer.text)
+    named = {attributes.get("for") for tag, attributes in elements if tag == "label"}
+    fields = [attributes["id"] for tag, attributes in elements if tag in ("input", "textarea")]
+    assert {*fields} <= named
+    assert any(attributes.get("aria-live") == "polite" for _, attributes in elements)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    if not (CHROMIUM and DRIVER):
+        pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver)")
+    selenium = pytest.importorskip("selenium.webdriver")
+    options = selenium.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    found = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    found.set_script_timeout(30)
+    yield found
+    found.quit()
+
+
+def until(browser, script: str):
+    """What a script comes to, once that is something."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    return WebDriverWait(browser, 30, 0.02).until(lambda _: browser.execute_script(f"return {script}"))
+
+
+def test_the_page_in_a_browser(browser, served, alone):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    def field(name: str):
+        return browser.find_element(By.ID, name)
+
+    browser.get(served.url)
+    until(browser, "document.querySelectorAll('#models input').length === 2")
+
+    # Tau and temperature are each other's inverse, by keyboard.
+    field("tau").send_keys(Keys.ARROW_RIGHT * 50)
+    tau = float(field("tau-value").text)
+    assert tau == pytest.approx(2**0.5, rel=1e-3)
+    assert float(field("temperature-value").text) == pytest.approx(1 / tau, rel=1e-3)
+    field("temperature").send_keys(Keys.HOME)
+    assert (field("tau-value").text, field("temperature-value").text) == ("4", "0.25")
+    tau = 4
+
+    # Both models write, on one seed, with a prompt that is awkward to quote.
+    prompt = 'it \'s "quick" <b>&amp;\n'
+    known = set(alone["lstm"].card.vocabulary)
+    prompt = "".join(c for c in prompt if c in known)
+    for name, value in (("prompt", prompt), ("length", "300"), ("seed", "11")):
+        field(name).clear()
+        field(name).send_keys(value)
+    field("prompt").send_keys(Keys.CONTROL, Keys.ENTER)
+    until(browser, "document.getElementById('said').textContent === 'Done.'")
+    texts = browser.execute_script("return [...document.querySelectorAll('.text')].map(e => e.textContent)")
+    assert texts == [
+        prompt + alone[m].generate(prompt, length=300, seed=11, tau=tau) for m in ("lstm", "gru")
+    ]
+
+    # What can be copied asks for the same.
+    code = browser.execute_script(
+        "return [...document.querySelectorAll('#calls pre')].map(e => e.textContent)"
+    )
+    body = json.loads(re.search(r"-d '(.*)'", code[0]).group(1))
+    assert body == {"model": "lstm", "prompt": prompt, "max_tokens": 300, "tau": 4, "seed": 11}
+    assert served.texts(**body) == [texts[0].removeprefix(prompt)]
+    compile(code[1], "python", "exec")
+
+    # A long text streams, and can be stopped.
+    field("length").clear()
+    field("length").send_keys("20000")
+    field("write").click()
+    until(
+        browser, "document.querySelector('.text') && document.querySelector('.text').textContent.length > 100"
+    )
+    if field("stop").is_enabled():
+        field("stop").click()
+    until(browser, "['Stopped.', 'Done.'].includes(document.getElementById('said').textContent)")
+
+    # What stands in the training text is marked.
+    marked = browser.execute_async_script(
+        "const [written, done] = arguments, note = document.createElement('p');"
+        "const text = document.createElement('div');"
+        "text.append(document.createElement('span'));"
+        "markVerbatim({text, note, written}).then(() =>"
+        " done([...text.querySelectorAll('mark')].map(e => e.textContent)));",
+        "zzzz" + TINY_TEXT[7:60] + "zz\U0001f600" + TINY_TEXT[100:128] + "q" + TINY_TEXT[3:40],
+    )
+    assert marked == [TINY_TEXT[7:60], TINY_TEXT[3:40]]
+
+    # An error is said; nothing was blocked or failed on the way.
+    field("prompt").send_keys("Ä")
+    field("write").click()
+    said = until(browser, "document.querySelector('.error') && document.getElementById('said').textContent")
+    assert "does not know the character 'Ä'" in said
+    assert [line for line in browser.get_log("browser") if "400 (Bad Request)" not in line["message"]] == []
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_page_fits(browser, served, width):
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get(served.url)
+    until(browser, "document.querySelectorAll('#models input').length === 2")
+    browser.execute_script("document.getElementById('code').open = true")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width
