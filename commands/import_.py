@@ -12,7 +12,7 @@ from ..render.terminal import console, needing, say, titled
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="A PyTorch state_dict: .pt or .safetensors.")],
+    source: Annotated[Path, typer.Argument(help="A PyTorch state_dict (.pt, .safetensors) or a .onnx.")],
     vocab: Annotated[
         Path | None,
         typer.Option(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,8 @@ from ..contract.schema import shown
 
 Floats = npt.NDArray[np.float32]
 Predict = Callable[[Tokens], npt.NDArray[np.floating]]
-"""Tokens int64 ``[time]`` of the source's own numbering -> logits ``[time, V]``, from a zero state."""
+"""Tokens int64 ``[time]`` of the source's own numbering -> logits ``[time, V]``, or of the last alone, from a
+zero state."""
 
 MOST_BYTES = 8 << 30  # of a source
 
@@ -68,6 +69,7 @@ class Found:
         judge: what runs the source's own form.
         predict: that, see `Predict`.
         notes: what a person should know of it, a sentence each.
+        window: the characters that `predict` takes at once, if not any number; 0 if it does.
     """
 
     form: Cell
@@ -78,7 +80,8 @@ class Found:
     rows: tuple[Row, ...]
     judge: str
     predict: Predict
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
+    window: int = 0
 
     @property
     def vocab(self) -> int:

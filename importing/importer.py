@@ -24,7 +24,7 @@ from ..version import __version__
 from .found import Found, Row
 from .mapping import apply, read_mapping
 from .recognise import recognise
-from .source import kind_of_source
+from .source import ONNX, STATE_DICTS, kind_of_source
 from .vocabulary import read_vocabulary, vocabulary_of_text
 from .weights import read_weights
 
@@ -60,7 +60,7 @@ def import_checkpoint(
     """Make a checkpoint of a model trained elsewhere, and prove that it says the same.
 
     Args:
-        source: a PyTorch state_dict.
+        source: a PyTorch state_dict or an ONNX file.
         folder: where the checkpoint goes: new, or empty.
         vocab: a file of the characters in the model's order.
         vocab_from: the training text instead, whose characters are sorted.
@@ -114,7 +114,14 @@ def _check_free(folder: Path) -> None:
 
 def _found(source: Path, mapping: Path | None) -> Found:
     wanted = None if mapping is None else read_mapping(mapping)
-    tensors, key = read_weights(source, kind_of_source(source))
+    kind = kind_of_source(source)
+    if wanted is not None and kind not in STATE_DICTS:
+        raise P2Error(f"{source} is {kind}: a mapping is for a PyTorch state_dict")
+    if kind == ONNX:
+        from .onnx_graph import read_onnx
+
+        return read_onnx(source)
+    tensors, key = read_weights(source, kind)
     found = apply(wanted or recognise(tensors, str(source)), tensors, str(source))
     note = f"the weights are those under {shown(key)}"
     return dataclasses.replace(found, notes=(note, *found.notes)) if key else found
@@ -164,11 +171,14 @@ def _proved(
     model = CharModel(card)
     model.load_state_dict(state)
     tokens = np.random.default_rng(0).integers(0, card.vocab, STEPS)
-    theirs = found.predict(order[tokens])[:, order].astype(np.float32)
-    engine = EagerEngine(model)
-    ours = predictions(engine, tokens[None])[0]
+    engine, window = EagerEngine(model), found.window or STEPS
+    theirs, ours = [], []
+    for start in range(0, STEPS, window):
+        part = np.resize(tokens[start : start + window], window if found.window else STEPS)
+        theirs.append(found.predict(order[part])[:, order].astype(np.float32))
+        ours.append(predictions(engine, part[None])[0][-len(theirs[-1]) :])
     engine.close()
-    how = agreement(theirs, ours)
+    how = agreement(np.concatenate(theirs), np.concatenate(ours))
     if not how.within(LIMITS["float32"]):
         raise P2Error(
             f"{source}: p2's logits differ from those of {found.judge} by up to {how.max_abs:.3g} over"

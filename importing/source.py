@@ -8,6 +8,7 @@ from ..contract.errors import P2Error
 from ..contract.kinds import kind_of
 
 STATE_DICTS = ("a PyTorch pickle", "a safetensors file")
+ONNX = "an ONNX file"
 
 
 def kind_of_source(path: Path) -> str:
@@ -19,7 +20,9 @@ def kind_of_source(path: Path) -> str:
     if path.is_dir():
         raise P2Error(f"{path} is a folder: give the file with the weights")
     kind = kind_of(path)
-    if kind not in STATE_DICTS:
+    if kind not in (*STATE_DICTS, ONNX):
         advice = ": save its weights with torch.save(model.state_dict(), ...)" if "Torch" in kind else ""
-        raise P2Error(f"{path} is {kind}; p2 import reads a PyTorch state_dict (.pt, .safetensors){advice}")
+        raise P2Error(
+            f"{path} is {kind}; p2 import reads a PyTorch state_dict (.pt, .safetensors) or a .onnx{advice}"
+        )
     return kind
