@@ -95,8 +95,8 @@ class Judge:
             except P2Error as error:
                 problem = problem or error
         raise problem or P2Error(
-            f"{self._where}: {shown(ids)} is {list(shape)}, which takes no characters one after the other: export"
-            " it with a time axis of two or more, or of any length"
+            f"{self._where}: {shown(ids)} is {list(shape)}, which takes no characters one after the other:"
+            " export it with a time axis of two or more, or of any length"
         )
 
     @staticmethod

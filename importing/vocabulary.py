@@ -32,9 +32,9 @@ def read_vocabulary(path: Path, size: int) -> list[str]:
         listed = _from_json(parse(data, str(path)), path)
     else:
         text = _decode(data, path)
-        short = text.removesuffix("\n").removesuffix("\r")
-        options = [text, short, text.removeprefix("\ufeff"), short.removeprefix("\ufeff")]
-        listed = list(next((one for one in options if len(one) == size), options[-1]))
+        ends = [text, text.removesuffix("\n"), text.removesuffix("\r\n")]
+        options = [*(end.removeprefix("\ufeff") for end in ends), *ends]
+        listed = list(next((one for one in options if len(one) == size), options[1]))
     return _checked(listed, size, path)
 
 
