@@ -85,3 +85,15 @@ def test_both_zeros_are_alike_and_the_lowest_of_equals_is_chosen(case, kernels_o
     noise[:, 0] = 0
     text = decoder.write(decoder.zero_state(2), np.array([0, 1]), noise, COUNT, each)
     assert text.tolist() == [[5] * COUNT, [9] * COUNT]
+
+
+@pytest.mark.parametrize("case", [WARP, BLOCK], ids=["warp", "block"])
+def test_the_most_probable_one_alone_in_any_order_of_threads(case, kernels_of, memory):
+    decoder = decoder_of(case, step_of_case(case), kernels_of, memory)
+    noise = np.zeros((COUNT, 2, case.vocab), np.float32)
+    for seed in range(16):
+        logits = np.random.default_rng(seed).standard_normal(case.vocab).astype(np.float32)
+        decoder.predict(logits)
+        each = Sampling(top_k=1), Sampling(top_p=0.001)
+        text = decoder.write(decoder.zero_state(2), np.array([0, 1]), noise, COUNT, each, seed=seed)
+        assert (text == logits.argmax()).all()

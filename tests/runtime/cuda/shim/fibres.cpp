@@ -4,7 +4,6 @@
 namespace {
 
 const char *const NAMES[] = {"warp_sync", "shuffle", "multiply_half", "multiply_brain", "multiply_bytes"};
-const u32 HOLD = 16; /* a warp is left by chance after about so many of its lanes */
 const u64 MOST_POLLS = 1 << 24;
 
 Fibre &here() { return *(Fibre *)p2_here; }
@@ -88,7 +87,7 @@ void p2_wake(Warp *warp, u32 lanes) {
 Fibre *p2_take() {
     if (!p2_run.ready_count) return nullptr;
     Warp *warp = p2_run.present;
-    if (!warp || !warp->ready || !p2_draw(HOLD)) warp = p2_run.ready[p2_draw((u32)p2_run.ready_count)];
+    if (!warp || !warp->ready || !p2_draw(p2_run.hold)) warp = p2_run.ready[p2_draw((u32)p2_run.ready_count)];
     p2_run.present = warp;
     const u32 turn = p2_draw(LANES), turned = warp->ready >> turn | warp->ready << (-turn & 31);
     const u32 lane = ((u32)__builtin_ctz(turned) + turn) & 31;
@@ -167,6 +166,7 @@ void p2_arrive(u32 *counter) {
 
 u32 p2_seen(const u32 *counter) {
     p2_run.idle++;
+    p2_run.present = nullptr; /* let others do what it waits for */
     if (++p2_run.polls > MOST_POLLS)
         p2_fail("deadlock: block %d, thread %d and all others look at counters that nobody changes", p2_here->block,
                 p2_here->thread);

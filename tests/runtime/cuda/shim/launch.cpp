@@ -171,6 +171,8 @@ extern "C" int p2_emulate(
     p2_run.threads = threads, p2_run.cluster_blocks = cluster, p2_run.blocks = once;
     p2_run.random = (seed + 1) * 0x9e3779b97f4a7c15ull | 1;
     p2_run.clock = 1000000000;
+    const u32 holds[] = {3, 16, 1u << 31}; /* all in turn; or one as far as it can go while another has not begun */
+    p2_run.hold = holds[p2_draw(3)];
     p2_run.shared_bytes = shared_bytes;
     p2_run.mapped_bytes = 2 * PAGE + ((size_t)shared_bytes + 16 + GUARD + PAGE - 1) / PAGE * PAGE;
     p2_run.fibres = new Fibre[fibres];

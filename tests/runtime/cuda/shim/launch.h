@@ -45,13 +45,15 @@ struct Block {
 };
 
 /* threads: of a block. blocks: that run together. random: state of the generator. clock: nanoseconds. idle, polls: looks at
- * counters since anybody did anything else, and since anybody arrived or left. alive: fibres. ready: warps that can run. */
+ * counters since anybody did anything else, and since anybody arrived or left. alive: fibres. ready: warps that can run.
+ * hold: a warp is left by chance after about so many of its lanes. */
 struct Launch {
     void (*kernel)();
     const u64 *integers;
     const float *floats;
     int threads, blocks, cluster_blocks, ready_count;
     u64 random, clock, idle, polls, alive;
+    u32 hold;
     long shared_bytes;
     size_t mapped_bytes;
     Fibre *fibres;
