@@ -19,7 +19,7 @@ pages: $(READY)
 
 # The whole test suite.
 test: $(READY)
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
 # What runs on Ray: a worker killed among 100,000 prompts, too. Ray is 500 MB and a minute to install, so .venv has it
 # only from here on; until then `make test` skips what needs it.

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import shutil
-import unittest.mock
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import numpy.typing as npt
 import pytest
 
 from p2.contract.card import Card
 
+from . import tracing
 from .reading_pages import Checked
 
 # Tiny models run fastest on one thread, and two test workers with two threads each would wait for
 # one another. Set before torch is imported.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# How long an example takes is the machine's business.
+hypothesis.settings.register_profile("p2", deadline=None)
+hypothesis.settings.load_profile("p2")
 
 Arrays = dict[str, npt.NDArray[np.float32]]
 
@@ -112,36 +117,27 @@ def step_bytes(card: Card, seed: int = 0, opset: int = 21) -> bytes:
 
     arrays = random_parameters(make_plain(card), seed)
     parameters = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    with traced_once():
-        return graph.step_graph(card, fold(card, parameters), opset).SerializeToString()
+    tracing.trace_once()
+    return graph.step_graph(card, fold(card, parameters), opset).SerializeToString()
 
 
-TRACED: dict[tuple[object, ...], bytes] = {}
-
-
-@contextlib.contextmanager
-def traced_once() -> Iterator[None]:
-    """Tracing is the slow part, and the same for all models of one shape and float type."""
-    import onnx
-
-    from p2.export import graph
-
-    original = graph._trace
-
-    def trace(card, dtype):
-        key = (card.cell, card.gru_reset, card.layers, card.hidden, card.vocab, dtype)
-        if key not in TRACED:
-            TRACED[key] = original(card, dtype).SerializeToString()
-        return onnx.load_model_from_string(TRACED[key])
-
-    with unittest.mock.patch.object(graph, "_trace", trace):
-        yield
+def pytest_runtest_setup() -> None:
+    if "p2.export.graph" in sys.modules:  # nothing is imported for tests that do without
+        tracing.trace_once()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nothing is remembered in the cache folder of whoever runs the tests."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def traces(tmp_path_factory: pytest.TempPathFactory) -> None:
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traces"
+    folder.mkdir(exist_ok=True)
+    tracing.FOLDER.append(folder)
 
 
 @pytest.fixture(params=CELLS, ids=["rnn", "lstm", "gru", "gru-before"])

@@ -14,7 +14,6 @@ from p2.bench import rates, startup
 from p2.cli import main
 from p2.contract.plan import FLAVOURS
 from p2.runtime.nvidia import gpus, installed
-from tests.conftest import traced_once
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -111,15 +110,14 @@ def test_every_p2_command_runs(tmp_path, monkeypatch, capsys):
     model_of_somebody_else(book)
     run = [shlex.split(command)[1:] for command in COMMANDS if command.startswith("p2 ")]
     assert len(run) > 25
-    with traced_once():
-        for argv in run:
-            code = main(shortened(argv))
-            said = capsys.readouterr()
-            problem = without_a_gpu(argv)
-            if problem and not gpus().devices:
-                assert (code, problem in said.err) == (1, True), (argv, said.err)
-            else:
-                assert code == 0, (argv, said.err)
+    for argv in run:
+        code = main(shortened(argv))
+        said = capsys.readouterr()
+        problem = without_a_gpu(argv)
+        if problem and not gpus().devices:
+            assert (code, problem in said.err) == (1, True), (argv, said.err)
+        else:
+            assert code == 0, (argv, said.err)
 
 
 def test_the_three_commands_come_first():

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 
 from rich.console import Console
 
+from p2.bench import speed
 from p2.bench.speed import measure
 from p2.commands import demonstration as demo
 from p2.runtime.onnxruntime.engine import open_onnx
@@ -16,6 +18,8 @@ from p2.trainer.options import TrainOptions
 def test_the_demo_shows_everything_and_keeps_its_figures(tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "CHARACTERS", 50)
     monkeypatch.setattr(demo, "TEXT_STEPS", 60)
+    monkeypatch.setattr(speed, "measure", functools.partial(measure, rounds=3, seconds=0.01))
+    monkeypatch.setattr(speed, "REST_SECONDS", 0)
     out = io.StringIO()
     folder = tmp_path / "demo"
     assert demo.run(Console(file=out, width=120), steps=3, folder=folder)

@@ -16,7 +16,6 @@ from p2.runtime.opening import open_step_engine, usable_backends
 from p2.runtime.step_file import open_step
 from p2.trainer.eager import EagerEngine
 from p2.trainer.model import CharModel, parameter_shapes
-from tests.conftest import traced_once
 
 RNG = np.random.default_rng(0)
 KINDS = {
@@ -39,8 +38,7 @@ def model_of(card, values):
 def check_everywhere(card, kind, path):
     """What every reader says is what eager PyTorch says."""
     model = model_of(card, KINDS[kind])
-    with traced_once():
-        step = step_graph(card, fold(card, model.state_dict()))
+    step = step_graph(card, fold(card, model.state_dict()))
     path.write_bytes(step.SerializeToString())
     names = {tensor.name.removesuffix("_q") for tensor in step.graph.initializer}
     assert names >= set(step_shapes(card))
@@ -103,6 +101,6 @@ def test_a_reader_that_says_something_else_stops_the_export(tiny_run, tmp_path, 
         return engine
 
     monkeypatch.setattr(verify, "open_step_engine", wrong)
-    with traced_once(), pytest.raises(ToleranceExceeded, match=r"float32 file, read by ONNX Runtime"):
+    with pytest.raises(ToleranceExceeded, match=r"float32 file, read by ONNX Runtime"):
         export_checkpoint(tiny_run, out=tmp_path / "m.onnx", engine="none")
     assert list(tmp_path.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 
 import numpy as np
@@ -89,6 +90,22 @@ def test_the_card_travels_inside(card_of, write_step):
     metadata = {entry.key: entry.value for entry in onnx.load(write_step(card)).metadata_props}
     assert json.loads(metadata["p2.vocabulary"]) == card.vocabulary
     assert Card.from_metadata(metadata, "x") == card
+
+
+def test_a_trace_depends_on_sizes_in_nothing_but_sizes(cell, card_of, parameters_of, monkeypatch):
+    """The tests export with one trace for all sizes (`tests/tracing.py`): it makes the very same file."""
+    import torch
+
+    from p2.export import graph
+    from p2.export.fold import fold
+
+    precision = "float16" if cell in (("lstm", "after"), ("gru", "before")) else "float32"
+    card = card_of(*cell, hidden=20, precision=precision)
+    card = card.with_(vocabulary=card.vocabulary[:11])
+    weights = fold(card, {name: torch.tensor(array) for name, array in parameters_of(card).items()})
+    resized = graph.step_graph(card, weights).SerializeToString()
+    monkeypatch.setattr(graph, "_trace", inspect.unwrap(graph._trace))
+    assert graph.step_graph(card, weights).SerializeToString() == resized
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import json
 
@@ -40,10 +41,16 @@ def exported(trained, tmp_path_factory):
     return export
 
 
+@pytest.fixture(scope="module")
+def reference_of():
+    """What eager PyTorch says, worked out once per run for all backends."""
+    return functools.cache(lambda run: Reference(open_checkpoint(run), steps=1000, characters=2000, seed=11))
+
+
 @pytest.mark.parametrize("backend", [NATIVE, ONNXRUNTIME])
-def test_float32_writes_the_same_2000_characters_as_eager(cell, backend, exported):
+def test_float32_writes_the_same_2000_characters_as_eager(cell, backend, exported, reference_of):
     run, path = exported(*cell)
-    reference = Reference(open_checkpoint(run), steps=1000, characters=2000, seed=11)
+    reference = reference_of(run)
     if backend not in usable_backends(path):
         pytest.skip("the compiled decoder cannot run here")
     result = reference.compare(open_step_engine(path, backend=backend), str(path))

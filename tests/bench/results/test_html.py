@@ -11,6 +11,26 @@ from p2.bench import html
 from p2.bench.html import page
 from p2.cli import main
 
+DRAWN: dict[str, object] = {}
+
+
+@pytest.fixture(autouse=True)
+def drawn_once(monkeypatch):
+    """Equal figures are drawn once: the pages of these tests have many in common."""
+
+    def once(draw):
+        def drawn(*given):
+            key = f"{draw.__name__} {given}"
+            if key not in DRAWN:
+                DRAWN[key] = draw(*given)
+            return DRAWN[key]
+
+        return drawn
+
+    for draw in (html.plots.of_run, html.plots.of_model):
+        monkeypatch.setattr(html.plots, draw.__name__, once(draw))
+
+
 NASTY = '<script>alert("x")</script>&amp;\'\x00\ud800'
 
 

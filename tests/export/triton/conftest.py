@@ -8,17 +8,13 @@ from pathlib import Path
 import pytest
 
 from p2.export.exporter import export_checkpoint
-from tests.conftest import traced_once
 
 
 @pytest.fixture(scope="session")
 def exported(trained, tmp_path_factory) -> Path:
     """The folder of a repository with the models charlm and charlm_step; charlm.onnx lies beside it."""
     folder = tmp_path_factory.mktemp("triton")
-    with traced_once():
-        made = export_checkpoint(
-            trained(), out=folder / "charlm.onnx", engine="none", triton=folder / "models"
-        )
+    made = export_checkpoint(trained(), out=folder / "charlm.onnx", engine="none", triton=folder / "models")
     assert made.triton == (folder / "models" / "charlm_step", folder / "models" / "charlm")
     return folder / "models"
 

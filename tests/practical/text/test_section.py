@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
+import copy
+import shutil
+
 import pytest
 
 from p2.contract.errors import P2Error
 from p2.practical.text import plots
 from p2.practical.text import section as text_section
 
+from .conftest import RESULTS
+
 NASTY = "<i>&amp;\n\"'"
 
 
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The pictures of the results as they are, and what is said of them."""
+    folder = tmp_path_factory.mktemp("drawn")
+    return folder, plots.draw(RESULTS, folder)
+
+
 @pytest.fixture
-def document(results, tmp_path):
-    return {
-        "results": results,
-        "settings": {"prompt": NASTY},
-        "figures": plots.draw(results, tmp_path),
-    }
+def document(results, drawn, tmp_path):
+    folder, figures = drawn
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return {"results": results, "settings": {"prompt": NASTY}, "figures": copy.deepcopy(figures)}
 
 
 def test_it_shows_tables_and_pictures(document, tmp_path, checked):

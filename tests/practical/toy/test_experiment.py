@@ -37,6 +37,10 @@ def tiny_plan() -> list[ToyOptions]:
 
 @pytest.fixture
 def in_threads(monkeypatch):
+    return put_in_threads(monkeypatch)
+
+
+def put_in_threads(monkeypatch):
     """Workers as threads of this process: the same work, without the seconds that a process starts in."""
     started: list[str] = []
     trained = toy_runs._train
@@ -56,13 +60,17 @@ def in_threads(monkeypatch):
     return started
 
 
-@pytest.fixture
-def document(tmp_path, monkeypatch, in_threads):
-    monkeypatch.setattr(ToySettings, "plan", lambda self: tiny_plan())
-    return read(baum_sweet.run(ToySettings(), tmp_path))
+@pytest.fixture(scope="module")
+def report(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("report")
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        put_in_threads(monkeypatch)
+        monkeypatch.setattr(ToySettings, "plan", lambda self: tiny_plan())
+        return baum_sweet.run(ToySettings(), folder)
 
 
-def test_the_document(document, tmp_path):
+def test_the_document(report):
+    document = read(report)
     assert document["experiment"] == "baum-sweet"
     assert document["mode"] == "full"
     assert document["machine"]["packages"]["torch"]
@@ -75,12 +83,13 @@ def test_the_document(document, tmp_path):
     ]
     assert len(document["claims"]) == 12
     for figure in document["figures"]:
-        assert (tmp_path / figure["file"]).read_text().startswith("<?xml")
+        assert (report.parent / figure["file"]).read_text().startswith("<?xml")
 
 
-def test_the_section_holds_every_figure_and_nothing_unescaped(document, tmp_path):
+def test_the_section_holds_every_figure_and_nothing_unescaped(report):
+    document = read(report)
     document["results"]["groups"][0]["tests"] = {"<b>": {y: {"right": 1, "tested": 2} for y in "01"}}
-    parts = baum_sweet_section.sections(document, tmp_path)
+    parts = baum_sweet_section.sections(document, report.parent)
     html = "".join(part["html"] for part in parts)
     assert html.count("<svg") == len(document["figures"])
     assert "&lt;b&gt;" in html
