@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-EXTRAS := train,cpu,rtx,cuda,bench,serve,test
+EXTRAS := train,cpu,rtx,cuda,bench,serve,keras,test
 
 .PHONY: demo pages test ray-test wheel-check lint format gpu-check clean
 

@@ -296,7 +296,7 @@ def import_model(
     """Make a checkpoint of a model trained elsewhere, as ``p2 import``.
 
     Args:
-        source: a PyTorch state_dict or a .onnx.
+        source: a PyTorch state_dict, .onnx, .keras or .h5.
         out: the checkpoint: a new or an empty folder.
         vocab: a file of the characters in the model's order.
         vocab_from: the training text instead, whose characters are sorted.

@@ -12,7 +12,9 @@ from ..render.terminal import console, needing, say, titled
 
 
 def import_(
-    source: Annotated[Path, typer.Argument(help="A PyTorch state_dict (.pt, .safetensors) or a .onnx.")],
+    source: Annotated[
+        Path, typer.Argument(help="PyTorch state_dict (.pt, .safetensors), .onnx, .keras or .h5.")
+    ],
     vocab: Annotated[
         Path | None,
         typer.Option(

@@ -27,6 +27,7 @@ class Cell:
         sigmoids: how many have a sigmoid.
         torch_gates: the same in the order of PyTorch's parameters.
         onnx_gates: the same in the order of ONNX's operator, whose c and h are the last here.
+        keras_gates: the same in the order of Keras's kernels.
         states: kinds of state that a layer has.
         products: `JOINT`, `APART` or `STAGED`.
         reset: where a reset gate acts, one of `RESETS`; ``after`` where there is none.
@@ -39,6 +40,7 @@ class Cell:
     sigmoids: int
     torch_gates: str
     onnx_gates: str
+    keras_gates: str
     states: tuple[str, ...] = ("h",)
     products: str = JOINT
     reset: str = "after"
@@ -57,10 +59,10 @@ class Cell:
 
 # The compiled decoder numbers them in this order (decoder.h).
 FORMS = (
-    Cell("rnn", "RNN", "h", 0, "h", "h"),
-    Cell("lstm", "LSTM", "ifog", 3, "ifgo", "iofg", states=("h", "c")),
-    Cell("gru", "GRU", "rzn", 2, "rzn", "zrn", products=APART, attributes={"linear_before_reset": 1}),
-    Cell("gru", "GRU", "rzn", 2, "rzn", "zrn", products=STAGED, reset="before",
+    Cell("rnn", "RNN", "h", 0, "h", "h", "h"),
+    Cell("lstm", "LSTM", "ifog", 3, "ifgo", "iofg", "ifgo", states=("h", "c")),
+    Cell("gru", "GRU", "rzn", 2, "rzn", "zrn", "zrn", products=APART, attributes={"linear_before_reset": 1}),
+    Cell("gru", "GRU", "rzn", 2, "rzn", "zrn", "zrn", products=STAGED, reset="before",
          attributes={"linear_before_reset": 0}),
 )  # fmt: skip
 

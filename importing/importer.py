@@ -24,7 +24,7 @@ from ..version import __version__
 from .found import Found, Row
 from .mapping import apply, read_mapping
 from .recognise import recognise
-from .source import ONNX, STATE_DICTS, kind_of_source
+from .source import KERAS, ONNX, STATE_DICTS, kind_of_source
 from .vocabulary import read_vocabulary, vocabulary_of_text
 from .weights import read_weights
 
@@ -60,7 +60,7 @@ def import_checkpoint(
     """Make a checkpoint of a model trained elsewhere, and prove that it says the same.
 
     Args:
-        source: a PyTorch state_dict or an ONNX file.
+        source: a PyTorch state_dict, an ONNX file or a whole model of Keras.
         folder: where the checkpoint goes: new, or empty.
         vocab: a file of the characters in the model's order.
         vocab_from: the training text instead, whose characters are sorted.
@@ -121,6 +121,10 @@ def _found(source: Path, mapping: Path | None) -> Found:
         from .onnx_graph import read_onnx
 
         return read_onnx(source)
+    if kind in KERAS:
+        from .keras_file import read_keras
+
+        return read_keras(source)
     tensors, key = read_weights(source, kind)
     found = apply(wanted or recognise(tensors, str(source)), tensors, str(source))
     note = f"the weights are those under {shown(key)}"

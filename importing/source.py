@@ -9,6 +9,7 @@ from ..contract.kinds import kind_of
 
 STATE_DICTS = ("a PyTorch pickle", "a safetensors file")
 ONNX = "an ONNX file"
+KERAS = ("an HDF5 file", "a zip archive")
 
 
 def kind_of_source(path: Path) -> str:
@@ -20,9 +21,10 @@ def kind_of_source(path: Path) -> str:
     if path.is_dir():
         raise P2Error(f"{path} is a folder: give the file with the weights")
     kind = kind_of(path)
-    if kind not in (*STATE_DICTS, ONNX):
+    if kind not in (*STATE_DICTS, ONNX, *KERAS):
         advice = ": save its weights with torch.save(model.state_dict(), ...)" if "Torch" in kind else ""
         raise P2Error(
-            f"{path} is {kind}; p2 import reads a PyTorch state_dict (.pt, .safetensors) or a .onnx{advice}"
+            f"{path} is {kind}; p2 import reads a PyTorch state_dict (.pt, .safetensors), .onnx, .keras"
+            f" and .h5{advice}"
         )
     return kind

@@ -32,10 +32,10 @@ TOP = {"version", "callable_room"}
 # Every package that only an extra brings.
 OPTIONAL = (
     "torch onnx onnxscript onnxruntime openvino safetensors charset_normalizer matplotlib"
-    " tensorrt tensorrt_rtx cuda starlette uvicorn prometheus_client ray pyarrow"
+    " tensorrt tensorrt_rtx cuda starlette uvicorn prometheus_client ray pyarrow h5py"
 )
 # Libraries that are imported inside functions only, because they are slow or may be missing.
-LAZY = {"onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "matplotlib", "ray", "pyarrow"}
+LAZY = {"h5py", "onnxruntime", "openvino", "tensorrt", "tensorrt_rtx", "cuda", "matplotlib", "ray", "pyarrow"}
 
 
 def modules() -> list[Path]:
