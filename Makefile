@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := train,cpu,rtx,cuda,bench,serve,keras,test
 
-.PHONY: demo pages test ray-test wheel-check lint format gpu-check clean
+.PHONY: demo pages test ray-test wheel-check lint format gpu-check soak load clean
 
 # The demo: train, export, compare, write - at most three minutes of work on two cores.
 demo: $(READY)
@@ -50,6 +50,15 @@ gpu-check:
 	if $(PYTHON) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())' 2>/dev/null; \
 	then $(PYTHON) gpu_check $(GPU_CHECK_ARGS); \
 	else $(MAKE) $(READY) && $(BIN)/python gpu_check $(GPU_CHECK_ARGS); fi
+
+# An hour of mixed load on a server of MODEL; SOAK_ARGS="--minutes 1" is a minute.
+MODEL ?= charlm.onnx
+soak: $(READY)
+	$(BIN)/python -m p2.serve.soak $(MODEL) $(SOAK_ARGS)
+
+# What a server of MODEL does under load; writes artifacts/serve/load.json and .md. On a machine with nothing else to do.
+load: $(READY)
+	$(BIN)/python -m p2.serve.load $(MODEL) $(LOAD_ARGS)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -14,6 +14,8 @@ from p2.bench import rates, startup
 from p2.cli import main
 from p2.contract.plan import FLAVOURS
 from p2.runtime.nvidia import gpus, installed
+from p2.serve import serving
+from tests.conftest import traced_once
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,6 +32,7 @@ ORDER = [
     "practical",
     "gpu",
     "scale",
+    "serve",
 ]
 PAGES = {"README": README}
 PAGES |= {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ORDER}
@@ -108,6 +111,9 @@ def test_every_p2_command_runs(tmp_path, monkeypatch, capsys):
     book = "The quick brown fox “jumps” over the lazy dog — and naïvely so. The end.\n"
     Path("book.txt").write_text(book * 60, encoding="utf-8")
     model_of_somebody_else(book)
+    # That a server answers is tested elsewhere; here it ends at once, on a port that is free.
+    monkeypatch.setattr(serving, "listen", lambda host, _, listen=serving.listen: listen(host, 0))
+    monkeypatch.setattr(serving, "run", lambda app, _: app.close())
     run = [shlex.split(command)[1:] for command in COMMANDS if command.startswith("p2 ")]
     assert len(run) > 25
     for argv in run:
