@@ -219,9 +219,9 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"{report['engine']}, {report['machine']}; clients and server share them."
         f" {report['seconds']:g} seconds a row; prompts of {client.SHORTEST_PROMPT} to"
-        f" {client.LONGEST_PROMPT} characters, texts of {report['length']}. Times are milliseconds: to the first"
-        " character, and from one piece of a text to the next. Offline is the same model and as many texts by"
-        " `p2 generate`.",
+        f" {client.LONGEST_PROMPT} characters, texts of {report['length']}. Times are milliseconds: to the"
+        " first character, and from one piece of a text to the next. Offline is the same model and as many"
+        " texts by `p2 generate`.",
         "",
         *_table([*head, "characters a piece", "chunk"], rows),
         "",

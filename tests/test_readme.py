@@ -15,7 +15,6 @@ from p2.cli import main
 from p2.contract.plan import FLAVOURS
 from p2.runtime.nvidia import gpus, installed
 from p2.serve import serving
-from tests.conftest import traced_once
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
