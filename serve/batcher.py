@@ -30,6 +30,9 @@ Delivery = list[tuple[Text, Piece]]
 # Chunks that a reader may be behind before its text pauses.
 UNREAD_PIECES = 8
 
+# A chunk is shorter by this where somebody waits for a first character.
+FIRST_SHARE = 4
+
 # Nobody is told to come back later than after so many seconds.
 LONGEST_WAIT = 60
 
@@ -271,7 +274,10 @@ class Batcher:
             return
         texts = rows.texts
         last = np.array([text.last for text in texts], np.int64)
-        steps = chunk([text.left for text in texts], self._pace.steps(len(rows)))
+        most = self._pace.steps(len(rows))
+        if any(not text.sent for text in texts):
+            most = max(1, most // FIRST_SHARE)
+        steps = chunk([text.left for text in texts], most)
         scored = [row for row, text in enumerate(texts) if text.scores is not None]
         before = rows.copy_of(scored) if scored else None
         started = time.perf_counter()
@@ -286,7 +292,8 @@ class Batcher:
         except P2Error as error:
             self._fail(rows, error)
             return
-        seconds = time.perf_counter() - started
+        now = time.perf_counter()
+        seconds = now - started
         self._pace.took(len(rows), steps, seconds)
         characters = sum(min(steps, text.left) for text in texts)
         self._rate = characters / seconds if not self._rate else (self._rate + characters / seconds) / 2
@@ -294,7 +301,8 @@ class Batcher:
         pieces = []
         for text, new in zip(texts, tokens, strict=True):
             text.last = int(new[-1])
-            pieces.append((text, text.push(self.codec.decode(new))))
+            if piece := text.push(self.codec.decode(new), now):
+                pieces.append((text, piece))
         ended = self._publish(pieces)
         with self._changed:
             slow = [text for text in texts if text not in ended and text.sent - text.taken > UNREAD_PIECES]

@@ -21,7 +21,7 @@ import numpy as np
 from ..contract.errors import P2Error
 
 # Prompts are of very different lengths, with their logarithms alike in number.
-SHORTEST_PROMPT, LONGEST_PROMPT = 1, 1000
+SHORTEST_PROMPT, LONGEST_PROMPT = 1, 250
 
 
 @dataclass

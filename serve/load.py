@@ -31,10 +31,10 @@ from . import client
 from .pace import CHUNK_SECONDS
 
 STREAMS = (1, 16, 64, 256)
-LENGTH = 400  # characters of a text
+LENGTH = 400  # characters of a text, on average; from half of it to half more
 JUDGED_STREAMS, OTHERS = 64, 256
 SLOW_ROOM, PAUSE_SECONDS = 4096, 300
-WARM_SECONDS = 2.0
+WARM_SECONDS = 120.0  # at most, until as many texts have ended as there are clients
 
 # What is wanted of a server.
 LEAST_OF_OFFLINE, MOST_CHUNKS, LEAST_BESIDE_OTHERS = 0.8, 5.0, 0.9
@@ -79,25 +79,28 @@ def offline(engine: Engine, streams: int, seconds: float) -> float:
 async def drive(port: int, vocabulary: str, streams: int, seconds: float) -> Figures:
     """So many clients for so long, and what they were told."""
     told: list[client.Told] = []
-    begin = time.perf_counter() + WARM_SECONDS
-    end = begin + seconds
+    warm, stop = asyncio.Event(), asyncio.Event()
 
     async def one(number: int) -> None:
         rng = np.random.default_rng(number)
-        await asyncio.sleep(WARM_SECONDS / 2 * number / streams)
-        while time.perf_counter() < end:
-            fields = {"max_tokens": LENGTH, "seed": number, "user": str(number)}
+        while not stop.is_set():
+            length = int(rng.integers(LENGTH // 2, LENGTH + LENGTH // 2 + 1))
+            fields = {"max_tokens": length, "seed": number, "user": str(number)}
             told.append(await client.ask(port, fields | {"prompt": client.prompt(rng, vocabulary)}))
+            if len(told) >= streams:
+                warm.set()
 
     async def chunks() -> tuple[float, float]:
         names = ("p2_chunk_seconds_sum", "p2_chunk_seconds_count")
         return await client.meter(port, names[0]), await client.meter(port, names[1])
 
     clients = asyncio.gather(*map(one, range(streams)))
-    await asyncio.sleep(max(0, begin - time.perf_counter()))
-    before = await chunks()
-    await asyncio.sleep(max(0, end - time.perf_counter()))
-    after = await chunks()
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(warm.wait(), WARM_SECONDS)
+    before, begin = await chunks(), time.perf_counter()
+    await asyncio.sleep(seconds)
+    end, after = time.perf_counter(), await chunks()
+    stop.set()
     await clients
     if bad := [one.status for one in told if one.status != 200]:
         raise P2Error(f"the server answered {bad[0]} to {len(bad)} of {len(told)} requests")
@@ -108,7 +111,7 @@ async def drive(port: int, vocabulary: str, streams: int, seconds: float) -> Fig
     characters = sum(count for _, count in pieces)
     return Figures(
         streams=streams,
-        rate=characters / seconds,
+        rate=characters / (end - begin),
         first=_percentiles([one.first for one in started]),
         between=_percentiles([gap for one in started for gap in one.gaps] or [0.0]),
         piece=characters / len(pieces),

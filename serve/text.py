@@ -20,6 +20,9 @@ from ..runtime.generate import Cutter
 if TYPE_CHECKING:
     from .inbox import Inbox
 
+# A piece of a text costs the same however long it is, so there are not more of them than are of use.
+PIECE_SECONDS = 0.04
+
 # Where a text is.
 WAITING, IN_BATCH, PAUSED, ENDED = range(4)
 
@@ -70,6 +73,7 @@ class Text:
         read: characters of the prompt that the state has seen.
         written: characters so far, those after a stop string included.
         last: the newest character, not yet fed.
+        handed: when a piece of it was handed out last.
         state: its row, while it is in no batch.
     """
 
@@ -91,7 +95,9 @@ class Text:
     written: int = 0
     last: int = 0
     state: Snapshot | None = None
+    handed: float = 0.0
     _pending: list[Scored] = field(default_factory=list)
+    _held: str = ""
 
     def __post_init__(self) -> None:
         self._cutter = Cutter(self.stop)
@@ -134,11 +140,22 @@ class Text:
         """Of characters that have been read or are about to be shown."""
         self._pending += scores
 
-    def push(self, characters: str) -> Piece:
-        """What can be shown now that these have been written; those beyond the length are left out."""
+    def push(self, characters: str, now: float) -> Piece | None:
+        """What can be shown now that these have been written; those beyond the length are left out.
+
+        None keeps it for the next time: a reader has little of a piece that comes right after another.
+        """
         characters = characters[: self.left]
         self.written += len(characters)
-        return self._show(characters)
+        self._held += characters
+        if self.left and self.sent and now - self.handed < PIECE_SECONDS and not self.stop:
+            return None
+        characters, self._held = self._held, ""
+        piece = self._show(characters)
+        if piece.shown or piece.end:
+            self.handed = now
+            return piece
+        return None
 
     def _show(self, characters: str) -> Piece:
         shown = self._cutter.push(characters)

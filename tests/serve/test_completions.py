@@ -33,7 +33,7 @@ def test_openais_client_reads_a_stream(client, alone):
     )]  # fmt: skip
     *pieces, last = chunks
     assert "".join(chunk.choices[0].text for chunk in pieces) == alone["gru"].generate(length=9000, seed=1)
-    assert len(pieces) > 2
+    assert len(pieces) >= 2
     assert [chunk.choices[0].finish_reason for chunk in pieces] == [None] * (len(pieces) - 1) + ["length"]
     assert last.choices == []
     assert (last.usage.prompt_tokens, last.usage.completion_tokens) == (0, 9000)

@@ -34,7 +34,7 @@ def test_the_driver_counts_what_it_was_sent(served, alone):
 
 def test_the_report(folder, monkeypatch, capsys):
     monkeypatch.setattr(load, "OTHERS", 2)
-    monkeypatch.setattr(load, "WARM_SECONDS", 0.1)
+    monkeypatch.setattr(load, "LENGTH", 20)
     code = load.main(
         [
             str(folder / "charlm.onnx"),
