@@ -279,7 +279,7 @@ class Server:
         return Json({"status": "ready" if ready else "not ready"}, 200 if ready else 503)
 
     async def _metrics(self, _request: Request) -> Response:
-        page = self.meters.page(self.batchers, self.settings.max_streams)
+        page = self.meters.page(self.batchers)
         return Response(page, headers={"content-type": CONTENT_TYPE})
 
     async def _openapi(self, _request: Request) -> Response:

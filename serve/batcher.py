@@ -72,6 +72,7 @@ class Batcher:
     ) -> None:
         self.engine = engine
         self.codec = Codec(engine.card.vocabulary)
+        self.places = settings.max_streams  # or fewer, where the engine's largest batch is smaller
         self._settings = settings
         self._deliver = deliver
         self._observe = observe
@@ -197,12 +198,23 @@ class Batcher:
             self._deliver([(text, lost) for text in rest if not text.cancelled])
 
     def _warm_up(self) -> None:
-        """Engines measure how they run a batch when they first meet one of about its size."""
-        size = 1
-        while size <= self._settings.max_streams and not self._closed:
+        """Engines measure how they run a batch when they first meet one of about its size.
+
+        What is too large for one, as for a plan, is not asked of it again.
+        """
+        sizes = [1 << bits for bits in range(self.places.bit_length()) if 1 << bits < self.places]
+        for size in [*sizes, self.places]:
+            if self._closed:
+                return
             draws = [Draw(0, row, 0, Sampling()) for row in range(size)]
-            draw_each(self.engine, self.engine.zero_state(size), np.zeros(size, np.int64), draws, 1)
-            size *= 2
+            try:
+                draw_each(self.engine, self.engine.zero_state(size), np.zeros(size, np.int64), draws, 1)
+            except P2Error:
+                if size == 1:
+                    raise
+                break
+            fitting = size
+        self.places = fitting
         self._warm = True
 
     def _wait_for_work(self) -> bool:
@@ -210,7 +222,7 @@ class Batcher:
         with self._changed:
             while not self._closed:
                 gone = [t for rows in (self._reading, self._writing) for t in rows.texts if t.cancelled]
-                free = self._settings.max_streams - len(self._reading) - len(self._writing) + len(gone)
+                free = self.places - len(self._reading) - len(self._writing) + len(gone)
                 if self._reading or self._writing or (free and (self._waiting or self._resumed)):
                     break
                 self._changed.wait()

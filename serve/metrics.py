@@ -50,12 +50,12 @@ class Meters:
         self.chunk_seconds.labels(model).observe(seconds)
         self.batch.labels(model).observe(texts)
 
-    def page(self, batchers: Mapping[str, Batcher], places: int) -> bytes:
+    def page(self, batchers: Mapping[str, Batcher]) -> bytes:
         """All meters as they stand now."""
         for model, batcher in batchers.items():
             counts = batcher.counts()
             self._waiting.labels(model).set(counts["waiting"])
             self._paused.labels(model).set(counts["paused"])
             self._running.labels(model).set(counts["running"])
-            self._occupancy.labels(model).set(counts["running"] / places)
+            self._occupancy.labels(model).set(counts["running"] / batcher.places)
         return generate_latest(self._registry)

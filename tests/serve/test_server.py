@@ -17,7 +17,12 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from p2.contract.errors import UsageError
+from p2.serve.app import create_app
 from p2.serve.fairness import Turns
+from p2.serve.settings import Settings
+
+from .conftest import run_server
 
 JSON = b"content-type: application/json\r\n"
 LONG = {"prompt": "a", "max_tokens": 60000, "seed": 1}
@@ -136,6 +141,36 @@ def test_who_asks_for_much_does_not_keep_the_others_out(start):
             wait_for(lambda: counts(running)["waiting"] == 11)
         assert len(one.result()[0]) == 10
         assert counts(running)["waiting"] >= 8  # the others have no end
+
+
+class AtMost:
+    """An engine whose largest batch is 3, as a plan's may be."""
+
+    def __init__(self, engine):
+        self._engine = engine
+
+    def __getattr__(self, name: str):
+        return getattr(self._engine, name)
+
+    def _check(self, batch: int) -> None:
+        if batch > 3:
+            raise UsageError("no profile covers the batch")
+
+    def zero_state(self, batch: int):
+        self._check(batch)
+        return self._engine.zero_state(batch)
+
+    def restore(self, snapshot):
+        self._check(len(next(iter(snapshot.values()))))
+        return self._engine.restore(snapshot)
+
+
+def test_an_engine_is_asked_for_no_batch_that_it_cannot_run(engines, alone):
+    app = create_app({"lstm": AtMost(engines()["lstm"].engine)}, Settings(max_streams=100), log=False)
+    with run_server(app) as running:
+        assert app.batchers["lstm"].places == 2
+        wanted = alone["lstm"].texts(["the "], num_samples=9, seed=1, length=300)
+        assert running.texts(prompt="the ", n=9, seed=1, max_tokens=300) == [text.text for text in wanted]
 
 
 def test_keys(start):
