@@ -117,8 +117,8 @@ def _fields(value: Any, kind: Any, at: str) -> str:
             found = "" if name in optional else f"{inside} is missing"
         if found:
             return found
-    unknown = "" if is_typeddict(kind) else next((name for name in value if name not in hints), "")
-    return f"{at or 'it'} has the unknown field {shown(unknown)}" if unknown else ""
+    unknown = [] if is_typeddict(kind) else [name for name in value if name not in hints]
+    return f"{at or 'it'} has the unknown field {shown(unknown[0])}" if unknown else ""
 
 
 @functools.cache

@@ -118,6 +118,7 @@ GOOD: dict[str, Any] = {
         ({"closed": {"width": 100}}, "closed.width is not at most 99"),
         ({"closed": {"width": 1, "kind": "c"}}, "closed.kind is none of 'a', 'b'"),
         ({"closed": {"width": 1, "kjnd": "a"}}, "closed has the unknown field 'kjnd'"),
+        ({"closed": {"width": 1, "": "a"}}, "closed has the unknown field ''"),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(change, what):
