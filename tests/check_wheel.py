@@ -99,7 +99,7 @@ def test_the_wheel_holds_every_room_and_nothing_else(wheel, tracked):
     decoder = "p2/runtime/native/_decoder" + sysconfig.get_config_var("EXT_SUFFIX")
     python = {f"p2/{n}" for n in tracked if n.endswith(".py") and not n.startswith(("tests/", "docs/"))}
     kernels = {f"p2/{n}" for n in tracked if n.startswith("runtime/cuda/kernels/")}
-    assert names == python | kernels | {decoder, "p2/py.typed"}
+    assert names == python | kernels | {decoder, "p2/py.typed", "p2/serve/playground.html"}
 
 
 def test_every_module_is_imported_from_the_wheel(elsewhere):
