@@ -10,7 +10,7 @@ import typer
 
 from ..contract.errors import UsageError
 from ..render.terminal import stdout_is_the_result
-from ..runtime.backends import backend_help
+from .shared import Backend, EngineThreads
 
 
 def generate(
@@ -22,13 +22,8 @@ def generate(
             rich_help_panel="Engine",
         ),
     ] = "charlm.onnx",
-    backend: Annotated[str | None, typer.Option(help=backend_help(), rich_help_panel="Engine")] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="Processor threads; measured once and remembered if not given.", rich_help_panel="Engine"
-        ),
-    ] = None,
+    backend: Backend = None,
+    threads: EngineThreads = None,
     prompt: Annotated[
         str,
         typer.Option(

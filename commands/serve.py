@@ -11,7 +11,7 @@ import typer
 
 from ..contract.errors import UsageError
 from ..render.terminal import needing
-from ..runtime.backends import backend_help
+from .shared import Backend, EngineThreads
 
 
 def serve(
@@ -23,13 +23,8 @@ def serve(
             " Clients know it by NAME, or the file's name without its ending.",
         ),
     ] = None,
-    backend: Annotated[str | None, typer.Option(help=backend_help(), rich_help_panel="Engine")] = None,
-    threads: Annotated[
-        int | None,
-        typer.Option(
-            help="Processor threads; measured once and remembered if not given.", rich_help_panel="Engine"
-        ),
-    ] = None,
+    backend: Backend = None,
+    threads: EngineThreads = None,
     host: Annotated[
         str,
         typer.Option(

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperCommand
 
+from ..runtime.backends import backend_help
 from ..trainer.options import TRAIN_PRECISIONS
 
 RUN_FOLDER = Path("artifacts/charlm")
@@ -47,6 +48,15 @@ Precision = Annotated[
 Threads = Annotated[
     int | None,
     typer.Option(help="CPU threads of the training. [default: PyTorch's choice]", rich_help_panel="Run"),
+]
+
+# Of what writes with an engine.
+Backend = Annotated[str | None, typer.Option(help=backend_help(), rich_help_panel="Engine")]
+EngineThreads = Annotated[
+    int | None,
+    typer.Option(
+        help="Processor threads; measured once and remembered if not given.", rich_help_panel="Engine"
+    ),
 ]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Write everything as JSON.")]
