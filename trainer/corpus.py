@@ -11,11 +11,12 @@ two up to 65,536. Reading a file takes about two bytes of memory for each of its
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import io
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -26,7 +27,7 @@ import numpy.typing as npt
 from ..contract.codec import Codec, UnknownCharacter, describe
 from ..contract.errors import P2Error, UsageError
 from ..contract.files import reading
-from .encodings import UTF8, Faults, check_encoding, unreadable
+from .encodings import UTF8, Faults, check_encoding, unreadable, unreadable_here
 from .sources import STDIN, files_of
 
 BUILT_IN = "python:pydoc_data.topics"
@@ -148,27 +149,49 @@ def load(texts: list[str], encoding: str | None = None, errors: str = "strict") 
         builder.add(_built_in_text())
         return builder.corpus((BUILT_IN,))
     sources, notes = files_of(texts)
+    for piece in pieces(sources, encoding, errors, notes):
+        builder.add(piece)
+    corpus = builder.corpus(tuple(sources), tuple(notes))
+    if not corpus.vocabulary.strip():
+        raise P2Error(f"there is no text in {corpus.describe()}: it is empty or blank")
+    return corpus
+
+
+def pieces(
+    sources: Sequence[str], encoding: str | None, errors: str, notes: list[str], *, once: bool = False
+) -> Iterator[str]:
+    """The text that `load` makes of files, in pieces of at most 65,536 characters and in constant memory.
+
+    Args:
+        sources: files, or ``-``, as `sources.files_of` gives them.
+        encoding: as `load` takes it.
+        errors: likewise.
+        notes: gets a line about bytes that were left out or replaced, when all is read.
+        once: keep nothing of standard input or a pipe: a refusal of theirs then says less.
+
+    Raises:
+        P2Error: a file is missing, unreadable, binary or in another encoding (all such files are named).
+    """
     changed: list[str] = []
     problems: list[str] = []
     for index, source in enumerate(sources):
+        faults, last = Faults(encoding or UTF8, errors), ""
         try:
-            faulty = _read(source, encoding or UTF8, errors, builder, explain=len(problems) < _NAMED)
+            for piece in _read(source, faults, errors, once=once, explain=len(problems) < _NAMED):
+                last = piece[-1]
+                yield piece
         except P2Error as error:
             problems.append(str(error))
             continue
-        if faulty:
-            changed.append(f"{faulty:,} in {_name(source)}")
-        if index < len(sources) - 1:
-            builder.end_line()
+        if faults.bytes:
+            changed.append(f"{faults.bytes:,} in {_name(source)}")
+        if index < len(sources) - 1 and last != "\n":
+            yield "\n"
     if problems:
         raise _all_of(problems, len(sources))
     if changed:
         done = "replaced by U+FFFD" if errors == "replace" else "left out"
         notes.append(f"bytes that are not {encoding or UTF8} were {done}: {_some(changed)}")
-    corpus = builder.corpus(tuple(sources), tuple(notes))
-    if not corpus.vocabulary.strip():
-        raise P2Error(f"there is no text in {corpus.describe()}: it is empty or blank")
-    return corpus
 
 
 class _Builder:
@@ -179,23 +202,14 @@ class _Builder:
         self._numbers = np.zeros(256, np.uint32)  # by code point: 1 + number, 0 for one that has not come yet
         self._characters: list[str] = []
         self._pieces: list[Tokens] = []
-        self._last = ""
-
-    def begin_file(self) -> None:
-        self._last = ""
 
     def add(self, text: str) -> None:
         for start in range(0, len(text), _BLOCK):
             self._add(text[start : start + _BLOCK])
 
-    def end_line(self) -> None:
-        if self._last != "\n":
-            self._add("\n")
-
     def _add(self, text: str) -> None:
         data = text.encode("utf-32-le")
         self._sha256.update(text.encode())
-        self._last = text[-1]
         points = np.frombuffer(data, "<u4")
         most = int(points.max())
         if most >= len(self._numbers):
@@ -251,47 +265,54 @@ def _name(source: str) -> str:
     return "standard input" if source == STDIN else source
 
 
-def _read(source: str, encoding: str, errors: str, builder: _Builder, *, explain: bool) -> int:
-    """Add the text of one file; the number of its bytes that could not be read, strict refuses them.
+def _read(source: str, faults: Faults, errors: str, *, once: bool, explain: bool) -> Iterator[str]:
+    """The text of one file.
 
     Args:
+        faults: decodes it.
+        errors: strict refuses bytes that cannot be read.
+        once: see `pieces`.
         explain: whether a refusal says what is wrong and what to do, which takes a while to find out.
     """
-    builder.begin_file()
-    with reading(Path(source)), _open(source) as file:
-        faults = Faults(encoding, errors)
+    name, text, begun = _name(source), "", False
+    with reading(Path(source)), _open(source, once) as file:
         # Joins what a block cuts apart, characters and CRLF alike.
         decoder = io.IncrementalNewlineDecoder(faults, translate=True)
-        begun = False
+        explain = explain and file.seekable()
         while True:
             block = file.read(_BLOCK)
             text = decoder.decode(block, final=not block)
             if text and not begun:
                 text, begun = text.removeprefix("\ufeff"), True
-            if "\0" in text or (faults.bytes and errors == "strict" and not explain):
+            refused = bool(faults.bytes) and errors == "strict"
+            if "\0" in text or (refused and not explain):
                 break
             try:
-                builder.add(text)
+                text.encode()
             except UnicodeEncodeError as error:
                 half = f"U+{ord(error.object[error.start]):04X}"
                 raise P2Error(
-                    f"{_name(source)} holds, read as {encoding}, {half}: half of a surrogate pair, which is"
+                    f"{name} holds, read as {faults.encoding}, {half}: half of a surrogate pair, which is"
                     " no character (no UTF-8 text has one)"
                 ) from None
+            if text and not refused:
+                yield text
             if not block:
                 break
-        if "\0" in text or (faults.bytes and errors == "strict"):
-            file.seek(0)
-            raise P2Error(unreadable(file.read(), _name(source), faults) if explain else _name(source))
-    return faults.bytes
+        if "\0" in text or refused:
+            if explain:
+                file.seek(0)
+                raise P2Error(unreadable(file.read(), name, faults))
+            raise P2Error(unreadable_here(name, faults))
 
 
-def _open(source: str) -> BinaryIO:
-    """The file, so that it can be read twice."""
-    if source == STDIN:
-        return io.BytesIO(sys.stdin.buffer.read())
+def _open(source: str, once: bool) -> contextlib.AbstractContextManager[BinaryIO]:
+    """The file; if not `once`, so that it can be read twice."""
     path = Path(source)
-    return path.open("rb") if path.is_file() else io.BytesIO(path.read_bytes())  # a pipe
+    if source == STDIN:
+        file = sys.stdin.buffer
+        return contextlib.nullcontext(file if once else io.BytesIO(file.read()))
+    return path.open("rb") if once or path.is_file() else io.BytesIO(path.read_bytes())  # a pipe
 
 
 def _all_of(problems: list[str], files: int) -> P2Error:

@@ -91,6 +91,16 @@ class Faults(codecs.IncrementalDecoder):
         return self._instead, error.end
 
 
+def unreadable_here(where: str, faults: Faults) -> str:
+    """The same as `unreadable` of what is no longer there to be looked at: where it stopped, no more."""
+    if not faults.bytes:
+        return f"{where} is a binary stream, not a text (it holds zero bytes)"
+    return (
+        f"{where} is not {faults.encoding} (at byte offset {faults.first:,}): --encoding names another, and"
+        " --encoding-errors replace or skip goes on without what cannot be read"
+    )
+
+
 def unreadable(data: bytes, where: str, faults: Faults) -> str:
     """A sentence about a file that cannot be read, and what to do.
 
