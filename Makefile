@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := train,cpu,rtx,cuda,bench,serve,keras,test
 
-.PHONY: demo pages test ray-test wheel-check lint format gpu-check soak load clean
+.PHONY: demo pages test trust ray-test wheel-check lint format gpu-check soak load clean
 
 # The demo: train, export, compare, write - at most three minutes of work on two cores.
 demo: $(READY)
@@ -20,6 +20,12 @@ pages: $(READY)
 # The whole test suite.
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
+
+# What p2 promises, tried: kills, faults, hostile files, threads, planted mistakes. Six minutes on two cores; writes
+# artifacts/trust/report.json and .md.
+CHECKS = $(BIN)/python -m pytest -n 2 --dist worksteal tests/trust/check_*.py
+trust: $(READY)
+	$(CHECKS) --trust-report artifacts/trust/report.json $(TRUST_ARGS)
 
 # What runs on Ray: a worker killed among 100,000 prompts, too. Ray is 500 MB and a minute to install, so .venv has it
 # only from here on; until then `make test` skips what needs it.
@@ -51,12 +57,14 @@ gpu-check:
 	then $(PYTHON) gpu_check $(GPU_CHECK_ARGS); \
 	else $(MAKE) $(READY) && $(BIN)/python gpu_check $(GPU_CHECK_ARGS); fi
 
-# An hour of mixed load on a server of MODEL; SOAK_ARGS="--minutes 1" is a minute.
-MODEL ?= charlm.onnx
+# The checks of `make trust` fifty times as long, with an hour of mixed load on a server among them: some hours. Writes
+# artifacts/trust/soak.json and .md, and the tables of docs/trust.md.
 soak: $(READY)
-	$(BIN)/python -m p2.serve.soak $(MODEL) $(SOAK_ARGS)
+	$(CHECKS) --trust-report artifacts/trust/soak.json --trust-scale 50 --trust-seed $$(date +%s) $(TRUST_ARGS)
+	$(BIN)/python tests/trust/report.py artifacts/trust/soak.json docs/trust.md
 
 # What a server of MODEL does under load; writes artifacts/serve/load.json and .md. On a machine with nothing else to do.
+MODEL ?= charlm.onnx
 load: $(READY)
 	$(BIN)/python -m p2.serve.load $(MODEL) $(LOAD_ARGS)
 

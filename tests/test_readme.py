@@ -32,6 +32,7 @@ ORDER = [
     "gpu",
     "scale",
     "serve",
+    "trust",
 ]
 PAGES = {"README": README}
 PAGES |= {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ORDER}

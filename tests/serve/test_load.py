@@ -64,11 +64,6 @@ def test_a_soak(served):
     assert {"whole", "hang up", "bad"} <= {*found}
 
 
-@pytest.mark.slow
-def test_a_minute_of_soak(served):
-    asyncio.run(soak.soak(served.port, 60))
-
-
 def test_texts_that_nobody_waits_for_are_found(served, monkeypatch):
     async def meter(_port: int, name: str) -> float:
         return name == "p2_running_texts"

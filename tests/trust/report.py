@@ -1,0 +1,130 @@
+"""What the checks of trust did, as JSON and as tables: ``python tests/trust/report.py FILE.json [PAGE.md]``.
+
+With a page, the tables take the place of what stands between its two lines ``<!-- counts -->``.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from p2.contract.files import write_bytes, write_json
+from p2.render.machine import machine
+from p2.version import __version__
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+FORMAT = "p2.trust/1"
+MARK = "<!-- counts -->"
+
+Row = dict[str, float | str]
+Sections = dict[str, dict[str, Row]]
+"""Section -> name -> what was counted of it."""
+
+
+def document(
+    sections: Sections, *, checks: int, failed: Sequence[str], scale: int, seed: int, started: float
+) -> dict[str, Any]:
+    """The report of a run.
+
+    Args:
+        sections: what was counted.
+        checks: how many ran.
+        failed: those that did.
+        scale: how many times as much as usual was done.
+        seed: of what was drawn.
+        started: when, in seconds of the epoch.
+    """
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "commit": _commit(),
+        "date": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started, 1),
+        "scale": scale,
+        "seed": seed,
+        "machine": machine(),
+        "checks": checks,
+        "failed": list(failed),
+        "sections": {name: sections[name] for name in sorted(sections)},
+    }
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """A line about the run, and a table for each section."""
+    box = report["machine"]
+    failed = (
+        f"{len(report['failed'])} failed: {', '.join(report['failed'])}"
+        if report["failed"]
+        else "none failed"
+    )
+    run = f"commit {report['commit']}, seed {report['seed']}, scale {report['scale']}"
+    where = f"{box['processors']} processors of {box['processor']}"
+    said = f"{report['checks']} checks, {failed}. {_spoken(report['seconds'])}, {where}"
+    lines = [f"{said}, {report['date'][:10]}, {run}."]
+    for section, rows in report["sections"].items():
+        columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+        lines += [
+            "",
+            f"| {section} | {' | '.join(columns)} |",
+            f"| {' | '.join(['---'] * (len(columns) + 1))} |",
+        ]
+        lines += [_line(name, [row.get(key) for key in columns]) for name, row in sorted(rows.items())]
+        whole = {key: [row[key] for row in rows.values() if key in row] for key in columns}
+        added = [
+            sum(values) if all(isinstance(value, int) for value in values) else None
+            for values in whole.values()
+        ]
+        if len(rows) > 1 and any(total is not None for total in added):
+            lines.append(_line("**all**", added))
+    return "\n".join(lines) + "\n"
+
+
+def write(report: dict[str, Any], path: Path) -> None:
+    """Write a report and, beside it, its tables."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, report)
+    write_bytes(path.with_suffix(".md"), markdown(report).encode())
+
+
+def placed(page: str, report: dict[str, Any]) -> str:
+    """A page with the tables of a report between its marks."""
+    before, _, after = page.split(MARK)
+    return f"{before}{MARK}\n{markdown(report)}{MARK}{after}"
+
+
+def _line(name: str, values: Sequence[float | str | None]) -> str:
+    return f"| {name} | {' | '.join(map(_cell, values))} |"
+
+
+def _cell(value: float | str | None) -> str:
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.3g}" if isinstance(value, float) else (value or "")
+
+
+def _spoken(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"
+
+
+def _commit() -> str:
+    told = subprocess.run(
+        ["git", "describe", "--always", "--dirty", "--exclude=*"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return told.stdout.strip() or "unknown"
+
+
+if __name__ == "__main__":
+    _given = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    for _page in map(Path, sys.argv[2:]):
+        write_bytes(_page, placed(_page.read_text(encoding="utf-8"), _given).encode())
+    print(markdown(_given), end="")

@@ -1,0 +1,29 @@
+"""The tables of a report: a section a table, a name a row, whole numbers added up, failures named."""
+
+from __future__ import annotations
+
+from . import report
+from .conftest import add
+
+
+def test_tables():
+    sections: report.Sections = {}
+    for said in (
+        ("Kills", "train", {"killed": 20, "slowest": 1.0}),
+        ("Kills", "train", {"killed": 1040, "slowest": 2.5}),
+        ("Kills", "export", {"killed": 15, "by": "SIGTERM"}),
+        ("Faults", "full disk", {"tried": 3}),
+    ):
+        add(sections, *said)
+    told = report.document(sections, checks=4, failed=["x::test_y"], scale=50, seed=7, started=0.0)
+    tables = report.markdown(told)
+    assert tables.startswith("4 checks, 1 failed: x::test_y. ")
+    assert "1970-01-01" in tables
+    assert "seed 7, scale 50.\n\n| Faults |" in tables
+    assert "| Faults | tried |\n| --- | --- |\n| full disk | 3 |\n\n" in tables
+    assert tables.endswith(
+        "| Kills | killed | slowest | by |\n| --- | --- | --- | --- |\n"
+        "| export | 15 |  | SIGTERM |\n| train | 1,060 | 2.5 |  |\n| **all** | 1,075 |  |  |\n"
+    )
+    page = report.placed(f"# Trust\n\n{report.MARK}\nold\n{report.MARK}\n\nEnd.\n", told)
+    assert page == f"# Trust\n\n{report.MARK}\n{tables}{report.MARK}\n\nEnd.\n"
