@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperCommand
 
 from ..runtime.backends import backend_help
-from ..trainer.options import TRAIN_PRECISIONS
+from ..trainer.ranges import TRAIN_PRECISIONS
 
 RUN_FOLDER = Path("artifacts/charlm")
 

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..render.terminal import say
+from ..trainer.presets import about as about_presets
 from .shared import Device, Encoding, EncodingErrors, LearningRate, Precision, Threads
 
 
@@ -19,6 +20,13 @@ def train(
             help="Files, folders, patterns, or - for standard input; with none, the documentation inside"
             " Python (about 465,000 characters).",
             show_default=False,
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help=f"Defaults for a purpose; options that are named win. {about_presets()} [default: demo]",
+            rich_help_panel="Preset",
         ),
     ] = None,
     cell: Annotated[
@@ -40,10 +48,14 @@ def train(
     hidden: Annotated[
         int | None, typer.Option(help="Width of each layer's state. [default: 256]", rich_help_panel="Model")
     ] = None,
-    dropout: Annotated[
-        float | None,
-        typer.Option(help="Share of outputs dropped between layers. [default: 0.0]", rich_help_panel="Model"),
-    ] = None,
+    tied: Annotated[
+        bool,
+        typer.Option(
+            "--tied",
+            help="One matrix for the embedding and the output layer; --embedding must be --hidden.",
+            rich_help_panel="Model",
+        ),
+    ] = False,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
     vocab_from: Annotated[
@@ -71,21 +83,15 @@ def train(
         int | None, typer.Option(help="Updates in all. [default: 1000]", rich_help_panel="Learning")
     ] = None,
     lr: LearningRate = None,
-    lr_decay: Annotated[
-        float | None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Windows computed at once. [default: 64]", rich_help_panel="Learning")
+    ] = None,
+    accumulate: Annotated[
+        int | None,
         typer.Option(
-            help="Factor on the learning rate per 1,000 updates, applied smoothly. [default: 0.1]",
+            help="Batches per update: as one larger batch, in the memory of one. [default: 1]",
             rich_help_panel="Learning",
         ),
-    ] = None,
-    clip: Annotated[
-        float | None,
-        typer.Option(
-            help="Largest gradient norm; 0 does not clip. [default: 1.0]", rich_help_panel="Learning"
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Windows per update. [default: 64]", rich_help_panel="Learning")
     ] = None,
     seq_len: Annotated[
         int | None, typer.Option(help="Characters per window. [default: 64]", rich_help_panel="Learning")
@@ -96,10 +102,102 @@ def train(
             "--stateful", help="Carry the state across consecutive windows.", rich_help_panel="Learning"
         ),
     ] = False,
+    clip: Annotated[
+        float | None,
+        typer.Option(
+            help="Largest gradient norm; 0 does not clip. [default: 1.0]", rich_help_panel="Learning"
+        ),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(
-            help="Decides initial weights, windows and dropout. [default: 0]", rich_help_panel="Learning"
+            help="Decides initial weights, windows and what is dropped. [default: 0]",
+            rich_help_panel="Learning",
+        ),
+    ] = None,
+    schedule: Annotated[
+        str | None,
+        typer.Option(
+            help="The learning rate falls smoothly (exponential), along half a cosine to the last update, in"
+            " steps, or at every validation that is not the best (plateau). [default: exponential]",
+            rich_help_panel="Schedule",
+        ),
+    ] = None,
+    lr_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="Factor on the learning rate: each time, or over the whole cosine. [default: 0.1]",
+            rich_help_panel="Schedule",
+        ),
+    ] = None,
+    decay_every: Annotated[
+        int | None,
+        typer.Option(
+            help="Updates for that factor, exponential and step. [default: 1000]",
+            rich_help_panel="Schedule",
+        ),
+    ] = None,
+    warmup: Annotated[
+        int | None,
+        typer.Option(
+            help="Updates in which the learning rate first rises; 0 is none. [default: 0]",
+            rich_help_panel="Schedule",
+        ),
+    ] = None,
+    patience: Annotated[
+        int | None,
+        typer.Option(
+            help="End after so many validations in a row without a better one; 0 never. [default: 0]",
+            rich_help_panel="Schedule",
+        ),
+    ] = None,
+    dropout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of outputs dropped between layers. [default: 0.0]", rich_help_panel="Regularisation"
+        ),
+    ] = None,
+    output_dropout: Annotated[
+        float | None,
+        typer.Option(
+            help="The same before the output layer. [default: 0.0]", rich_help_panel="Regularisation"
+        ),
+    ] = None,
+    embedding_dropout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the characters dropped, whole, in each window. [default: 0.0]",
+            rich_help_panel="Regularisation",
+        ),
+    ] = None,
+    recurrent_dropout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the state dropped, the same in a whole window; slow. [default: 0.0]",
+            rich_help_panel="Regularisation",
+        ),
+    ] = None,
+    variational: Annotated[
+        bool,
+        typer.Option(
+            "--variational",
+            help="Let --dropout and --output-dropout drop the same units in a whole window.",
+            rich_help_panel="Regularisation",
+        ),
+    ] = False,
+    weight_decay: Annotated[
+        float | None,
+        typer.Option(
+            help="AdamW's; neither biases nor the embedding decay. [default: 0.0]",
+            rich_help_panel="Regularisation",
+        ),
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(
+            help="Validate and keep a moving average of the weights with this decay, such as 0.999; 0 is off."
+            " [default: 0.0]",
+            rich_help_panel="Regularisation",
         ),
     ] = None,
     out: Annotated[
@@ -147,12 +245,13 @@ def train(
         texts or (),
         resume=resume,
         quiet=False,
+        preset=preset,
         cell=cell,
         gru_reset=gru_reset,
         layers=layers,
         embedding=embedding,
         hidden=hidden,
-        dropout=dropout,
+        tied=tied or None,
         encoding=encoding,
         encoding_errors=encoding_errors,
         vocab_from=vocab_from,
@@ -160,12 +259,24 @@ def train(
         val_fraction=val_fraction,
         steps=steps,
         lr=lr,
-        lr_decay=lr_decay,
-        clip=clip,
         batch_size=batch_size,
+        accumulate=accumulate,
         seq_len=seq_len,
         stateful=stateful or None,
+        clip=clip,
         seed=seed,
+        schedule=schedule,
+        lr_decay=lr_decay,
+        decay_every=decay_every,
+        warmup=warmup,
+        patience=patience,
+        dropout=dropout,
+        output_dropout=output_dropout,
+        embedding_dropout=embedding_dropout,
+        recurrent_dropout=recurrent_dropout,
+        variational=variational or None,
+        weight_decay=weight_decay,
+        ema=ema,
         out=out,
         init_from=init_from,
         val_every=val_every,

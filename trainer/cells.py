@@ -182,6 +182,68 @@ class Trained(Layer):
         return x[:, :gates], x[:, gates:]
 
 
+class Masked(Trained):
+    """The same in training, where the products see the state through a mask, and nothing else does.
+
+    Args:
+        mask: ``[batch, hidden]``.
+    """
+
+    def __init__(self, form: Cell, w_hh: Tensor, b_hh: Tensor, mask: Tensor) -> None:
+        super().__init__(form, w_hh, b_hh)
+        self._mask = mask
+
+    def product(self, x: Tensor, h: Tensor, kind: str = "") -> Tensor:
+        """See `Layer.product`."""
+        return super().product(x, h * self._mask, kind)
+
+    def apart(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """See `Layer.apart`."""
+        return super().apart(x, h * self._mask)
+
+
+def unroll(
+    form: Cell, weights: Sequence[Tensor], x: Tensor, states: States, mask: Tensor | None = None
+) -> tuple[Tensor, States]:
+    """One layer over a window, step by step.
+
+    Args:
+        form: whose cell.
+        weights: ``weight_ih``, ``weight_hh``, ``bias_ih``, ``bias_hh``.
+        x: inputs ``[batch, time, inputs]``.
+        states: ``[batch, hidden]`` each.
+        mask: see `Masked`; None is none.
+
+    Returns:
+        Outputs ``[batch, time, hidden]`` and the new states.
+    """
+    w_ih, w_hh, b_ih, b_hh = weights
+    cell = Trained(form, w_hh, b_hh) if mask is None else Masked(form, w_hh, b_hh, mask)
+    outputs = []
+    for p in F.linear(x, w_ih, b_ih).unbind(dim=1):
+        states = cell.advance(p, states)
+        outputs.append(states[0])
+    return torch.stack(outputs, dim=1), states
+
+
+def fused(form: Cell, weights: Sequence[Tensor], x: Tensor, states: States) -> tuple[Tensor, States]:
+    """The same in one call, for a form that `Cell.is_fused`; arguments as `unroll`."""
+    hx = [state[None] for state in states]
+    one = len(hx) == 1  # PyTorch's functions take and give several states apart
+    outputs, *ends = _FUSED[form.key](
+        x, hx[0] if one else hx, weights, has_biases=True, num_layers=1, dropout=0.0, train=True,
+        bidirectional=False, batch_first=True,
+    )  # fmt: skip
+    return outputs, tuple(end[0] for end in ends)
+
+
+_FUSED: dict[str, Callable[..., tuple[Tensor, ...]]] = {
+    "rnn": torch.rnn_tanh,
+    "lstm": torch.lstm,
+    "gru": torch.gru,
+}
+
+
 def layers(card: Card, dropout: float) -> nn.Module:
     """All layers as one module: PyTorch's own, where it has the cell."""
     if not card.form.is_fused:
@@ -231,13 +293,9 @@ class ResetBeforeGRU(nn.Module):
         for layer in range(self.num_layers):
             if layer:
                 x = F.dropout(x, self.dropout, self.training)
-            w_ih, w_hh, b_ih, b_hh = (
+            weights = [
                 getattr(self, f"{name}_l{layer}") for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-            )
-            cell, state, outputs = Trained(form("gru", "before"), w_hh, b_hh), h[layer], []
-            for p in F.linear(x, w_ih, b_ih).unbind(dim=1):
-                (state,) = cell.advance(p, (state,))
-                outputs.append(state)
-            x = torch.stack(outputs, dim=1)
+            ]
+            x, (state,) = unroll(form("gru", "before"), weights, x, (h[layer],))
             last.append(state)
         return x, torch.stack(last)

@@ -1,4 +1,4 @@
-"""The learning itself: one Adam update at a time, and the validation. No files, no display."""
+"""The learning itself: one update of Adam (AdamW) at a time, and the validation. No files, no display."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..contract.card import Card
-from ..contract.errors import ContractError, P2Error
+from ..contract.errors import ContractError, P2Error, UsageError
 from ..contract.noise import words
 from .allocator import keep_freed_memory
 from .device import mixed
+from .dropout import Dropout
 from .metrics import Metrics
 from .model import CharModel, State
 from .options import TrainOptions
+from .schedule import Schedule
 from .windows import Batches, Lanes, RandomWindows, split, widened
 
 VALIDATION_CHARACTERS = 1 << 16
@@ -35,13 +37,15 @@ _VALIDATION_WINDOW = 256
 _DROPOUT_STREAM = 3
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE = "state"
+_WEIGHT = "weight"  # as the updates left it, where what is kept is the average
+_SCHEDULE = "schedule"
 
 
 class Learner:
     """A model, its optimiser and its batches.
 
-    Update `step` depends on the parameters, the optimiser's moments, the carried state and
-    (seed, step), and on nothing else; the first three are what `state` and `training_state` give.
+    Update `step` depends on the parameters, the optimiser's moments, the carried state, the schedule's and
+    (seed, step), and on nothing else; all but the last are what `state` and `training_state` give.
     On a CPU the process keeps the memory that it frees (`allocator`).
 
     Args:
@@ -52,8 +56,14 @@ class Learner:
         device: where to compute.
         weights: the parameters to start from; None draws them from the seed.
 
+    Attributes:
+        model: what the updates change.
+        kept: what is validated and saved: the model, or with `ema` the average of its parameters.
+        schedule: of the learning rate.
+
     Raises:
         P2Error: the text is too short.
+        UsageError: the weights to start from are not tied, as the options say.
     """
 
     def __init__(
@@ -72,19 +82,35 @@ class Learner:
         self.train_characters = len(train)
         self._validation = widened(validation[: VALIDATION_CHARACTERS + 1], device)
         kind = Lanes if options.stateful else RandomWindows
-        self._batches: Batches = kind(train, options.seq_len, options.batch_size, options.seed, device)
+        self._batches: Batches = kind(train, options.seq_len, options.windows, options.seed, device)
         self._carried: State | None = None
-        self.model = CharModel(card, options.dropout)
+        self.schedule = Schedule(options)
+        drop = Dropout(
+            options.dropout,
+            options.output_dropout,
+            options.embedding_dropout,
+            options.recurrent_dropout,
+            options.variational,
+        )
+        self._drops = drop != Dropout()
+        self.model = CharModel(card, drop, tied=options.tied)
         if weights is None:
             self.model.initialise(options.seed)
         else:
+            if options.tied and not torch.equal(weights["embedding.weight"], weights["output.weight"]):
+                raise UsageError("--tied: the embedding and the output layer to start from are not the same")
             self.model.load_state_dict(dict(weights))
         self.model.to(device)
-        self._optimiser = torch.optim.Adam(self.model.parameters(), lr=options.lr, fused=True)
+        self.kept = self.model
+        if options.ema:
+            self.kept = CharModel(card, tied=options.tied).requires_grad_(False)
+            self.kept.load_state_dict(self.model.state_dict())
+            self.kept.to(device)
+        self._optimiser = _optimiser(self.model, options)
 
     def learning_rate(self, step: int) -> float:
-        """Of update `step` (from 0): ``lr * lr_decay ** (step / 1000)``."""
-        return self.options.lr * math.pow(self.options.lr_decay, step / 1000)
+        """Of update `step` (from 0)."""
+        return self.schedule.rate(step)
 
     def update(self, step: int) -> Metrics:
         """Do update `step` (from 0) and return the quality on its batch, measured before it.
@@ -99,26 +125,43 @@ class Learner:
             group["lr"] = self.learning_rate(step)
         inputs, targets = self._batches.batch(step)
         state = None if self._batches.starts_fresh(step) else self._carried
-        if options.dropout:
-            torch.manual_seed(_dropout_seed(options.seed, step))
-        with mixed(self.device, options.precision):
-            logits, state = self.model(inputs, state)
-        loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         self._optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        losses, rights, ends = [], [], []
+        for part in range(options.accumulate):
+            rows = slice(part * options.batch_size, (part + 1) * options.batch_size)
+            before = None if state is None else {name: tensor[rows] for name, tensor in state.items()}
+            if self._drops:
+                torch.manual_seed(_dropout_seed(options.seed, step * options.accumulate + part))
+            with mixed(self.device, options.precision):
+                logits, after = self.model(inputs[rows], before)
+            loss = F.cross_entropy(logits.flatten(0, 1), targets[rows].flatten())
+            (loss / options.accumulate).backward()  # type: ignore[no-untyped-call]
+            losses.append(loss.detach())
+            rights.append((logits.detach().argmax(dim=-1) == targets[rows]).float().mean())
+            ends.append({name: tensor.detach() for name, tensor in after.items()})
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip or math.inf)
-        right = (logits.detach().argmax(dim=-1) == targets).float().mean()
         # One transfer for all three: on a GPU each would wait for the whole update.
-        loss_value, accuracy, norm_value = torch.stack([loss.detach(), right, norm]).tolist()
+        means = (torch.stack(losses).mean(), torch.stack(rights).mean(), norm)
+        loss_value, accuracy, norm_value = torch.stack(means).tolist()
         if not (abs(loss_value) < LARGEST_LOSS and math.isfinite(norm_value)):
             raise P2Error(
                 f"training diverged at update {step + 1} (loss {loss_value}, gradient norm {norm_value}): "
                 + self._advice()
             )
         self._optimiser.step()
+        if options.ema:
+            self._average(step)
         if options.stateful:
-            self._carried = {name: tensor.detach() for name, tensor in state.items()}
+            self._carried = {name: torch.cat([end[name] for end in ends]) for name in ends[0]}
         return Metrics(loss_value, accuracy)
+
+    @torch.no_grad()
+    def _average(self, step: int) -> None:
+        """Draw the average towards the parameters; at first faster than later, so that it soon forgets the
+        initial ones."""
+        decay = min(self.options.ema, (1 + step) / (10 + step))
+        for mean, parameter in zip(self.kept.parameters(), self.model.parameters(), strict=True):
+            mean.lerp_(parameter, 1 - decay)
 
     @torch.inference_mode()
     def validate(self) -> Metrics:
@@ -130,7 +173,7 @@ class Learner:
         Raises:
             P2Error: the loss is not a finite number.
         """
-        self.model.eval()
+        self.kept.eval()
         tokens = self._validation
         lanes = max(1, min(_VALIDATION_LANES, (len(tokens) - 1) // _VALIDATION_WINDOW))
         length = (len(tokens) - 1) // lanes
@@ -140,7 +183,7 @@ class Learner:
         loss, right = 0.0, 0
         for start in range(0, length, _VALIDATION_WINDOW):
             window = slice(start, start + _VALIDATION_WINDOW)
-            logits, state = self.model(inputs[:, window], state)
+            logits, state = self.kept(inputs[:, window], state)
             flat, wanted = logits.flatten(0, 1), targets[:, window].flatten()
             loss += F.cross_entropy(flat, wanted, reduction="sum").item()
             right += int((flat.argmax(dim=-1) == wanted).sum())
@@ -156,18 +199,31 @@ class Learner:
         return f"a smaller --lr or {clip} usually helps"
 
     def state(self) -> dict[str, Tensor]:
-        """The parameters, by name."""
-        return dict(self.model.state_dict())
+        """The parameters that are kept, by name."""
+        state = dict(self.kept.state_dict())
+        if self.options.tied:  # a file holds both
+            state["output.weight"] = state["output.weight"].clone()
+        return state
 
     def training_state(self) -> dict[str, Tensor]:
-        """What else the next update depends on: ``exp_avg.*``, ``exp_avg_sq.*`` and ``state.*``."""
+        """What else the next update depends on.
+
+        ``exp_avg.*``, ``exp_avg_sq.*``, ``state.*``; ``weight.*`` if what is kept is an average; ``schedule``
+        where validations decide.
+        """
+        named = dict(self.model.named_parameters())
         tensors = {
             f"{moment}.{name}": self._optimiser.state[parameter][moment]
-            for name, parameter in self.model.named_parameters()
+            for name, parameter in named.items()
             for moment in _MOMENTS
             if parameter in self._optimiser.state
         }
-        return tensors | {f"{_STATE}.{name}": tensor for name, tensor in (self._carried or {}).items()}
+        tensors |= {f"{_STATE}.{name}": tensor for name, tensor in (self._carried or {}).items()}
+        if self.options.ema:
+            tensors |= {f"{_WEIGHT}.{name}": parameter for name, parameter in named.items()}
+        if self.schedule.state:
+            tensors[_SCHEDULE] = torch.tensor(self.schedule.state, dtype=torch.float64)
+        return tensors
 
     def restore(self, training_state: Mapping[str, Tensor], step: int) -> None:
         """Go on from where `training_state` was taken, after `step` updates.
@@ -175,25 +231,50 @@ class Learner:
         Raises:
             ContractError: the training state does not belong to this model.
         """
+
+        def found(name: str, like: Tensor) -> Tensor:
+            if training_state[name].shape != like.shape:
+                raise KeyError(name)
+            return training_state[name]
+
         moments = {}
+        names = {parameter: name for name, parameter in self.model.named_parameters()}
+        groups = self._optimiser.param_groups
         try:
-            for index, (name, parameter) in enumerate(self.model.named_parameters()):
-                found = {moment: training_state[f"{moment}.{name}"] for moment in _MOMENTS}
-                for moment, tensor in found.items():
-                    if tensor.shape != parameter.shape:
-                        raise KeyError(f"{moment}.{name}")
-                moments[index] = {"step": torch.tensor(float(step)), **found}
+            for index, parameter in enumerate(p for group in groups for p in group["params"]):
+                name = names[parameter]
+                moments[index] = {"step": torch.tensor(float(step))} | {
+                    moment: found(f"{moment}.{name}", parameter) for moment in _MOMENTS
+                }
+                if self.options.ema:
+                    parameter.data.copy_(found(f"{_WEIGHT}.{name}", parameter))
             if self.options.stateful:
                 self._carried = {
                     name: training_state[f"{_STATE}.{name}"].to(self.device)
                     for name in self.model.card.state_names
                 }
+            if _SCHEDULE in training_state:
+                self.schedule.restore(found(_SCHEDULE, torch.empty(3)).tolist())
         except KeyError as error:
             raise ContractError(
                 f"the optimiser's state does not belong to this model: it has no right {error}"
             ) from error
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": moments, "param_groups": groups})
+        given = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": moments, "param_groups": given})
+
+
+def _optimiser(model: CharModel, options: TrainOptions) -> torch.optim.Optimizer:
+    """Adam, or AdamW that lets the matrices of products decay: no biases, and no embedding."""
+    if not options.weight_decay:
+        return torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
+    decays: dict[bool, list[Tensor]] = {True: [], False: []}
+    for name, parameter in model.named_parameters():
+        decays[parameter.dim() > 1 and not name.startswith("embedding")].append(parameter)
+    groups = [
+        {"params": decays[True], "weight_decay": options.weight_decay},
+        {"params": decays[False], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=options.lr, fused=True)
 
 
 @contextlib.contextmanager

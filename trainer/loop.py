@@ -125,9 +125,10 @@ def _resume(
     recorded = TrainOptions.from_dict(record.options, run.path, str(found.folder / checkpoint.MANIFEST))
     options = resumed(recorded, {name: value for name, value in given.items() if name != "out"})
     if record.step >= options.steps:
+        more = f"; `{resume_command(run.path, record)} --steps {2 * record.step}` goes on"
         display.note(
-            f"nothing to do: {record.step} of {options.steps} updates are done;"
-            f" `{resume_command(run.path, record)} --steps {2 * record.step}` goes on"
+            f"nothing to do: {record.step} of {options.steps} updates are done"
+            + ("" if options.is_bound else more)
         )
         curve.catch_up(run, display.note)
         return Result(run.path, record, options.steps)

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from ..contract.card import Card
 from . import cells
+from .dropout import Dropout, mask
 
 State = dict[str, Tensor]
 """Tensors ``[batch, hidden]`` under the card's `state_names`."""
@@ -27,18 +28,21 @@ class CharModel(nn.Module):
 
     Attributes:
         card: what the model is.
+        drop: what training drops.
         embedding: ``[V, embedding]``.
         rnn: what `cells.layers` made; all name their parameters alike.
-        output: hidden to V logits.
+        output: hidden to V logits. If the weights are tied, its matrix is the embedding's.
     """
 
-    def __init__(self, card: Card, dropout: float = 0.0) -> None:
+    def __init__(self, card: Card, drop: Dropout | None = None, *, tied: bool = False) -> None:
         super().__init__()
         self.card = card
-        self.dropout = dropout
+        self.drop = drop or Dropout()
         self.embedding = nn.Embedding(card.vocab, card.embedding)
-        self.rnn = cells.layers(card, dropout)
+        self.rnn = cells.layers(card, 0.0 if self.drop.by_layer else self.drop.between)
         self.output = nn.Linear(card.hidden, card.vocab)
+        if tied:
+            self.output.weight = self.embedding.weight
 
     def forward(self, tokens: Tensor, state: Mapping[str, Tensor] | None = None) -> tuple[Tensor, State]:
         """Predict the character after each of a window.
@@ -53,13 +57,37 @@ class CharModel(nn.Module):
         state = self.zero_state(len(tokens)) if state is None else state
         kinds = self.card.form.states
         stacked = tuple(torch.stack([state[name] for name in self._names(kind)]) for kind in kinds)
-        one = len(stacked) == 1  # PyTorch's modules take and give several states in a tuple
-        with self._reproducible_dropout():
-            outputs, ends = self.rnn(self.embedding(tokens), stacked[0] if one else stacked)
+        x = self.embedding(tokens)
+        if self.training:
+            x = self.drop.characters(x, tokens, self.card.vocab)
+        if self.training and self.drop.by_layer:
+            outputs, ends = self._by_layer(x, stacked)
+        else:
+            one = len(stacked) == 1  # PyTorch's modules take and give several states in a tuple
+            with self._reproducible_dropout():
+                outputs, ends = self.rnn(x, stacked[0] if one else stacked)
+            ends = (ends,) if one else ends
+        if self.training:
+            outputs = self.drop.units(outputs, self.drop.output)
         new: State = {}
-        for kind, end in zip(kinds, (ends,) if one else ends, strict=True):
+        for kind, end in zip(kinds, ends, strict=True):
             new |= self._unstack(kind, end)
         return self.output(outputs).float(), new
+
+    def _by_layer(self, x: Tensor, stacked: tuple[Tensor, ...]) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """What `rnn` gives, with what is dropped between the layers and inside them."""
+        card, drop, ends = self.card, self.drop, []
+        for layer in range(card.layers):
+            weights = self.layer_parameters(layer)
+            states = tuple(kind[layer] for kind in stacked)
+            x = drop.units(x, drop.between) if layer else x
+            if drop.recurrent or not card.form.is_fused:
+                seen = mask(states[0].shape, drop.recurrent, x.device) if drop.recurrent else None
+                x, states = cells.unroll(card.form, weights, x, states, seen)
+            else:
+                x, states = cells.fused(card.form, weights, x, states)
+            ends.append(states)
+        return x, tuple(torch.stack(kind) for kind in zip(*ends, strict=True))
 
     def step(self, token: Tensor, state: Mapping[str, Tensor]) -> tuple[Tensor, State]:
         """Predict the character after one, with the cells of `cells`. No dropout.
@@ -129,7 +157,7 @@ class CharModel(nn.Module):
 
     def _reproducible_dropout(self) -> contextlib.AbstractContextManager[object]:
         """Keep dropout off cuDNN: its generator cannot be seeded again, so no run could be resumed."""
-        if self.training and self.dropout and self.output.weight.is_cuda:
+        if self.training and self.drop.between and self.output.weight.is_cuda:
             return torch.backends.cudnn.flags(enabled=False)
         return contextlib.nullcontext()
 

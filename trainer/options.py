@@ -6,7 +6,6 @@ No torch here, so a wrong value is answered before anything heavy is loaded.
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,27 +15,21 @@ from ..contract.card import Card
 from ..contract.errors import ContractError, UsageError
 from ..contract.schema import problem
 from ..version import __version__
-from .encodings import ENCODING_ERRORS
+from .presets import preset
+from .ranges import check, flag
 
-DEVICES = ("auto", "cpu", "cuda")
-TRAIN_PRECISIONS = ("auto", "float32", "bfloat16")
 ARCHITECTURE = ("cell", "gru_reset", "layers", "embedding", "hidden")
-CHOICES = {
-    "device": DEVICES,
-    "precision": TRAIN_PRECISIONS,
-    "encoding_errors": tuple(ENCODING_ERRORS),
-    "on_unknown": ("error", "skip"),
-}
-CHANGEABLE = ("steps", "device", "threads")
+CHANGEABLE = ("steps", "patience", "device", "threads")
 """What ``--resume`` may change: how far to go and where to compute, never what is computed."""
 
-LATER = ("encoding_errors", "vocab_from", "on_unknown")
+LATER = (
+    *("encoding_errors", "vocab_from", "on_unknown", "tied", "output_dropout", "embedding_dropout"),
+    *("recurrent_dropout", "variational", "weight_decay", "ema", "schedule", "decay_every", "warmup"),
+    *("accumulate", "patience"),
+)
 """Options that runs of earlier versions have not recorded: those ran with the defaults."""
 
 _PATHS = ("init_from", "vocab_from")
-
-# Beyond these a run could only fail, and with something worse than a sentence.
-LARGEST = {"seq_len": 1 << 16, "batch_size": 1 << 16, "threads": 256}
 
 
 @dataclass(frozen=True)
@@ -49,14 +42,28 @@ class TrainOptions:
         layers: recurrent layers.
         embedding: width of the character embedding.
         hidden: width of each layer's state.
+        tied: whether the output layer's matrix is the embedding.
         dropout: share of each layer's outputs dropped on the way to the next layer, in ``[0, 1)``.
+        output_dropout: share of the last layer's outputs dropped on the way to the output layer.
+        embedding_dropout: share of the characters whose embedding is dropped, others in every window.
+        recurrent_dropout: share of the state hidden from a layer's products, the same in a whole window.
+        variational: whether `dropout` and `output_dropout` drop the same units in a whole window.
+        weight_decay: AdamW's, of the matrices but the embedding; 0 is Adam.
+        ema: decay of the moving average of the weights that is validated and kept; 0 keeps them themselves.
         seq_len: characters per window, T.
-        batch_size: windows per update, B.
-        lr: Adam's learning rate at the first update.
-        lr_decay: factor on the learning rate per 1,000 updates, applied smoothly, in ``(0, 1]``.
+        batch_size: windows computed at once, B.
+        accumulate: batches per update, whose gradients add up as if they were one.
+        lr: Adam's learning rate at the first update, or where `warmup` ends.
+        schedule: ``exponential``, ``cosine``, ``step`` or ``plateau``.
+        lr_decay: factor on the learning rate, in ``(0, 1]``: per `decay_every` updates, smoothly
+            (exponential) or at once (step); over the whole run (cosine); for each validation that is not the
+            best (plateau).
+        decay_every: updates for `lr_decay`, exponential and step.
+        warmup: updates in which the learning rate rises to `lr` linearly; the schedule follows.
         steps: updates in all.
+        patience: validations in a row without a better one after which a run ends; 0 is never.
         clip: largest gradient norm; 0 does not clip.
-        seed: decides the initial weights, the windows and the dropout.
+        seed: decides the initial weights, the windows and what is dropped.
         device: ``auto`` (a GPU if there is one), ``cpu`` or ``cuda``.
         precision: ``float32``, ``bfloat16`` (mixed: the weights stay float32) or ``auto``.
         val_fraction: share of the text's tail held out for validation, in ``[0, 1)``.
@@ -83,12 +90,24 @@ class TrainOptions:
     layers: int = 2
     embedding: int = 64
     hidden: int = 256
+    tied: bool = False
     dropout: float = 0.0
+    output_dropout: float = 0.0
+    embedding_dropout: float = 0.0
+    recurrent_dropout: float = 0.0
+    variational: bool = False
+    weight_decay: float = 0.0
+    ema: float = 0.0
     seq_len: int = 64
     batch_size: int = 64
+    accumulate: int = 1
     lr: float = 8e-3
+    schedule: str = "exponential"
     lr_decay: float = 0.1
+    decay_every: int = 1000
+    warmup: int = 0
     steps: int = 1000
+    patience: int = 0
     clip: float = 1.0
     seed: int = 0
     device: str = "auto"
@@ -106,39 +125,17 @@ class TrainOptions:
     on_unknown: str = "error"
 
     def __post_init__(self) -> None:
-        self.card("\n")  # the card checks the architecture
-        for name in ("seq_len", "batch_size", "steps", "val_every", "threads"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{flag(name)} must be at least 1, not {value}")
-        for name, most in LARGEST.items():
-            value = getattr(self, name)
-            if value is not None and value > most:
-                raise UsageError(f"{flag(name)} must be at most {most:,}, not {value:,}")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"--dropout must be at least 0 (off) and below 1, not {self.dropout}")
-        if self.dropout and self.layers == 1:
-            raise UsageError("--dropout acts between layers: it needs --layers 2 or more")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise UsageError(f"--lr must be positive, not {self.lr}")
-        if not 0 < self.lr_decay <= 1:
-            raise UsageError(f"--lr-decay must be above 0 and at most 1 (off), not {self.lr_decay}")
-        if not (math.isfinite(self.clip) and self.clip >= 0):
-            raise UsageError(f"--clip must be positive or 0 (off), not {self.clip}")
-        if not 0 <= self.val_fraction < 1:
-            raise UsageError(f"--val-fraction must be at least 0 (off) and below 1, not {self.val_fraction}")
-        for accuracy in self.keep_at_accuracy:
-            if not 0 < accuracy <= 1:
-                raise UsageError(f"--keep-at-accuracy takes shares above 0 and at most 1, not {accuracy}")
-        if self.init_from and self.vocab_from:
-            raise UsageError("give --init-from or --vocab-from, not both: a checkpoint keeps its vocabulary")
-        if self.on_unknown != "error" and not self.init_from:
-            raise UsageError("--on-unknown is for --init-from: without, the model knows all of its text")
-        for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise UsageError(
-                    f"unknown {flag(name)} {getattr(self, name)!r}: choose one of {', '.join(allowed)}"
-                )
+        check(self)
+
+    @property
+    def windows(self) -> int:
+        """Windows per update."""
+        return self.batch_size * self.accumulate
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether `steps` decides the learning rate of every update, so that no run can go on beyond it."""
+        return self.schedule == "cosine"
 
     def card(self, vocabulary: str, corpus_sha256: str = "") -> Card:
         """The card of a model with these options."""
@@ -188,11 +185,6 @@ class TrainOptions:
             raise ContractError(f"{where}: the recorded options are damaged: {error}") from error
 
 
-def flag(name: str) -> str:
-    """The command-line spelling of a field: ``seq_len`` -> ``--seq-len``."""
-    return "--" + name.replace("_", "-")
-
-
 def parse_accuracies(text: str) -> tuple[float, ...]:
     """``"0.65,0.75"`` as ascending numbers, each once.
 
@@ -210,10 +202,13 @@ def parse_accuracies(text: str) -> tuple[float, ...]:
 def named(options: Mapping[str, Any]) -> dict[str, Any]:
     """Options as a caller names them: paths as texts, accuracies as a text or in a list; None is not named.
 
+    What ``preset`` sets counts as named, but for what is named itself, and for the architecture where
+    ``init_from`` gives it.
+
     Raises:
-        UsageError: there is no such option, or the accuracies cannot be read.
+        UsageError: there is no such option or preset, or the accuracies cannot be read.
     """
-    known = {field.name for field in dataclasses.fields(TrainOptions)}
+    known = {"preset", *(field.name for field in dataclasses.fields(TrainOptions))}
     for name in options:
         if name not in known:
             raise UsageError(f"there is no option {name!r}: choose from {', '.join(sorted(known))}")
@@ -225,7 +220,10 @@ def named(options: Mapping[str, Any]) -> dict[str, Any]:
         asked = given["keep_at_accuracy"]
         ascending = parse_accuracies(asked) if isinstance(asked, str) else tuple(sorted(set(asked)))
         given["keep_at_accuracy"] = ascending
-    return given
+    chosen = preset(given.pop("preset", "demo"))
+    if "init_from" in given:
+        chosen = {name: value for name, value in chosen.items() if name not in ARCHITECTURE}
+    return chosen | given
 
 
 def started_from(given: Mapping[str, Any], card: Card) -> TrainOptions:
@@ -256,6 +254,11 @@ def resumed(recorded: TrainOptions, given: Mapping[str, Any]) -> TrainOptions:
         UsageError: a named option contradicts the record.
     """
     changes = {name: value for name, value in given.items() if name in CHANGEABLE}
+    if recorded.is_bound and changes.get("steps", recorded.steps) != recorded.steps:
+        raise UsageError(
+            f"--steps {changes['steps']} contradicts the run in {recorded.out}: its cosine ends after"
+            f" {recorded.steps} updates; --init-from starts a new run from its weights"
+        )
     for name, value in given.items():
         theirs = getattr(recorded, name)
         # `auto` is settled when a run starts; what it settled on is what was recorded.

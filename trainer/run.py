@@ -42,7 +42,7 @@ class Result:
     Attributes:
         folder: the run folder.
         record: the run in figures.
-        steps: updates that were asked for.
+        steps: updates that were asked for, or that were enough.
     """
 
     folder: Path
@@ -101,17 +101,23 @@ class Run:
 
     def go(self) -> Result:
         """Do the updates that are left."""
-        options, record = self._options, self._record
+        options, record, schedule = self._options, self._record, self._learner.schedule
         self._display.note(
             f"model: {options.cell} {options.layers} x {options.hidden}, {stored_parameters(self._card):,}"
             f" parameters; on {self._learner.device.type} in {options.precision},"
-            f" {options.batch_size} windows of {options.seq_len} an update"
+            f" {options.windows} windows of {options.seq_len} an update"
         )
         log = Log(self._folder, record.step, self._display.note)
         with StopRequest() as stop:
             self._display.start(record.step, options.steps)
             try:
                 for index in range(record.step, options.steps):
+                    if schedule.is_over:
+                        self._display.note(
+                            f"enough after update {record.step}: {options.patience} validations in a row"
+                            " were no better than the best"
+                        )
+                        break
                     self._update(index, log)
                     if stop.requested:
                         break
@@ -121,7 +127,7 @@ class Run:
             finally:
                 self._display.stop()
         curve.update(self._folder, self._display.note)
-        return Result(self._folder.path, record, options.steps)
+        return Result(self._folder.path, record, record.step if schedule.is_over else options.steps)
 
     def _update(self, index: int, log: Log) -> None:
         options, record = self._options, self._record
@@ -139,7 +145,7 @@ class Run:
             batch=batch,
             running=record.train,
             lr=self._learner.learning_rate(index),
-            characters_per_second=options.batch_size * options.seq_len / mean,
+            characters_per_second=options.windows * options.seq_len / mean,
             seconds=record.seconds,
             seconds_left=(options.steps - step) * mean,
         )
@@ -161,6 +167,8 @@ class Run:
         record = self._record
         metrics = self._learner.validate()
         best = record.best_validation_loss is None or metrics.loss < record.best_validation_loss
+        if record.step % self._options.val_every == 0:
+            self._learner.schedule.validated(metrics.loss)
         record.validation, record.validation_step = metrics, record.step
         record.seconds = time.monotonic() - self._began
         if best:

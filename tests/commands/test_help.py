@@ -12,9 +12,12 @@ from p2.cli import main
 PANELS = {
     "train": {
         "Arguments": "TEXT",
+        "Preset": "--preset",
         "Model": "--cell --hidden",
         "Text": "--encoding --vocab-from",
         "Learning": "--steps --lr",
+        "Schedule": "--schedule --warmup",
+        "Regularisation": "--dropout --ema",
         "Run": "--out --resume",
         "Options": "--help",
     },

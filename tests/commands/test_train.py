@@ -19,7 +19,8 @@ from p2 import cli
 from p2.commands.train import train
 from p2.trainer import checkpoint
 from p2.trainer.learner import Learner
-from p2.trainer.options import TrainOptions, flag
+from p2.trainer.options import TrainOptions
+from p2.trainer.ranges import flag
 
 from ..conftest import TINY_TEXT
 
@@ -65,20 +66,26 @@ def test_a_run_says_what_it_did_and_what_is_next(p2: Callable, text_file: Path) 
 
 def test_every_option_reaches_the_run(p2: Callable, text_file: Path) -> None:
     values = {
-        "cell": "gru", "gru_reset": "before", "layers": 3, "embedding": 5, "hidden": 7, "dropout": 0.25,
+        "cell": "gru", "gru_reset": "before", "layers": 3, "embedding": 7, "hidden": 7, "dropout": 0.25,
         "seq_len": 6, "batch_size": 3, "lr": 0.002, "lr_decay": 0.5, "steps": 2, "clip": 0.75, "seed": -9,
         "device": "cpu", "precision": "bfloat16", "val_fraction": 0.2, "val_every": 1,
         "encoding": "latin-1", "encoding_errors": "skip", "threads": 1, "vocab_from": "vocab.txt",
         "keep_at_accuracy": "0.9,0.8",
+        "output_dropout": 0.1, "embedding_dropout": 0.2, "recurrent_dropout": 0.3,
+        "weight_decay": 0.01, "ema": 0.9, "schedule": "step", "decay_every": 2, "warmup": 1, "patience": 3,
+        "accumulate": 2,
     }  # fmt: skip
     arguments = [part for name, value in values.items() for part in (flag(name), str(value))]
     Path("vocab.txt").write_text("abc", encoding="utf-8")
-    code, _, err = p2("train", text_file, *arguments, "--stateful", "--out", "here")
+    flags = ("--stateful", "--tied", "--variational")
+    code, _, err = p2("train", text_file, *arguments, *flags, "--out", "here")
     assert (code, err) == (0, "")
     recorded = checkpoint.load(Path("here")).record.options
     expected = values | {
         "keep_at_accuracy": [0.8, 0.9],
         "stateful": True,
+        "tied": True,
+        "variational": True,
         "init_from": None,
         "on_unknown": "error",
     }
@@ -90,10 +97,11 @@ def test_every_option_reaches_the_run(p2: Callable, text_file: Path) -> None:
 def test_the_help_tells_the_defaults() -> None:
     result = CliRunner().invoke(cli.app, ["train", "--help"], terminal_width=200)
     shown = " ".join(result.output.split())
+    shown = shown[shown.index("Model: ") :]  # the presets come before, and name other values
     parameters = inspect.signature(train).parameters
     for field in dataclasses.fields(TrainOptions):
         assert field.name in parameters
-        if field.default not in (None, (), False):
+        if field.default not in (None, ()) and field.default is not False:
             entry = shown[shown.index(f"{flag(field.name)} ") :]
             assert re.search(r"\[default: (.*?)\]", entry).group(1) == str(field.default), field.name
 
@@ -154,6 +162,11 @@ def test_stopped_and_resumed(p2: Callable, text_file: Path, monkeypatch: pytest.
         (["text.txt", "--precision", "int4"], 2, "unknown --precision 'int4'"),
         (["text.txt", "--hidden", "0"], 2, "hidden must be at least 1, not 0"),
         (["text.txt", "--steps", "-1"], 2, "--steps must be at least 1, not -1"),
+        (
+            ["text.txt", "--preset", "worst"],
+            2,
+            "unknown --preset 'worst': choose one of demo, small, book, best",
+        ),
         (["text.txt", "--keep-at-accuracy", "high"], 2, "--keep-at-accuracy takes numbers"),
         (["text.txt", "--encoding", "klingon"], 2, "unknown --encoding 'klingon'"),
         (["text.txt", "--encoding", "utf-8\0"], 2, "unknown --encoding 'utf-8\\x00'"),

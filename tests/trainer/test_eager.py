@@ -15,6 +15,7 @@ from p2.contract.errors import ContractError, P2Error
 from p2.contract.noise import gumbel
 from p2.contract.sampling import Sampling, choose, scale_noise
 from p2.trainer import checkpoint, eager
+from p2.trainer.dropout import Dropout
 from p2.trainer.eager import EagerEngine, open_checkpoint
 from p2.trainer.model import CharModel
 from p2.trainer.record import Record
@@ -135,7 +136,7 @@ def test_a_closed_engine_is_closed(card_of: Callable) -> None:
 
 
 def test_dropout_is_off(card_of: Callable) -> None:
-    engine = EagerEngine(CharModel(card_of(), dropout=0.9).train())
+    engine = EagerEngine(CharModel(card_of(), Dropout(0.9)).train())
     tokens = np.arange(10)[None]
     first, second = (engine.feed(engine.zero_state(1), tokens, logits=True) for _ in range(2))
     np.testing.assert_array_equal(first, second)

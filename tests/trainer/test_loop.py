@@ -82,6 +82,22 @@ KINDS = {
     "stateful": {"stateful": True, "batch_size": 16},
     "gru, reset before": {"cell": "gru", "gru_reset": "before", "dropout": 0.3},
     "rnn": {"cell": "rnn"},
+    "regularised": {
+        "dropout": 0.3,
+        "variational": True,
+        "output_dropout": 0.2,
+        "embedding_dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "weight_decay": 0.1,
+        "ema": 0.9,
+        "accumulate": 2,
+        "warmup": 3,
+        "stateful": True,
+        "precision": "bfloat16",
+        "tied": True,
+        "embedding": 8,
+    },
+    "plateau": {"schedule": "plateau", "val_every": 1, "lr": 0.5, "lr_decay": 0.5},
 }
 
 
@@ -95,6 +111,41 @@ def test_2n_updates_are_n_and_n_more(kind: str, options: Options, corpus: Corpus
     assert not result.interrupted
     # The half run logged its last update, 4, as the whole one did: both validate there.
     assert_same(tmp_path / "whole", tmp_path / "half")
+
+
+def test_the_plateaus_matter(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    """The half run above has cut its learning rate, or that test could not fail."""
+    loop.train(options(**KINDS["plateau"], steps=4), corpus, Silent())
+    assert last(tmp_path / "run")[1]["schedule"][2] > 0
+    assert read_log(tmp_path / "run" / "log.jsonl")[-1]["lr"] < 0.5
+
+
+def test_patience_ends_a_run_and_more_of_it_goes_on(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    """With what a run of more patience would have had."""
+    bad = {"val_every": 1, "lr": 0.5, "steps": 30}
+    loop.train(options(**bad, patience=4, out=tmp_path / "whole"), corpus, Silent())
+    shown = Notes()
+    result = loop.train(options(**bad, patience=2), corpus, shown)
+    losses = [entry["val_loss"] for entry in read_log(tmp_path / "run" / "log.jsonl")]
+    assert min(losses[:-2]) <= min(losses[-2:])
+    assert not result.interrupted
+    assert result.record.step == len(losses) < 30
+    assert result.summary()[0].startswith(f"done: {len(losses)} updates")
+    assert (
+        f"enough after update {len(losses)}: 2 validations in a row were no better than the best"
+        in shown.notes
+    )
+    again = loop.resume({"out": tmp_path / "run"}, [], Silent())
+    assert (again.interrupted, again.record.step) == (False, len(losses))
+    assert loop.resume({"out": tmp_path / "run", "patience": 4}, [], Silent()).record.step > len(losses)
+    assert_same(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_finished_cosine_promises_no_more_updates(options: Options, corpus: Corpus, tmp_path: Path) -> None:
+    loop.train(options(schedule="cosine"), corpus, Silent())
+    shown = Notes()
+    loop.resume({"out": tmp_path / "run"}, [], shown)
+    assert shown.notes == ["nothing to do: 4 of 4 updates are done"]
 
 
 def test_the_carried_state_matters(options: Options, corpus: Corpus, tmp_path: Path) -> None:

@@ -10,13 +10,14 @@ import torch
 
 from p2.contract.card import Card, stored_parameters
 from p2.trainer.cells import ResetBeforeGRU
+from p2.trainer.dropout import Dropout
 from p2.trainer.model import CharModel, parameter_shapes
 
 Cell = tuple[str, str]
 
 
-def build(card: Card, parameters: dict[str, np.ndarray], dropout: float = 0.0) -> CharModel:
-    model = CharModel(card, dropout)
+def build(card: Card, parameters: dict[str, np.ndarray]) -> CharModel:
+    model = CharModel(card)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in parameters.items()})
     return model.eval()
 
@@ -100,7 +101,7 @@ def test_gradients_agree_between_the_paths(cell: Cell, card_of: Callable, parame
 
 def test_dropout_acts_between_layers_in_training_only(cell: Cell, card_of: Callable) -> None:
     card = card_of(*cell, layers=2)
-    model = CharModel(card, dropout=0.9)
+    model = CharModel(card, Dropout(0.9))
     tokens = torch.from_numpy(tokens_for(card, 4, 5))
     model.train()
     (first, first_state), (second, second_state) = model(tokens), model(tokens)

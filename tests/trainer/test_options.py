@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from p2.contract.card import Card
 from p2.contract.errors import BackendMissing, ContractError, UsageError
 from p2.trainer import device
-from p2.trainer.options import TrainOptions, parse_accuracies, resumed, started_from
+from p2.trainer.options import LATER, TrainOptions, named, parse_accuracies, resumed, started_from
+from p2.trainer.presets import PRESETS
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,29 @@ from p2.trainer.options import TrainOptions, parse_accuracies, resumed, started_
         ("val_fraction", 1.0, "--val-fraction must be at least 0"),
         ("keep_at_accuracy", (0.5, 65.0), "--keep-at-accuracy takes shares above 0 and at most 1, not 65"),
         ("device", "tpu", "unknown --device 'tpu': choose one of auto, cpu, cuda"),
+        (
+            "schedule",
+            "linear",
+            "unknown --schedule 'linear': choose one of exponential, cosine, step, plateau",
+        ),
+        ("decay_every", 0, "--decay-every must be at least 1"),
+        ("accumulate", 0, "--accumulate must be at least 1"),
+        ("accumulate", 1 << 17, "--accumulate must be at most 65,536, not 131,072"),
+        ("warmup", -1, "--warmup must be at least 0, not -1"),
+        ("warmup", 1000, "--warmup must be below --steps, 1000, not 1000"),
+        ("patience", -1, "--patience must be at least 0, not -1"),
+        ("output_dropout", -0.1, "--output-dropout must be at least 0 .off. and below 1, not -0.1"),
+        ("embedding_dropout", 1.0, "--embedding-dropout must be at least 0 .off. and below 1"),
+        ("recurrent_dropout", math.nan, "--recurrent-dropout must be at least 0 .off. and below 1, not nan"),
+        ("ema", 1.0, "--ema must be at least 0 .off. and below 1"),
+        (
+            "weight_decay",
+            math.inf,
+            "--weight-decay must be at least 0 .off. and below 1 / --lr, 125, not inf",
+        ),
+        ("weight_decay", -1.0, "--weight-decay must be at least 0"),
+        ("variational", True, "--variational says how --dropout and --output-dropout drop: give one of them"),
+        ("tied", True, "--tied makes .* it needs --embedding 256, as wide as --hidden, not 64"),
         ("precision", "int8", "unknown --precision 'int8': choose one of auto, float32, bfloat16"),
     ],
 )
@@ -53,6 +77,43 @@ def test_values_out_of_range(name: str, value: Any, message: str) -> None:
 def test_dropout_needs_a_place_to_act() -> None:
     with pytest.raises(UsageError, match="--dropout acts between layers: it needs --layers 2 or more"):
         TrainOptions(layers=1, dropout=0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"schedule": "plateau"}, "--schedule plateau goes by the held-out text: it needs a --val-fraction"),
+        ({"patience": 2}, "--patience goes by the held-out text: it needs a --val-fraction above 0"),
+        (
+            {"schedule": "cosine", "decay_every": 5},
+            "--decay-every is for --schedule exponential or step, not",
+        ),
+    ],
+)
+def test_options_that_need_others(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        TrainOptions(**values, val_fraction=0.0)
+
+
+def test_a_cosine_ends_where_it_was_to_end() -> None:
+    recorded = TrainOptions(schedule="cosine", steps=10)
+    assert resumed(recorded, {"steps": 10, "patience": 3}).patience == 3
+    with pytest.raises(UsageError, match="its cosine ends after 10 updates; --init-from starts a new run"):
+        resumed(recorded, {"steps": 20})
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_gives_way_to_what_is_named(name: str) -> None:
+    asked = named({"preset": name, "hidden": 72, "steps": 5000, "lr": None})
+    assert asked == PRESETS[name] | {"hidden": 72, "steps": 5000}
+    assert TrainOptions(**asked).hidden == 72
+    tuned = named({"preset": name, "init_from": "there"})
+    assert "hidden" not in tuned
+    assert tuned.get("dropout") == PRESETS[name].get("dropout")
+
+
+def test_no_preset_is_the_demo_and_that_is_the_defaults() -> None:
+    assert named({}) == named({"preset": "demo"}) == {}
 
 
 def test_accuracies_are_sorted_and_counted_once() -> None:
@@ -75,6 +136,9 @@ def test_accuracies_are_sorted_and_counted_once() -> None:
             "encoding_errors": st.sampled_from(["strict", "replace", "skip"]),
             "init_from": st.none() | st.just(Path("a/b")),
             "threads": st.none() | st.integers(1, 64),
+            "schedule": st.sampled_from(["exponential", "cosine", "step", "plateau"]),
+            "warmup": st.integers(0, 999),
+            "ema": st.floats(0, 1, exclude_max=True),
         },
     )
 )
@@ -123,7 +187,7 @@ def test_a_checkpoint_keeps_its_vocabulary() -> None:
 def test_what_earlier_versions_did_not_record_has_its_default() -> None:
     options = TrainOptions(hidden=8)
     data = options.to_dict()
-    for name in ("encoding_errors", "vocab_from", "on_unknown"):
+    for name in LATER:
         del data[name]
     assert TrainOptions.from_dict(data, options.out, "model.json") == options
 
