@@ -23,7 +23,17 @@ from .fairness import Turns
 from .pace import CHUNK_SECONDS, Pace, chunk
 from .rows import Rows
 from .settings import Settings
-from .text import ENDED, IN_BATCH, PAUSED, WAITING, Piece, Text, score
+from .text import (
+    ENDED,
+    IN_BATCH,
+    PAUSED,
+    PIECE_SECONDS,
+    PIECE_SECONDS_EACH,
+    WAITING,
+    Piece,
+    Text,
+    score,
+)
 
 Delivery = list[tuple[Text, Piece]]
 
@@ -264,7 +274,9 @@ class Batcher:
             wanted = [text.echo and text.scores is not None for text in rows.texts]
             started = time.perf_counter()
             try:
-                logits = self.engine.feed(rows.state, tokens, logits=any(wanted))
+                state = rows.state
+                logits = self.engine.feed(state, tokens, logits=any(wanted))
+                rows.state = state  # which has moved on
             except P2Error as error:
                 self._fail(rows, error)
                 return
@@ -311,9 +323,10 @@ class Batcher:
         self._rate = characters / seconds if not self._rate else (self._rate + characters / seconds) / 2
         self._observe(len(rows), characters, seconds)
         pieces = []
+        apart = max(PIECE_SECONDS, PIECE_SECONDS_EACH * len(texts))
         for text, new in zip(texts, tokens, strict=True):
             text.last = int(new[-1])
-            if piece := text.push(self.codec.decode(new), now):
+            if piece := text.push(self.codec.decode(new), now, apart):
                 pieces.append((text, piece))
         ended = self._publish(pieces)
         with self._changed:
@@ -339,7 +352,7 @@ class Batcher:
     def _fail(self, rows: Rows, error: P2Error) -> None:
         """The engine refuses: that is the end of the texts that it was to advance, and of no others."""
         self._publish([(text, Piece("", end="error", error=error)) for text in rows.texts])
-        rows.texts, rows.state = [], None
+        rows.clear()
 
     def _end(self, text: Text) -> None:
         """Under the lock: a text no longer counts."""

@@ -31,7 +31,7 @@ from . import client
 from .pace import CHUNK_SECONDS
 
 STREAMS = (1, 16, 64, 256)
-LENGTH = 400  # characters of a text, on average; from half of it to half more
+LENGTH = 1000  # characters of a text, on average: about 180 words; from half of it to half more
 JUDGED_STREAMS, OTHERS = 64, 256
 SLOW_ROOM, PAUSE_SECONDS = 4096, 300
 WARM_SECONDS = 120.0  # at most, until as many texts have ended as there are clients
