@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-EXTRAS := train,cpu,rtx,cuda,bench,serve,keras,test
+EXTRAS := train,cpu,rtx,cuda,bench,serve,keras,data,test
 
 .PHONY: demo pages test trust ray-test wheel-check lint format gpu-check soak load clean
 

@@ -199,7 +199,7 @@ def held_out_text(found: Checkpoint) -> tuple[Tokens | None, str]:
                 f"the training text ({corpus.describe()}) has changed: give held-out text with --text",
             )
         tokens = corpus.encode(found.card.vocabulary)
-        return split(tokens, options.val_fraction, options.seq_len)[1].astype(np.int64), ""
+        return np.array(split(tokens, options.val_fraction, options.seq_len)[1], np.int64), ""
     except P2Error as error:
         return None, f"{error}: give held-out text with --text"
 

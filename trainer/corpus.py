@@ -1,42 +1,34 @@
-"""Texts to train on: files, folders, patterns, standard input, or the text inside Python itself.
+"""Texts to train on: what `reader` reads, kept as tokens, or the text inside Python itself.
 
-Files are read as UTF-8 unless another encoding is named. A byte-order mark is dropped and the line
-ends CRLF and CR become LF; nothing else is changed. Several files are joined in the order given
-(inside a folder or a pattern: sorted by path, see `sources`), with a line break after a file that does not
-end with one, and a file that is named twice counts once.
-
-A text is kept as tokens, in as few bytes each as its vocabulary allows: one up to 256 distinct characters,
-two up to 65,536. Reading a file takes about two bytes of memory for each of its own.
+Tokens take as few bytes each as their vocabulary allows: one up to 256 distinct characters, two up to 65,536.
+Reading a file takes about two bytes of memory for each of its own;
+a token file (`token_file`) stays on the disk.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import hashlib
-import io
-import sys
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
-import numpy.typing as npt
 
 from ..contract.codec import Codec, UnknownCharacter, describe
 from ..contract.errors import P2Error, UsageError
-from ..contract.files import reading
-from .encodings import UTF8, Faults, check_encoding, unreadable, unreadable_here
-from .sources import STDIN, files_of
+from . import token_file
+from .encodings import check_encoding
+from .numbering import Numbering, Tokens, smallest
+from .reader import Reader
+from .sources import STDIN
+from .token_file import Stored
+from .unfolding import BLOCK
 
 BUILT_IN = "python:pydoc_data.topics"
 """Source name of the text that every CPython carries."""
 
-Tokens = npt.NDArray[np.unsignedinteger[Any]]
-
-_BLOCK = 1 << 16  # bytes of a file, or characters of a text, that are worked on at once
-_NAMED = 10  # files that cannot be read, in one answer
+_NAMED = 10  # characters that were left out, in a note
 
 
 @dataclass(frozen=True)
@@ -44,14 +36,15 @@ class Corpus:
     """A text and where it came from.
 
     Attributes:
-        tokens: all of it, uint8, uint16 or uint32 ``[characters]``: places in `vocabulary`.
+        tokens: all of it, uint8, uint16 or uint32 ``[characters]``: places in `vocabulary`; `Stored` of a
+            token file.
         vocabulary: its distinct characters, in ascending order.
         sources: the files it was joined from, ``-`` for standard input, or `BUILT_IN`.
         sha256: SHA-256 of the text in UTF-8.
         notes: what was left out or replaced on the way in, a line each.
     """
 
-    tokens: Tokens = field(compare=False, repr=False)
+    tokens: Tokens | Stored = field(compare=False, repr=False)
     vocabulary: str
     sources: tuple[str, ...]
     sha256: str
@@ -67,11 +60,14 @@ class Corpus:
         return "".join(self._pieces())
 
     def _pieces(self) -> Iterator[str]:
-        codec = Codec(self.vocabulary)
-        for start in range(0, len(self), _BLOCK):
-            yield codec.decode(self.tokens[start : start + _BLOCK])
+        return self._first(len(self))
 
-    def encode(self, vocabulary: str) -> Tokens:
+    def _first(self, characters: int) -> Iterator[str]:
+        codec = Codec(self.vocabulary)
+        for start in range(0, characters, BLOCK):
+            yield codec.decode(np.asarray(self.tokens[start : min(start + BLOCK, characters)]))
+
+    def encode(self, vocabulary: str) -> Tokens | Stored:
         """Its tokens in another vocabulary, in the smallest type that holds all of that one.
 
         Raises:
@@ -82,170 +78,136 @@ class Corpus:
         unknown = set(self.vocabulary) - set(vocabulary)
         if unknown:
             position = self.first_of(unknown)
-            character = self.vocabulary[self.tokens[position]]
+            character = self.at(position)
             raise UnknownCharacter(
                 f"the text holds {describe(character)} at position {position:,}, not in the vocabulary"
             )
-        return _mapped(self.tokens, Codec(vocabulary).encode(self.vocabulary), len(vocabulary))
+        places = Codec(vocabulary).encode(self.vocabulary).astype(smallest(len(vocabulary)))
+        if isinstance(self.tokens, Stored):
+            return self.tokens.mapped(places)
+        mapped = np.empty(len(self), smallest(len(vocabulary)))
+        for start in range(0, len(self), BLOCK):  # numpy takes eight bytes for each index on the way
+            mapped[start : start + BLOCK] = places[self.tokens[start : start + BLOCK]]
+        return mapped
 
     def head(self, characters: int) -> Corpus:
         """The same with the first `characters` (>= 1) of the text only."""
-        builder = _Builder()
-        codec = Codec(self.vocabulary)
-        for start in range(0, min(characters, len(self)), _BLOCK):
-            builder.add(codec.decode(self.tokens[start : min(start + _BLOCK, characters)]))
-        return builder.corpus(self.sources, self.notes)
+        return _collected(self._first(min(characters, len(self))), self.sources, self.notes)
 
     def only(self, vocabulary: str) -> Corpus:
         """The same without the characters that are not in `vocabulary`; a note says how many those were."""
         unknown = "".join(character for character in self.vocabulary if character not in vocabulary)
         if not unknown:
             return self
-        builder = _Builder()
         leaving_out = str.maketrans("", "", unknown)
-        for piece in self._pieces():
-            builder.add(piece.translate(leaving_out))
+        pieces = filter(None, (piece.translate(leaving_out) for piece in self._pieces()))
+        kept = (_spilled if isinstance(self.tokens, Stored) else _collected)(pieces, self.sources)
         kinds = _some([repr(character) for character in unknown])
-        kept = builder.corpus(self.sources)
         note = f"{len(self) - len(kept):,} characters that the model does not know were left out: {kinds}"
         return dataclasses.replace(kept, notes=(*self.notes, note))
+
+    def at(self, position: int) -> str:
+        """The character at a position."""
+        return self.vocabulary[int(np.asarray(self.tokens[position : position + 1])[0])]
 
     def first_of(self, characters: set[str]) -> int:
         """Position of the first character of the text that is one of these, of which it has one."""
         wanted = np.array([character in characters for character in self.vocabulary])
-        starts = range(0, len(self), _BLOCK)
-        hits = ((start, wanted[self.tokens[start : start + _BLOCK]]) for start in starts)
+        starts = range(0, len(self), BLOCK)
+        hits = ((start, wanted[np.asarray(self.tokens[start : start + BLOCK])]) for start in starts)
         return next(start + int(hit.argmax()) for start, hit in hits if hit.any())
 
     def describe(self) -> str:
         """Where the text came from, in a few words."""
-        if self.sources == (BUILT_IN,):
-            return "the documentation inside Python (pydoc_data.topics)"
-        names = ["standard input" if source == STDIN else source for source in self.sources]
-        shown = ", ".join(names[:5])
-        return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more files"
+        return describe_sources(self.sources)
 
 
-def load(texts: list[str], encoding: str | None = None, errors: str = "strict") -> Corpus:
-    """Read and join texts.
+def describe_sources(sources: tuple[str, ...]) -> str:
+    """Where a text came from, in a few words."""
+    if sources == (BUILT_IN,):
+        return "the documentation inside Python (pydoc_data.topics)"
+    names = ["standard input" if source == STDIN else source for source in sources]
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more files"
+
+
+def load(
+    texts: list[str], encoding: str | None = None, errors: str = "strict", column: str | None = None
+) -> Corpus:
+    """Read and join texts. A token file alone stays where it is; beside others it is read as they are.
 
     Args:
         texts: files, folders, glob patterns or ``-``; none means the text inside Python.
         encoding: encoding of all files; None is UTF-8.
         errors: what becomes of bytes that cannot be read, a key of `encodings.ENCODING_ERRORS`.
+        column: of the tables that the texts are, see `reader.Reader`.
 
     Raises:
-        P2Error: a file is missing, unreadable, binary, in another encoding (all such files are named), or
-            there is no text.
-        UsageError: the encoding is unknown, or one of the two is named without a text.
+        P2Error: a file is missing, unreadable, damaged, binary, in another encoding, without the column (all
+            such files are named), or there is no text.
+        UsageError: the encoding is unknown, or how to read a text is said without one.
     """
-    if encoding is not None:
-        check_encoding(encoding)
-    builder = _Builder()
     if not texts:
-        if encoding is not None or errors != "strict":
-            option = "--encoding" if encoding is not None else "--encoding-errors"
-            raise UsageError(f"{option} says how to read a TEXT, and none was given")
-        builder.add(_built_in_text())
-        return builder.corpus((BUILT_IN,))
-    sources, notes = files_of(texts)
-    for piece in pieces(sources, encoding, errors, notes):
-        builder.add(piece)
-    corpus = builder.corpus(tuple(sources), tuple(notes))
+        _check_says_nothing(encoding, errors, column)
+        return _collected([_built_in_text()], (BUILT_IN,))
+    reader = Reader(texts, encoding, errors, column)
+    if len(reader.sources) == 1 and token_file.is_token_file(Path(reader.sources[0])):
+        found = token_file.open_tokens(Path(reader.sources[0]))
+        return Corpus(found.tokens, found.vocabulary, reader.sources, found.sha256, tuple(reader.notes))
+    corpus = _collected(reader, reader.sources)
     if not corpus.vocabulary.strip():
         raise P2Error(f"there is no text in {corpus.describe()}: it is empty or blank")
-    return corpus
+    return dataclasses.replace(corpus, notes=tuple(reader.notes))
 
 
 def pieces(
-    sources: Sequence[str], encoding: str | None, errors: str, notes: list[str], *, once: bool = False
+    sources: Sequence[str],
+    encoding: str | None,
+    errors: str,
+    notes: list[str],
+    *,
+    once: bool = False,  # noqa: ARG001
 ) -> Iterator[str]:
-    """The text that `load` makes of files, in pieces of at most 65,536 characters and in constant memory.
-
-    Args:
-        sources: files, or ``-``, as `sources.files_of` gives them.
-        encoding: as `load` takes it.
-        errors: likewise.
-        notes: gets a line about bytes that were left out or replaced, when all is read.
-        once: keep nothing of standard input or a pipe: a refusal of theirs then says less.
-
-    Raises:
-        P2Error: a file is missing, unreadable, binary or in another encoding (all such files are named).
-    """
-    changed: list[str] = []
-    problems: list[str] = []
-    for index, source in enumerate(sources):
-        faults, last = Faults(encoding or UTF8, errors), ""
-        try:
-            for piece in _read(source, faults, errors, once=once, explain=len(problems) < _NAMED):
-                last = piece[-1]
-                yield piece
-        except P2Error as error:
-            problems.append(str(error))
-            continue
-        if faults.bytes:
-            changed.append(f"{faults.bytes:,} in {_name(source)}")
-        if index < len(sources) - 1 and last != "\n":
-            yield "\n"
-    if problems:
-        raise _all_of(problems, len(sources))
-    if changed:
-        done = "replaced by U+FFFD" if errors == "replace" else "left out"
-        notes.append(f"bytes that are not {encoding or UTF8} were {done}: {_some(changed)}")
+    """What a `Reader` gives, whose notes are appended to `notes`."""
+    reader = Reader(list(sources), encoding, errors)
+    yield from reader
+    notes += reader.notes
 
 
-class _Builder:
-    """Collects a text as tokens, numbered in the order in which its characters first come."""
-
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-        self._numbers = np.zeros(256, np.uint32)  # by code point: 1 + number, 0 for one that has not come yet
-        self._characters: list[str] = []
-        self._pieces: list[Tokens] = []
-
-    def add(self, text: str) -> None:
-        for start in range(0, len(text), _BLOCK):
-            self._add(text[start : start + _BLOCK])
-
-    def _add(self, text: str) -> None:
-        data = text.encode("utf-32-le")
-        self._sha256.update(text.encode())
-        points = np.frombuffer(data, "<u4")
-        most = int(points.max())
-        if most >= len(self._numbers):
-            self._numbers = np.pad(self._numbers, (0, most + 1 - len(self._numbers)))
-        numbers = self._numbers[points]
-        if not numbers.all():
-            for point in np.unique(points[numbers == 0]).tolist():
-                self._characters.append(chr(point))
-                self._numbers[point] = len(self._characters)
-            numbers = self._numbers[points]
-        self._pieces.append((numbers - 1).astype(_smallest(len(self._characters))))
-
-    def corpus(self, sources: tuple[str, ...], notes: tuple[str, ...] = ()) -> Corpus:
-        """What was added; the builder is empty afterwards."""
-        vocabulary = "".join(sorted(self._characters))
-        places = Codec(vocabulary).encode("".join(self._characters)) if vocabulary else np.zeros(0, np.int64)
-        tokens = np.empty(sum(map(len, self._pieces)), _smallest(len(vocabulary)))
-        end = len(tokens)
-        while self._pieces:  # from the end, so that each is freed when it is done
-            piece = self._pieces.pop()
-            tokens[end - len(piece) : end] = places[piece]
-            end -= len(piece)
-        return Corpus(tokens, vocabulary, sources, self._sha256.hexdigest(), notes)
+def _check_says_nothing(encoding: str | None, errors: str, column: str | None) -> None:
+    if encoding is not None:
+        check_encoding(encoding)
+    given = {
+        "encoding": encoding,
+        "encoding-errors": None if errors == "strict" else errors,
+        "column": column,
+    }
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(f"--{option} says how to read a TEXT, and none was given")
 
 
-def _smallest(vocabulary: int) -> np.dtype[np.unsignedinteger[Any]]:
-    """The type that holds all tokens of so many characters."""
-    return np.min_scalar_type(max(vocabulary - 1, 0))
+def _collected(blocks: Iterable[str], sources: tuple[str, ...], notes: tuple[str, ...] = ()) -> Corpus:
+    """The corpus of a text that comes in pieces of any size, none empty."""
+    numbering, pieces = Numbering(), list[Tokens]()
+    for block in blocks:
+        pieces += [numbering.add(block[start : start + BLOCK]) for start in range(0, len(block), BLOCK)]
+    places = numbering.places()
+    tokens = np.empty(sum(map(len, pieces)), places.dtype)
+    end = len(tokens)
+    while pieces:  # from the end, so that each is freed when it is done
+        piece = pieces.pop()
+        tokens[end - len(piece) : end] = places[piece]
+        end -= len(piece)
+    return Corpus(tokens, numbering.vocabulary, sources, numbering.sha256, notes)
 
 
-def _mapped(tokens: Tokens, places: npt.NDArray[np.int64], vocabulary: int) -> Tokens:
-    """``places[tokens]``, without numpy's eight bytes for each index on the way."""
-    mapped = np.empty(len(tokens), _smallest(vocabulary))
-    for start in range(0, len(tokens), _BLOCK):
-        mapped[start : start + _BLOCK] = places[tokens[start : start + _BLOCK]]
-    return mapped
+def _spilled(blocks: Iterable[str], sources: tuple[str, ...]) -> Corpus:
+    """The same in constant memory, on a disk: in a file that is gone with the process."""
+    with tempfile.TemporaryFile() as file:
+        token_file.pack(file, blocks, describe_sources(sources))
+        found = token_file.map_tokens(file, describe_sources(sources))
+    return Corpus(found.tokens, found.vocabulary, sources, found.sha256)
 
 
 def _built_in_text() -> str:
@@ -259,71 +221,6 @@ def _built_in_text() -> str:
     except ImportError:
         raise P2Error("this Python comes without its documentation (pydoc_data): name a TEXT") from None
     return "\n".join(topics[name] for name in sorted(topics))
-
-
-def _name(source: str) -> str:
-    return "standard input" if source == STDIN else source
-
-
-def _read(source: str, faults: Faults, errors: str, *, once: bool, explain: bool) -> Iterator[str]:
-    """The text of one file.
-
-    Args:
-        faults: decodes it.
-        errors: strict refuses bytes that cannot be read.
-        once: see `pieces`.
-        explain: whether a refusal says what is wrong and what to do, which takes a while to find out.
-    """
-    name, text, begun = _name(source), "", False
-    with reading(Path(source)), _open(source, once) as file:
-        # Joins what a block cuts apart, characters and CRLF alike.
-        decoder = io.IncrementalNewlineDecoder(faults, translate=True)
-        explain = explain and file.seekable()
-        while True:
-            block = file.read(_BLOCK)
-            text = decoder.decode(block, final=not block)
-            if text and not begun:
-                text, begun = text.removeprefix("\ufeff"), True
-            refused = bool(faults.bytes) and errors == "strict"
-            if "\0" in text or (refused and not explain):
-                break
-            try:
-                text.encode()
-            except UnicodeEncodeError as error:
-                half = f"U+{ord(error.object[error.start]):04X}"
-                raise P2Error(
-                    f"{name} holds, read as {faults.encoding}, {half}: half of a surrogate pair, which is"
-                    " no character (no UTF-8 text has one)"
-                ) from None
-            if text and not refused:
-                yield text
-            if not block:
-                break
-        if "\0" in text or refused:
-            if explain:
-                file.seek(0)
-                raise P2Error(unreadable(file.read(), name, faults))
-            raise P2Error(unreadable_here(name, faults))
-
-
-def _open(source: str, once: bool) -> contextlib.AbstractContextManager[BinaryIO]:
-    """The file; if not `once`, so that it can be read twice."""
-    path = Path(source)
-    if source == STDIN:
-        file = sys.stdin.buffer
-        return contextlib.nullcontext(file if once else io.BytesIO(file.read()))
-    return path.open("rb") if once or path.is_file() else io.BytesIO(path.read_bytes())  # a pipe
-
-
-def _all_of(problems: list[str], files: int) -> P2Error:
-    if len(problems) == 1:
-        return P2Error(problems[0])
-    error = P2Error(f"{len(problems):,} of {files:,} files cannot be read (--encoding is for all):")
-    for problem in problems[:_NAMED]:
-        error.add_note(problem)
-    if len(problems) > _NAMED:
-        error.add_note(f"and {len(problems) - _NAMED:,} more")
-    return error
 
 
 def _some(names: list[str]) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import codecs
 import unicodedata
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..contract.errors import UsageError
+
+if TYPE_CHECKING:
+    from .faults import Faults
 
 ENCODING_ERRORS = {"strict": "", "replace": "\ufffd", "skip": ""}
 """What may become of bytes that cannot be read, and what stands in their place; strict refuses the file."""
@@ -25,7 +28,6 @@ _PROBABLE = (
 _TIE = 0.02
 _COHERENCE_WEIGHT = 0.75
 _GUESS_BYTES = 1 << 18  # enough for a guess, and quick
-_HANDLER = "p2.faults"
 _BYTE_ORDER_MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
@@ -54,70 +56,22 @@ def check_encoding(encoding: str) -> None:
         )
 
 
-class Faults(codecs.IncrementalDecoder):
-    """An incremental decoder, and what of a file it could not read.
-
-    Args:
-        encoding: see `check_encoding`.
-        errors: a key of `ENCODING_ERRORS`; strict counts too, and leaves it to the caller to refuse.
-
-    Attributes:
-        bytes: how many could not be read.
-        first: offset of the first of them.
-    """
-
-    def __init__(self, encoding: str, errors: str) -> None:
-        super().__init__()
-        self.encoding = encoding
-        self.bytes = 0
-        self.first = 0
-        self._instead = ENCODING_ERRORS[errors]
-        self._fed = 0
-        self._decoder = codecs.getincrementaldecoder(encoding)(_HANDLER)
-
-    def decode(self, input: Any, final: bool = False) -> str:
-        """The text of the next bytes."""
-        self._fed += len(input)
-        codecs.register_error(_HANDLER, self._fault)
-        return self._decoder.decode(input, final)
-
-    def _fault(self, error: UnicodeError) -> tuple[str, int]:
-        if not isinstance(error, UnicodeDecodeError):
-            raise error
-        if not self.bytes:
-            # What it was given ends where the bytes fed so far end; it may begin with earlier ones.
-            self.first = self._fed - len(error.object) + error.start
-        self.bytes += error.end - error.start
-        return self._instead, error.end
-
-
-def unreadable_here(where: str, faults: Faults) -> str:
-    """The same as `unreadable` of what is no longer there to be looked at: where it stopped, no more."""
-    if not faults.bytes:
-        return f"{where} is a binary stream, not a text (it holds zero bytes)"
-    return (
-        f"{where} is not {faults.encoding} (at byte offset {faults.first:,}): --encoding names another, and"
-        " --encoding-errors replace or skip goes on without what cannot be read"
-    )
-
-
-def unreadable(data: bytes, where: str, faults: Faults) -> str:
+def unreadable(where: str, faults: Faults) -> str:
     """A sentence about a file that cannot be read, and what to do.
 
     Args:
-        data: all of it.
         where: its name.
         faults: what could not be read of it; none for a file with zero bytes.
     """
-    encoding, first = faults.encoding, faults.first
-    wide = next((name for mark, name in _BYTE_ORDER_MARKS.items() if data.startswith(mark)), None)
+    encoding = faults.encoding
+    data, start = faults.sample()
+    first = faults.first - start
+    wide = next((name for mark, name in _BYTE_ORDER_MARKS.items() if faults.head.startswith(mark)), None)
     if b"\0" in data and wide is None:
         return f"{where} is a binary file, not a text (it holds zero bytes)"
-    before = data[:first].decode(encoding, "replace").replace("\r\n", "\n").replace("\r", "\n")
-    line = before.count("\n") + 1
-    place = f"byte offset {first:,}, line {line:,}"
-    count = f"{faults.bytes:,} byte{'s' * (faults.bytes != 1)}"
-    if wide is None and _same(encoding, UTF8) and _well_formed(data) >= faults.bytes:
+    place = f"byte offset {faults.first:,}, line {faults.line:,}"
+    count = f"{'at least ' * faults.enough}{faults.bytes:,} byte{'s' * (faults.bytes != 1)}"
+    if wide is None and _same(encoding, UTF8) and _well_formed(data) >= faults.nearby:
         return (
             f"{where} is UTF-8 but for {count}, the first (0x{data[first]:02X}) at {place}:"
             " --encoding-errors replace puts U+FFFD in the place of each, skip leaves them out"

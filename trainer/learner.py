@@ -5,10 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -23,7 +20,7 @@ from .metrics import Metrics
 from .model import CharModel, State
 from .options import TrainOptions
 from .schedule import Schedule
-from .windows import Batches, Lanes, RandomWindows, split, widened
+from .windows import Batches, Lanes, RandomWindows, Tokens, split, widened
 
 VALIDATION_CHARACTERS = 1 << 16
 """At most so many characters of the held-out text are read in one validation."""
@@ -52,7 +49,8 @@ class Learner:
         card: what to build.
         options: with `precision` settled (not ``auto``).
         tokens: all of the text in the card's vocabulary, any integers ``[characters]``; its tail is held out.
-            They stay where they are, in the memory of the host: what an update needs is widened and moved.
+            They stay where they are, in the memory of the host or in a file: what an update needs is widened
+            and moved.
         device: where to compute.
         weights: the parameters to start from; None draws them from the seed.
 
@@ -70,7 +68,7 @@ class Learner:
         self,
         card: Card,
         options: TrainOptions,
-        tokens: npt.NDArray[np.integer[Any]],
+        tokens: Tokens,
         device: torch.device,
         weights: Mapping[str, Tensor] | None = None,
     ) -> None:

@@ -192,7 +192,7 @@ def _check_fits(init: Checkpoint, options: TrainOptions, corpus: Corpus) -> None
     unknown = set(corpus.vocabulary) - set(init.card.vocabulary)
     if unknown:
         position = corpus.first_of(unknown)
-        first = corpus.vocabulary[corpus.tokens[position]]
+        first = corpus.at(position)
         others = [repr(character) for character in sorted(unknown - {first})]
         more = f" and {len(others) - _NAMED} more" if len(others) > _NAMED else ""
         also = f" (nor {', '.join(others[:_NAMED])}{more})" if others else ""

@@ -1,8 +1,9 @@
 """Which files a person means: names, folders, patterns, standard input. Nothing is left out in silence.
 
-A folder gives its texts (`SUFFIXES`), those in subfolders too; a pattern gives whatever matches it (``**`` is
-any number of folders). Links to folders are followed, each folder is visited once, and a link to a folder
-that holds the one it lies in is not followed. Hidden files and folders count only where they are named.
+A folder gives its texts (`SUFFIXES`) or its tables (`TABLES`), compressed ones and those in subfolders too;
+a pattern gives whatever matches it (``**`` is any number of folders). Links to folders are followed, each
+folder is visited once, and a link to a folder that holds the one it lies in is not followed. Hidden files and
+folders count only where they are named.
 A folder that cannot be read is refused, not passed over.
 """
 
@@ -21,13 +22,22 @@ from ..contract.shell import command
 
 STDIN = "-"
 SUFFIXES = (".adoc", ".markdown", ".md", ".org", ".rst", ".tex", ".text", ".txt")
-"""What counts as a text inside a folder."""
+"""What counts as a text inside a folder, alone or before one of `COMPRESSED`."""
+
+TABLES = (".jsonl", ".ndjson", ".parquet")
+"""What counts as a table there."""
+
+COMPRESSED = (".gz", ".xz", ".zst")
 
 _SHOWN = 3  # names or suffixes of what was left out
 
 
-def files_of(texts: list[str]) -> tuple[list[str], list[str]]:
+def files_of(texts: list[str], *, tables: bool = False) -> tuple[list[str], list[str]]:
     """The files that `texts` name, each once, in a stable order, and a line for each folder that has others.
+
+    Args:
+        texts: names of files and folders, patterns, or ``-``.
+        tables: whether folders give their tables, not their texts.
 
     Raises:
         P2Error: there is no such file, no match or no text, or a folder cannot be read.
@@ -35,7 +45,7 @@ def files_of(texts: list[str]) -> tuple[list[str], list[str]]:
     """
     seen, sources, notes = set(), [], []
     for text in texts:
-        found, note = _files_of(text)
+        found, note = _files_of(text, TABLES if tables else SUFFIXES)
         notes += [note] if note else []
         for source in found:
             identity = source if source == STDIN else os.path.realpath(source)
@@ -45,7 +55,7 @@ def files_of(texts: list[str]) -> tuple[list[str], list[str]]:
     return sources, notes
 
 
-def _files_of(text: str) -> tuple[list[str], str]:
+def _files_of(text: str, suffixes: tuple[str, ...]) -> tuple[list[str], str]:
     if not text:
         raise UsageError("the name of a TEXT is empty (an unset variable?)")
     if text == STDIN:
@@ -53,7 +63,7 @@ def _files_of(text: str) -> tuple[list[str], str]:
     path = Path(text)
     with reading(path):
         if path.is_dir():
-            return _files_in(path)
+            return _files_in(path, suffixes)
         if path.exists():
             return [text], ""
     if not glob.has_magic(text):
@@ -64,19 +74,20 @@ def _files_of(text: str) -> tuple[list[str], str]:
     return found, note
 
 
-def _files_in(folder: Path) -> tuple[list[str], str]:
+def _files_in(folder: Path, suffixes: tuple[str, ...]) -> tuple[list[str], str]:
     found, others, aside = [], Counter[str](), list[str]()
     for place in _folders(folder, aside):
         for entry in _entries(place):
             if entry.name.startswith("."):
                 aside.append(f"hidden {entry.name}")
-            elif (kind := _kind(entry)) == "file" and entry.name.lower().endswith(SUFFIXES):
+            elif (kind := _kind(entry)) == "file" and _stem(entry.name).endswith(suffixes):
                 found.append(entry.path)
             elif kind != "folder":
                 others[os.path.splitext(entry.name)[1] or entry.name] += 1
     if not found:
         raise P2Error(
-            f"the folder {folder} holds no text ({', '.join(SUFFIXES)}): for files of another kind give a"
+            f"the folder {folder} holds no {'table' if suffixes is TABLES else 'text'}"
+            f" ({', '.join(suffixes)}): for files of another kind give a"
             f" pattern such as {command(folder / '**/*.c')}"
         )
     parts = []
@@ -85,6 +96,12 @@ def _files_in(folder: Path) -> tuple[list[str], str]:
             f"{_files(others.total())} of other kinds ({_some([k for k, _ in others.most_common()])})"
         )
     return sorted(found), _left_out(folder, parts + aside)
+
+
+def _stem(name: str) -> str:
+    """In lower case, without the ending that says that it is compressed."""
+    name = name.lower()
+    return next((name.removesuffix(ending) for ending in COMPRESSED if name.endswith(ending)), name)
 
 
 def _left_out(of: Path, parts: list[str]) -> str:

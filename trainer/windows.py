@@ -2,7 +2,7 @@
 
 Both kinds compute the batch of any step directly from (seed, step), so a resumed run sees exactly
 the batches that an uninterrupted one would have seen. The text stays in the memory of the host, in whatever
-integers it came in; only a batch is widened to int64 and moved to where it is computed on.
+integers it came in, or in its file; only a batch is widened to int64 and moved to where it is computed on.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from ..contract.errors import P2Error
 from ..contract.noise import words
+from .token_file import Stored
 
-Tokens = npt.NDArray[np.integer[Any]]
+Tokens = npt.NDArray[np.integer[Any]] | Stored
 
 _WINDOW_STREAM = 1
 _LANE_STREAM = 2
@@ -40,7 +41,7 @@ def split(tokens: Tokens, val_fraction: float, seq_len: int) -> tuple[Tokens, To
     """Cut the held-out tail off.
 
     Args:
-        tokens: any integers ``[characters]``.
+        tokens: any integers ``[characters]``, in memory or stored.
         val_fraction: share of the tail; 0 holds nothing out.
         seq_len: window length; each part must hold a window and the character after it.
 
@@ -82,7 +83,7 @@ class RandomWindows:
         """See `Batches.batch`."""
         choices = len(self._tokens) - len(self._positions) + 1
         offsets = uniform_integers(self._seed, _WINDOW_STREAM, step, self._batch_size, choices)
-        window = widened(self._tokens[np.array(offsets)[:, None] + self._positions], self._device)
+        window = widened(self._tokens.take(np.array(offsets)[:, None] + self._positions), self._device)
         return window[:, :-1], window[:, 1:]
 
     def starts_fresh(self, step: int) -> bool:  # noqa: ARG002 - the protocol's signature
@@ -124,7 +125,7 @@ class Lanes:
         """See `Batches.batch`."""
         lap, window = divmod(step, self.windows)
         (shift,) = uniform_integers(self._seed, _LANE_STREAM, lap, 1, self._slack + 1)
-        rows = widened(self._tokens[self._positions + (shift + window * self._seq_len)], self._device)
+        rows = widened(self._tokens.take(self._positions + (shift + window * self._seq_len)), self._device)
         return rows[:, :-1], rows[:, 1:]
 
     def starts_fresh(self, step: int) -> bool:
@@ -134,7 +135,7 @@ class Lanes:
 
 def widened(tokens: Tokens, device: torch.device) -> Tensor:
     """Tokens as PyTorch takes them: int64 of the same shape, on a device."""
-    return torch.from_numpy(tokens.astype(np.int64)).to(device)
+    return torch.from_numpy(np.array(tokens, np.int64)).to(device)
 
 
 def uniform_integers(seed: int, stream: int, position: int, count: int, high: int) -> list[int]:

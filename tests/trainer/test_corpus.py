@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import re
 import tracemalloc
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -17,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from p2.contract.errors import P2Error, UsageError
-from p2.trainer.corpus import BUILT_IN, load, pieces
+from p2.trainer.corpus import BUILT_IN, load
 from p2.trainer.windows import Lanes, RandomWindows, split
 
 GERMAN = "Über die Brücke läuft ein schöner Mann, er grüßt.\n" * 40
@@ -237,50 +234,3 @@ def test_half_a_surrogate_pair_is_refused(tmp_path: Path, data: bytes, half: str
     with pytest.raises(P2Error, match=rf"a\.txt holds, read as utf-7, U\+{half}: half of a surrogate pair"):
         load([path], "utf-7")
     assert load([write(tmp_path / "b.txt", b"ab +2D3eAA-")], "utf-7").vocabulary == " ab\U0001f600"
-
-
-@pytest.fixture
-def piped(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[bytes], None]]:
-    """Put bytes into a pipe that is standard input."""
-    files = []
-
-    def put(data: bytes) -> None:
-        end, begin = os.pipe()
-        files.append(os.fdopen(end, "rb"))
-        with os.fdopen(begin, "wb") as file:
-            file.write(data)
-        monkeypatch.setattr("sys.stdin", SimpleNamespace(buffer=files[-1]))
-
-    yield put
-    for file in files:
-        file.close()
-
-
-def test_pieces_are_the_text_that_is_loaded(tmp_path: Path, piped: Callable[[bytes], None]) -> None:
-    lines = "oné\n" * 9000  # more than a block
-    data = b"\xef\xbb\xbf" + lines.replace("\n", "\r\n").encode()
-    names = [write(tmp_path / "a.txt", data * 2), write(tmp_path / "b.txt", "bbb")]
-    notes: list[str] = []
-    piped(data)
-    whole = "".join(pieces([*names, "-"], None, "strict", notes, once=True))
-    assert whole == f"{lines}\ufeff{lines}bbb\n{lines}"
-    assert load(names).text + "\n" + lines == whole
-    assert notes == []
-
-
-@pytest.mark.parametrize(
-    ("data", "said"),
-    [
-        (
-            b"abc\xff" + bytes(range(1, 99)),
-            "standard input is not UTF-8 (at byte offset 3): --encoding names",
-        ),
-        (b"abc\0", "standard input is a binary stream, not a text"),
-    ],
-)
-def test_a_stream_that_cannot_be_read_is_refused(
-    data: bytes, said: str, piped: Callable[[bytes], None]
-) -> None:
-    piped(data)
-    with pytest.raises(P2Error, match=re.escape(said)):
-        list(pieces(["-"], None, "strict", [], once=True))
