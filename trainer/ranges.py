@@ -98,8 +98,6 @@ def _check_schedule(options: TrainOptions) -> None:
             f"--weight-decay must be at least 0 (off) and below 1 / --lr, {1 / options.lr:g},"
             f" not {options.weight_decay}"
         )
-    if options.warmup and options.warmup >= options.steps:
-        raise UsageError(f"--warmup must be below --steps, {options.steps}, not {options.warmup}")
     if options.decay_every != type(options).decay_every and options.schedule not in ("exponential", "step"):
         raise UsageError(f"--decay-every is for --schedule exponential or step, not {options.schedule}")
     if not options.val_fraction and (options.patience or options.schedule == "plateau"):

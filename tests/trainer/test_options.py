@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from p2.contract.errors import BackendMissing, ContractError, UsageError
 from p2.trainer import device
 from p2.trainer.options import LATER, TrainOptions, named, parse_accuracies, resumed, started_from
 from p2.trainer.presets import PRESETS
+from p2.trainer.ranges import flag
 
 
 @pytest.mark.parametrize(
@@ -52,7 +54,6 @@ from p2.trainer.presets import PRESETS
         ("accumulate", 0, "--accumulate must be at least 1"),
         ("accumulate", 1 << 17, "--accumulate must be at most 65,536, not 131,072"),
         ("warmup", -1, "--warmup must be at least 0, not -1"),
-        ("warmup", 1000, "--warmup must be below --steps, 1000, not 1000"),
         ("patience", -1, "--patience must be at least 0, not -1"),
         ("output_dropout", -0.1, "--output-dropout must be at least 0 .off. and below 1, not -0.1"),
         ("embedding_dropout", 1.0, "--embedding-dropout must be at least 0 .off. and below 1"),
@@ -248,3 +249,19 @@ def test_automatic_precision_on_a_cpu(
     assert device.choose_precision("auto", cpu, cell) == expected
     assert device.choose_precision("float32", cpu, cell) == "float32"
     assert device.choose_precision("bfloat16", cpu, cell) == "bfloat16"
+
+
+def test_the_page_has_every_option_of_its_panels() -> None:
+    import inspect
+
+    from p2.commands.train import train
+
+    page = (Path(__file__).parents[2] / "docs" / "train.md").read_text(encoding="utf-8")
+    table = page.split("## Quality")[1].split("\n## ")[0]
+    panels = {
+        name: parameter.annotation
+        for name, parameter in inspect.signature(train).parameters.items()
+        if re.search("Schedule|Regularisation", str(parameter.annotation))
+    }
+    assert len(panels) > 10
+    assert [name for name in panels if f"`{flag(name)}`" not in table] == []
