@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from .runtime.generate import Request
     from .runtime.streams import Text
     from .trainer.run import Result
+    from .trainer.tokenizing import Tokenized
 
 Paths = str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
 
@@ -283,6 +284,48 @@ def train(texts: Paths = (), *, resume: bool = False, quiet: bool = True, **opti
 
         shown = display.Silent() if quiet else display.for_stdout()
         return (loop.resume if resume else loop.begin)(given, _names(texts), shown)
+
+
+def tokenize(
+    texts: Paths,
+    out: str | os.PathLike[str] = "artifacts/text.tokens",
+    *,
+    encoding: str | None = None,
+    encoding_errors: str = "strict",
+    column: str | None = None,
+    quiet: bool = True,
+) -> Tokenized:
+    """Make a text of any size a file that `train` maps into memory, as ``p2 tokenize``.
+
+    Args:
+        texts: files, folders, patterns or ``-``.
+        out: the token file; one that is there is replaced.
+        encoding: of the texts; None is UTF-8.
+        encoding_errors: what becomes of bytes that cannot be read: ``strict``, ``replace`` or ``skip``.
+        column: the texts are tables, and this column of theirs holds the text.
+        quiet: show nothing; False shows on stderr how far it is.
+
+    Returns:
+        the file and what it holds.
+
+    Raises:
+        P2Error: a text cannot be read, there is none, or the file cannot be written.
+        UsageError: an option's value is unknown.
+    """
+    from .render.progress import Progress
+    from .render.terminal import needing
+    from .trainer.tokenizing import tokenize as write_tokens
+
+    with needing("train"), Progress(quiet) as progress:
+        progress.phase("reading")
+
+        def advanced(done: int, size: int | None) -> None:
+            if size is None:
+                progress.now(f"{done >> 20:,} MiB")
+            else:
+                progress.part("MiB", done >> 20, size >> 20)
+
+        return write_tokens(_names(texts), Path(out), encoding, encoding_errors, column, advanced)
 
 
 def import_model(

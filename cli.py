@@ -23,6 +23,7 @@ from .commands import (
     parity,
     practical,
     serve,
+    tokenize,
     train,
 )
 from .commands.shared import Command
@@ -57,6 +58,7 @@ def _root(
 
 
 app.command(cls=Command)(train.train)
+app.command(cls=Command)(tokenize.tokenize)
 app.command("import", cls=Command)(import_.import_)
 app.command(cls=export.Export)(export.export)
 app.command(cls=Command)(generate.generate)

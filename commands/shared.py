@@ -25,6 +25,16 @@ EncodingErrors = Annotated[
     ),
 ]
 
+Column = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="The texts are tables, Parquet or lines of JSON (a folder gives those), and this column or key"
+        " holds the text of each row.",
+        rich_help_panel="Text",
+    ),
+]
+
 # Of a training, alone or as a part of an experiment.
 LearningRate = Annotated[
     float | None,

@@ -9,7 +9,7 @@ import typer
 
 from ..render.terminal import say
 from ..trainer.presets import about as about_presets
-from .shared import Device, Encoding, EncodingErrors, LearningRate, Precision, Threads
+from .shared import Column, Device, Encoding, EncodingErrors, LearningRate, Precision, Threads
 
 
 def train(
@@ -58,6 +58,7 @@ def train(
     ] = False,
     encoding: Encoding = None,
     encoding_errors: EncodingErrors = None,
+    column: Column = None,
     vocab_from: Annotated[
         Path | None,
         typer.Option(
@@ -254,6 +255,7 @@ def train(
         tied=tied or None,
         encoding=encoding,
         encoding_errors=encoding_errors,
+        column=column,
         vocab_from=vocab_from,
         on_unknown=on_unknown,
         val_fraction=val_fraction,

@@ -83,7 +83,7 @@ def write_atomically(
 
     Args:
         path: where the finished file appears; an existing file is replaced in one step.
-        fill: called with a binary file open for writing.
+        fill: called with an empty binary file open for writing and reading.
         ready: called with the finished file's path just before it appears; if it raises, nothing does.
 
     Raises:
@@ -94,7 +94,7 @@ def write_atomically(
         remove_leftovers(path.parent, path.name)
         handle, name = _open_part(path)
         try:
-            with os.fdopen(handle, "wb") as file:
+            with os.fdopen(handle, "w+b") as file:
                 fill(file)
                 file.flush()
                 os.fsync(file.fileno())

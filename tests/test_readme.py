@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 ORDER = [
     "install",
     "train",
+    "data",
     "import",
     "export",
     "triton",
@@ -110,6 +111,7 @@ def test_every_p2_command_runs(tmp_path, monkeypatch, capsys):
     # As in most books, with characters that the text inside Python does not have.
     book = "The quick brown fox “jumps” over the lazy dog — and naïvely so. The end.\n"
     Path("book.txt").write_text(book * 60, encoding="utf-8")
+    Path("posts.jsonl").write_text(json.dumps({"text": book * 60}), encoding="utf-8")
     model_of_somebody_else(book)
     # That a server answers is tested elsewhere; here it ends at once, on a port that is free.
     monkeypatch.setattr(serving, "listen", lambda host, _, listen=serving.listen: listen(host, 0))

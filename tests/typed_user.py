@@ -12,6 +12,7 @@ from p2.export.exporter import Exported  # of a room with the name of a function
 from p2.importing.importer import Imported
 from p2.parity.report import Outcome
 from p2.trainer.run import Result
+from p2.trainer.tokenizing import Tokenized
 
 
 def write(model: p2.Model) -> None:
@@ -29,6 +30,7 @@ def make() -> None:
     assert_type(p2.__version__, str)
     assert_type(p2.load("charlm.onnx", backend="native"), p2.Model)
     assert_type(p2.train("book.txt", hidden=512), Result)
+    assert_type(p2.tokenize("book.txt", "book.tokens"), Tokenized)
     assert_type(p2.import_model("model.pt", vocab="characters.json"), Imported)
     assert_type(p2.export("artifacts/charlm", precision="float16"), Exported)
     assert_type(p2.parity([Path("charlm.onnx")], steps=50), Outcome)

@@ -64,7 +64,7 @@ def read(texts: list[str], options: TrainOptions, vocabulary: str = "") -> Corpu
         options: how to read it.
         vocabulary: of the model of a run that has begun, which may have left other characters out.
     """
-    corpus = load(texts, options.encoding, options.encoding_errors)
+    corpus = load(texts, options.encoding, options.encoding_errors, options.column)
     return corpus.only(vocabulary) if vocabulary and options.on_unknown == "skip" else corpus
 
 
@@ -207,7 +207,7 @@ def _vocabulary_in(path: Path, options: TrainOptions) -> str:
     """The characters of a checkpoint, or of a text that is read like the run's own."""
     if any(holds_checkpoint(folder) for folder in (path, path / "best", path / "last")):
         return checkpoint.load(path).card.vocabulary
-    return load([str(path)], options.encoding, options.encoding_errors).vocabulary
+    return load([str(path)], options.encoding, options.encoding_errors, options.column).vocabulary
 
 
 def _text_again(texts: list[str], path: Path, found: Checkpoint, options: TrainOptions) -> Corpus:

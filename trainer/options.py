@@ -23,6 +23,7 @@ CHANGEABLE = ("steps", "patience", "device", "threads")
 """What ``--resume`` may change: how far to go and where to compute, never what is computed."""
 
 LATER = (
+    "column",
     *("encoding_errors", "vocab_from", "on_unknown", "tied", "output_dropout", "embedding_dropout"),
     *("recurrent_dropout", "variational", "weight_decay", "ema", "schedule", "decay_every", "warmup"),
     *("accumulate", "patience"),
@@ -73,6 +74,7 @@ class TrainOptions:
         encoding: encoding of the text files; None is UTF-8.
         encoding_errors: what becomes of bytes that cannot be read: ``strict`` refuses the file, ``replace``
             puts U+FFFD in their place, ``skip`` leaves them out.
+        column: the text files are tables, and this column of theirs holds the text; None: they are texts.
         threads: CPU threads; None leaves it to PyTorch.
         out: the run folder.
         init_from: checkpoint whose weights the run starts from.
@@ -118,6 +120,7 @@ class TrainOptions:
     stateful: bool = False
     encoding: str | None = None
     encoding_errors: str = "strict"
+    column: str | None = None
     threads: int | None = None
     out: Path = Path("artifacts/charlm")
     init_from: Path | None = None

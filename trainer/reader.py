@@ -17,9 +17,9 @@ import io
 import itertools
 from collections.abc import Iterator
 
-from ..contract.errors import P2Error
+from ..contract.errors import P2Error, UsageError
 from . import token_file
-from .encodings import UTF8, check_encoding, unreadable
+from .encodings import ENCODING_ERRORS, UTF8, check_encoding, unreadable
 from .faults import Faults
 from .sources import files_of
 from .tables import rows_of_lines, rows_of_parquet
@@ -45,7 +45,7 @@ class Reader:
 
     Raises:
         P2Error: there is no such file, no match or no text, or a folder cannot be read.
-        UsageError: the encoding is unknown, or a name is empty.
+        UsageError: `encoding` or `errors` is unknown, or a name is empty.
     """
 
     def __init__(
@@ -57,6 +57,9 @@ class Reader:
     ) -> None:
         if encoding is not None:
             check_encoding(encoding)
+        if errors not in ENCODING_ERRORS:
+            choices = ", ".join(ENCODING_ERRORS)
+            raise UsageError(f"unknown --encoding-errors {errors!r}: choose one of {choices}")
         found, self.notes = files_of(texts, tables=column is not None)
         self.sources = tuple(found)
         self._encoding = encoding or UTF8

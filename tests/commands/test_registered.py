@@ -30,6 +30,7 @@ def test_a_file_is_a_command():
     [
         (["train", "a", "b", "--resume", "--steps", "7"], "train", {"texts": ["a", "b"], "steps": 7}),
         (["import", "x.pt", "--vocab", "v.json"], "import_model", {"vocab": Path("v.json"), "mapping": None}),
+        (["tokenize", "a", "--column", "c", "-o", "b"], "tokenize", {"column": "c", "out": Path("b")}),
         (["export", "x", "--fp16", "--batch", "1,2,4"], "export", {"precision": "float16", "batch": "1,2,4"}),
         (["export", "x", "--precision", "int8"], "export", {"precision": "int8"}),
         (["generate", "--engine", "x.onnx", "--threads", "3"], "load", {"engine": "x.onnx", "threads": 3}),

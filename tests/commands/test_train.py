@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import errno
 import inspect
+import json
 import os
 import re
 import signal
@@ -69,14 +70,15 @@ def test_every_option_reaches_the_run(p2: Callable, text_file: Path) -> None:
         "cell": "gru", "gru_reset": "before", "layers": 3, "embedding": 7, "hidden": 7, "dropout": 0.25,
         "seq_len": 6, "batch_size": 3, "lr": 0.002, "lr_decay": 0.5, "steps": 2, "clip": 0.75, "seed": -9,
         "device": "cpu", "precision": "bfloat16", "val_fraction": 0.2, "val_every": 1,
-        "encoding": "latin-1", "encoding_errors": "skip", "threads": 1, "vocab_from": "vocab.txt",
-        "keep_at_accuracy": "0.9,0.8",
+        "encoding": "latin-1", "encoding_errors": "skip", "column": "said", "threads": 1,
+        "vocab_from": "vocab.jsonl", "keep_at_accuracy": "0.9,0.8",
         "output_dropout": 0.1, "embedding_dropout": 0.2, "recurrent_dropout": 0.3,
         "weight_decay": 0.01, "ema": 0.9, "schedule": "step", "decay_every": 2, "warmup": 1, "patience": 3,
         "accumulate": 2,
     }  # fmt: skip
     arguments = [part for name, value in values.items() for part in (flag(name), str(value))]
-    Path("vocab.txt").write_text("abc", encoding="utf-8")
+    Path("vocab.jsonl").write_text('{"said": "abc"}', encoding="utf-8")
+    text_file.write_text(json.dumps({"said": TINY_TEXT}))
     flags = ("--stateful", "--tied", "--variational")
     code, _, err = p2("train", text_file, *arguments, *flags, "--out", "here")
     assert (code, err) == (0, "")
