@@ -264,7 +264,8 @@ def train(texts: Paths = (), *, resume: bool = False, quiet: bool = True, **opti
     Args:
         texts: files, folders, patterns; none is the documentation inside Python.
         resume: go on with the run in ``out``.
-        quiet: show nothing; False shows what the command shows.
+        quiet: show nothing; False shows what the command shows. Of the processes that torchrun has started,
+            only the first shows and writes anything.
         options: fields of `trainer.options.TrainOptions`, such as ``hidden=512, out="artifacts/big"``.
 
     Returns:
@@ -281,9 +282,13 @@ def train(texts: Paths = (), *, resume: bool = False, quiet: bool = True, **opti
     given = named(options)
     with needing("train"):
         from .trainer import display, loop
+        from .trainer.ranks import joined
 
-        shown = display.Silent() if quiet else display.for_stdout()
-        return (loop.resume if resume else loop.begin)(given, _names(texts), shown)
+        with joined() as ranks:
+            shown = display.for_stdout() if ranks.first and not quiet else display.Silent()
+            if resume:
+                return loop.resume(given, _names(texts), shown, ranks=ranks)
+            return loop.begin(given, _names(texts), shown, ranks)
 
 
 def tokenize(

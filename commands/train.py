@@ -241,6 +241,7 @@ def train(
 ) -> None:
     """Train a character model on a text; Ctrl-C saves, --resume goes on."""
     from .. import api
+    from ..trainer.ranks import launched
 
     result = api.train(
         texts or (),
@@ -287,6 +288,8 @@ def train(
         precision=precision,
         threads=threads,
     )
+    if launched()[0]:
+        return  # the first process says it
     for line in result.summary():
         say(line)
     if result.interrupted:

@@ -7,19 +7,33 @@ from collections.abc import Callable, Mapping
 import torch
 
 from ..contract.errors import BackendMissing
+from .ranks import ALONE, Ranks
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str, ranks: Ranks = ALONE) -> torch.device:
     """The device that ``auto``, ``cpu`` or ``cuda`` means on this machine.
 
+    Args:
+        name: of the option.
+        ranks: the processes that train together: each of a machine's gets a GPU of its own.
+
     Raises:
-        BackendMissing: ``cuda`` was asked for and there is no GPU.
+        BackendMissing: ``cuda`` was asked for and there is no GPU, or the processes are more than the GPUs.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     elif name == "cuda" and not torch.cuda.is_available():
         raise BackendMissing("--device cuda needs an NVIDIA GPU and a PyTorch built for it: use --device cpu")
-    return torch.device(name)
+    if name == "cpu" or ranks.size == 1:
+        return torch.device(name)
+    index, here = ranks.local
+    gpus = torch.cuda.device_count()
+    if here > gpus:
+        raise BackendMissing(
+            f"torchrun has started {here} processes on a machine with {gpus} GPUs:"
+            f" --nproc-per-node {gpus}, or --device cpu"
+        )
+    return torch.device(name, index)
 
 
 def choose_precision(name: str, device: torch.device, cell: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import torch
 from torch import Tensor
@@ -16,9 +16,11 @@ from ..contract.noise import words
 from .allocator import keep_freed_memory
 from .device import mixed
 from .dropout import Dropout
+from .figures import Figures
 from .metrics import Metrics
 from .model import CharModel, State
 from .options import TrainOptions
+from .ranks import ALONE, Ranks
 from .schedule import Schedule
 from .windows import Batches, Lanes, RandomWindows, Tokens, split, widened
 
@@ -53,6 +55,7 @@ class Learner:
             and moved.
         device: where to compute.
         weights: the parameters to start from; None draws them from the seed.
+        ranks: the processes that train together; each computes its rows of a batch.
 
     Attributes:
         model: what the updates change.
@@ -61,7 +64,8 @@ class Learner:
 
     Raises:
         P2Error: the text is too short.
-        UsageError: the weights to start from are not tied, as the options say.
+        UsageError: the weights to start from are not tied, as the options say, or the batch cannot be shared
+            out evenly.
     """
 
     def __init__(
@@ -71,9 +75,12 @@ class Learner:
         tokens: Tokens,
         device: torch.device,
         weights: Mapping[str, Tensor] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         if device.type == "cpu":
             keep_freed_memory()
+        self._ranks = ranks
+        self._rows = ranks.rows(options.windows)
         self.options = options
         self.device = device
         train, validation = split(tokens, options.val_fraction, options.seq_len)
@@ -99,11 +106,14 @@ class Learner:
                 raise UsageError("--tied: the embedding and the output layer to start from are not the same")
             self.model.load_state_dict(dict(weights))
         self.model.to(device)
+        ranks.spread(self.model.parameters())  # where processors differ, drawing rounds differently
         self.kept = self.model
         if options.ema:
             self.kept = CharModel(card, tied=options.tied).requires_grad_(False)
             self.kept.load_state_dict(self.model.state_dict())
             self.kept.to(device)
+        self._figures = Figures(device)
+        self._diverged = torch.zeros((), device=device)
         self._optimiser = _optimiser(self.model, options)
 
     def learning_rate(self, step: int) -> float:
@@ -114,44 +124,73 @@ class Learner:
         """Do update `step` (from 0) and return the quality on its batch, measured before it.
 
         Raises:
-            P2Error: the loss or its gradient is not a finite number, or the loss is beyond all reason; the
-                parameters are unchanged.
+            P2Error: as `figures`.
+        """
+        self.enqueue(step)
+        return self.figures(everything=True)[-1]
+
+    def enqueue(self, step: int) -> None:
+        """Do update `step` (from 0), on a GPU without waiting for it; `figures` says how it went.
+
+        One that diverges, and all that come after it, leave the parameters as they are.
         """
         options = self.options
         self.model.train()
         for group in self._optimiser.param_groups:
             group["lr"] = self.learning_rate(step)
-        inputs, targets = self._batches.batch(step)
+        inputs, targets = (part[self._rows] for part in self._batches.batch(step))
         state = None if self._batches.starts_fresh(step) else self._carried
         self._optimiser.zero_grad()
+        shares = options.accumulate * self._ranks.size
+        at_once = options.windows // shares
         losses, rights, ends = [], [], []
         for part in range(options.accumulate):
-            rows = slice(part * options.batch_size, (part + 1) * options.batch_size)
+            rows = slice(part * at_once, (part + 1) * at_once)
             before = None if state is None else {name: tensor[rows] for name, tensor in state.items()}
             if self._drops:
-                torch.manual_seed(_dropout_seed(options.seed, step * options.accumulate + part))
+                address = step * options.accumulate + part
+                torch.manual_seed(_dropout_seed(options.seed, address, self._ranks.rank))
             with mixed(self.device, options.precision):
                 logits, after = self.model(inputs[rows], before)
             loss = F.cross_entropy(logits.flatten(0, 1), targets[rows].flatten())
-            (loss / options.accumulate).backward()  # type: ignore[no-untyped-call]
+            (loss / shares).backward()  # type: ignore[no-untyped-call]
             losses.append(loss.detach())
             rights.append((logits.detach().argmax(dim=-1) == targets[rows]).float().mean())
             ends.append({name: tensor.detach() for name, tensor in after.items()})
+        means = torch.stack([torch.stack(losses).mean(), torch.stack(rights).mean()]) / self._ranks.size
+        gradients = [parameter.grad for parameter in self.model.parameters() if parameter.grad is not None]
+        self._ranks.total([*gradients, means])
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), options.clip or math.inf)
-        # One transfer for all three: on a GPU each would wait for the whole update.
-        means = (torch.stack(losses).mean(), torch.stack(rights).mean(), norm)
-        loss_value, accuracy, norm_value = torch.stack(means).tolist()
-        if not (abs(loss_value) < LARGEST_LOSS and math.isfinite(norm_value)):
-            raise P2Error(
-                f"training diverged at update {step + 1} (loss {loss_value}, gradient norm {norm_value}): "
-                + self._advice()
-            )
+        fine = (means[0].abs() < LARGEST_LOSS) & norm.isfinite()
+        self._diverged = torch.maximum(self._diverged, 1 - fine.float())
+        self._optimiser.found_inf = self._diverged  # type: ignore[attr-defined]  # what a GradScaler sets
         self._optimiser.step()
         if options.ema:
             self._average(step)
         if options.stateful:
             self._carried = {name: torch.cat([end[name] for end in ends]) for name in ends[0]}
-        return Metrics(loss_value, accuracy)
+        self._figures.put(step, torch.cat([means, norm[None]]))
+
+    def figures(self, *, everything: bool, give_up: Callable[[], None] = lambda: None) -> list[Metrics]:
+        """Quality on the batches of the updates since the last call, measured before each.
+
+        Args:
+            everything: all of them; else, on a GPU, all but the newest, for which it would have to wait.
+            give_up: called while waiting; may raise.
+
+        Raises:
+            P2Error: the loss of one or its gradient is not a finite number, or the loss is beyond all reason;
+                the parameters are those before it.
+        """
+        found = []
+        for step, (loss, accuracy, norm) in self._figures.take(everything, give_up):
+            if not (abs(loss) < LARGEST_LOSS and math.isfinite(norm)):
+                raise P2Error(
+                    f"training diverged at update {step + 1} (loss {loss}, gradient norm {norm}): "
+                    + self._advice()
+                )
+            found.append(Metrics(loss, accuracy))
+        return found
 
     @torch.no_grad()
     def _average(self, step: int) -> None:
@@ -207,7 +246,7 @@ class Learner:
         """What else the next update depends on.
 
         ``exp_avg.*``, ``exp_avg_sq.*``, ``state.*``; ``weight.*`` if what is kept is an average; ``schedule``
-        where validations decide.
+        where validations decide. Called by all processes that train together: each has its rows' states.
         """
         named = dict(self.model.named_parameters())
         tensors = {
@@ -216,7 +255,8 @@ class Learner:
             for moment in _MOMENTS
             if parameter in self._optimiser.state
         }
-        tensors |= {f"{_STATE}.{name}": tensor for name, tensor in (self._carried or {}).items()}
+        carried = {name: self._ranks.gather(rows) for name, rows in (self._carried or {}).items()}
+        tensors |= {f"{_STATE}.{name}": tensor for name, tensor in carried.items()}
         if self.options.ema:
             tensors |= {f"{_WEIGHT}.{name}": parameter for name, parameter in named.items()}
         if self.schedule.state:
@@ -248,7 +288,7 @@ class Learner:
                     parameter.data.copy_(found(f"{_WEIGHT}.{name}", parameter))
             if self.options.stateful:
                 self._carried = {
-                    name: training_state[f"{_STATE}.{name}"].to(self.device)
+                    name: training_state[f"{_STATE}.{name}"][self._rows].to(self.device)
                     for name in self.model.card.state_names
                 }
             if _SCHEDULE in training_state:
@@ -288,6 +328,6 @@ def scoped(device: torch.device, threads: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _dropout_seed(seed: int, step: int) -> int:
-    upper, lower = words(seed, _DROPOUT_STREAM, step, 1, 2)[0].tolist()
+def _dropout_seed(seed: int, step: int, rank: int) -> int:
+    upper, lower = words(seed, _DROPOUT_STREAM, step, 1, 2 * rank + 2)[0].tolist()[-2:]
     return int(upper << 31 | lower >> 1)

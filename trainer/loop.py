@@ -9,8 +9,9 @@ with the same weights, bit for bit, on the same kind of device with the same num
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from .device import choose_device, choose_precision
 from .display import Display
 from .learner import Learner, scoped
 from .options import ARCHITECTURE, TrainOptions, resumed, started_from
+from .ranks import ALONE, Ranks
 from .record import Record, describe_corpus
 from .run import Result, Run, resume_command
 from .runfolder import RunFolder
@@ -35,7 +37,7 @@ from .takeover import Replaces, begun, occupied
 _NAMED = 5  # unknown characters in a sentence
 
 
-def begin(given: Mapping[str, Any], texts: list[str], display: Display) -> Result:
+def begin(given: Mapping[str, Any], texts: list[str], display: Display, ranks: Ranks = ALONE) -> Result:
     """Start a run from the options that were named; the others have their defaults.
 
     With `init_from` the architecture is the checkpoint's.
@@ -44,16 +46,18 @@ def begin(given: Mapping[str, Any], texts: list[str], display: Display) -> Resul
         given: options by the name of their `TrainOptions` field.
         texts: see `corpus.load`.
         display: where to report to.
+        ranks: the processes that train together; all call this alike.
 
     Raises:
         P2Error: as `train`, and where an option contradicts the checkpoint of `init_from`.
     """
     options = TrainOptions(**given)  # refused before any file is touched
-    with occupied(options.out, display.note):
+    _check_shared(options, texts, ranks)
+    with _occupied(options.out, display, ranks):
         init = checkpoint.load(options.init_from) if options.init_from else None
         if init:
             options = started_from(given, init.card)
-        return _begin(options, read(texts, options), display, init)
+        return _begin(options, read(texts, options), display, init, ranks=ranks)
 
 
 def read(texts: list[str], options: TrainOptions, vocabulary: str = "") -> Corpus:
@@ -92,7 +96,11 @@ def train(
 
 
 def resume(
-    given: Mapping[str, Any], texts: list[str], display: Display, corpus: Corpus | None = None
+    given: Mapping[str, Any],
+    texts: list[str],
+    display: Display,
+    corpus: Corpus | None = None,
+    ranks: Ranks = ALONE,
 ) -> Result:
     """Go on with the run in the folder `out`, from its ``last`` checkpoint.
 
@@ -102,18 +110,39 @@ def resume(
         texts: the run's text again; none re-reads its recorded sources.
         display: where to report to.
         corpus: the run's text itself, for a run whose text is not the whole of its sources.
+        ranks: the processes that train together, not necessarily as many as began; all call this alike.
 
     Raises:
         P2Error: there is nothing to go on from, it is damaged, or the text has changed.
         UsageError: an option contradicts the run.
     """
     path = given.get("out", TrainOptions.out)
-    with occupied(path, display.note) as run:
-        return _resume(run, given, texts, display, corpus)
+    with _occupied(path, display, ranks) as run:
+        return _resume(run, given, texts, display, corpus, ranks)
+
+
+@contextlib.contextmanager
+def _occupied(path: Path, display: Display, ranks: Ranks) -> Iterator[RunFolder]:
+    """The first process keeps the folder; the others look into it when it has been put right."""
+    with contextlib.ExitStack() as stack:
+        run = stack.enter_context(occupied(path, display.note)) if ranks.first else RunFolder(path)
+        ranks.meet()
+        yield run
+
+
+def _check_shared(options: TrainOptions, texts: list[str], ranks: Ranks) -> None:
+    ranks.rows(options.batch_size)
+    if ranks.size > 1 and STDIN in texts:
+        raise UsageError("several processes cannot read one standard input: put the text into a file")
 
 
 def _resume(
-    run: RunFolder, given: Mapping[str, Any], texts: list[str], display: Display, corpus: Corpus | None
+    run: RunFolder,
+    given: Mapping[str, Any],
+    texts: list[str],
+    display: Display,
+    corpus: Corpus | None,
+    ranks: Ranks,
 ) -> Result:
     if not holds_checkpoint(run.last):
         raise P2Error(
@@ -130,19 +159,22 @@ def _resume(
             f"nothing to do: {record.step} of {options.steps} updates are done"
             + ("" if options.is_bound else more)
         )
-        curve.catch_up(run, display.note)
+        if ranks.first:
+            curve.catch_up(run, display.note)
         return Result(run.path, record, options.steps)
+    _check_shared(options, texts, ranks)
     corpus = _same_text(corpus or _text_again(texts, run.path, found, recorded), run.path, record)
     training_state = checkpoint.load_training_state(found)
-    device = choose_device(options.device)
+    ranks.check_same({"the text": corpus.sha256, f"the checkpoint {run.last}": found.card.checkpoint_sha256})
+    device = choose_device(options.device, ranks)
+    ranks.compute_on(device)
     with scoped(device, options.threads):
-        learner = Learner(
-            found.card, options, corpus.encode(found.card.vocabulary), device, found.model_state
-        )
+        tokens = corpus.encode(found.card.vocabulary)
+        learner = Learner(found.card, options, tokens, device, found.model_state, ranks)
         learner.restore(training_state, record.step)
         record.options, record.software = options.to_dict(), _software(device)
         display.note(f"going on after update {record.step}")
-        return Run(found.card, learner, record, run, display).go()
+        return Run(found.card, learner, record, run, display, ranks).go()
 
 
 def _begin(
@@ -151,23 +183,26 @@ def _begin(
     display: Display,
     init: Checkpoint | None,
     replaces: Replaces | None = None,
+    ranks: Ranks = ALONE,
 ) -> Result:
     if init:
         if options.on_unknown == "skip":
             corpus = corpus.only(init.card.vocabulary)
         _check_fits(init, options, corpus)
-    device = choose_device(options.device)
+    device = choose_device(options.device, ranks)
     precision = choose_precision(options.precision, device, options.cell)
     options = dataclasses.replace(options, precision=precision)
     vocabulary = init.card.vocabulary if init else corpus.vocabulary
     if options.vocab_from:
         vocabulary = vocabulary_of(vocabulary + _vocabulary_in(options.vocab_from, options))
     card = options.card(vocabulary, corpus.sha256)
+    ranks.check_same({"the text": corpus.sha256, "the vocabulary": vocabulary, "the precision": precision})
+    ranks.compute_on(device)
     with scoped(device, options.threads):
         weights = init.model_state if init else None
-        learner = Learner(card, options, corpus.encode(vocabulary), device, weights)
+        learner = Learner(card, options, corpus.encode(vocabulary), device, weights, ranks)
         record = Record(options.to_dict(), describe_corpus(corpus), _software(device))
-        with begun(options.out, replaces) as run:
+        with begun(options.out, replaces) if ranks.first else _beside(options.out) as run:
             for note in corpus.notes:
                 display.note(note)
             display.note(
@@ -179,7 +214,12 @@ def _begin(
                 display.note(
                     f"vocabulary: {card.vocab} characters, {more} of them only in {options.vocab_from}"
                 )
-            return Run(card, learner, record, run, display).go()
+            return Run(card, learner, record, run, display, ranks).go()
+
+
+def _beside(path: Path) -> contextlib.AbstractContextManager[RunFolder]:
+    """The folder for a process that does not write in it."""
+    return contextlib.nullcontext(RunFolder(path))
 
 
 def _check_fits(init: Checkpoint, options: TrainOptions, corpus: Corpus) -> None:

@@ -135,7 +135,10 @@ class Lanes:
 
 def widened(tokens: Tokens, device: torch.device) -> Tensor:
     """Tokens as PyTorch takes them: int64 of the same shape, on a device."""
-    return torch.from_numpy(np.array(tokens, np.int64)).to(device)
+    wide = torch.from_numpy(np.array(tokens, np.int64))
+    if device.type == "cuda":  # pinned, so that nobody waits for the copy
+        return wide.pin_memory().to(device, non_blocking=True)
+    return wide.to(device)
 
 
 def uniform_integers(seed: int, stream: int, position: int, count: int, high: int) -> list[int]:

@@ -109,15 +109,15 @@ def test_the_help_tells_the_defaults() -> None:
 
 
 def test_stopped_and_resumed(p2: Callable, text_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    update = Learner.update
+    enqueue = Learner.enqueue
 
     def interrupted(self: Learner, step: int) -> object:
         if step == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return update(self, step)
+        return enqueue(self, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Learner, "update", interrupted)
+        patch.setattr(Learner, "enqueue", interrupted)
         code, out, _ = p2("train", text_file, *SMALL)
     assert code == 130
     assert out.splitlines()[-2:] == [
