@@ -139,9 +139,9 @@ def _rows(raw: Raw, file: Any, column: str, null: Callable[[int], None]) -> Iter
                     raise P2Error(f"{where} is not UTF-8") from error
                 if text is not None:
                     total += len(text)
+                    check_ratio(raw.name, total, size)
                     yield where, text
             rows += len(batch)
-            check_ratio(raw.name, total, size)
             raw.read_bytes = size * rows // max(1, file.metadata.num_rows)
 
 
