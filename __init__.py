@@ -16,7 +16,7 @@ from .version import __version__
 
 if TYPE_CHECKING:
     from . import ray
-    from .api import Model, State, export, import_model, load, parity, tokenize, train
+    from .api import Model, State, evaluate, export, import_model, load, parity, tokenize, train
     from .contract.errors import P2Error, UsageError
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "State",
     "UsageError",
     "__version__",
+    "evaluate",
     "export",
     "import_model",
     "load",

@@ -29,6 +29,7 @@ from .contract.sampling import Sampling
 if TYPE_CHECKING:
     from .contract.card import Card
     from .contract.engine import Engine
+    from .evaluation.run import Evaluation
     from .export.exporter import Exported
     from .importing.importer import Imported
     from .parity.report import Outcome
@@ -452,6 +453,62 @@ def parity(
                 json_path=None if json is None else Path(json),
                 backend=backend,
                 on_unknown=on_unknown,
+                progress=progress,
+            )
+
+
+def evaluate(
+    engines: Paths,
+    text: str | os.PathLike[str],
+    *,
+    window: int | None = None,
+    on_unknown: str = "error",
+    encoding: str | None = None,
+    encoding_errors: str = "strict",
+    column: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+    quiet: bool = True,
+) -> Evaluation:
+    """Let engines predict a text of any length, in constant memory, as ``p2 eval``.
+
+    Args:
+        engines: names or paths, as `load` takes them; the others are compared with the first.
+        text: a file, folder or pattern, or ``-`` for standard input.
+        window: begin at a zero state again after so many characters; None reads the text in one go.
+        on_unknown: ``error`` or ``skip`` characters that one of the models does not know.
+        encoding: of the text; None is UTF-8.
+        encoding_errors: ``strict`` refuses bytes that cannot be read, ``replace`` and ``skip`` do that.
+        column: the text is tables, Parquet or lines of JSON, and this column or key holds the texts.
+        backend: what runs the engines of its kind; the others run as they usually do.
+        threads: processor threads; None measures what is best, once.
+        quiet: show nothing; False shows on stderr what is being done.
+
+    Returns:
+        bits per character, perplexity and accuracy of each engine (`Evaluation.engines`), over all characters
+        but the first, by position and by class of character.
+
+    Raises:
+        P2Error: an engine cannot be opened or predicts NaN, or the text cannot be read or is too short.
+        UsageError: a value is out of its range, or the text holds a character that a model does not know.
+    """
+    from .render.terminal import needing
+
+    with needing("train"):
+        from .evaluation.run import run_evaluation
+        from .render.progress import Progress
+
+        with Progress(quiet) as progress:
+            return run_evaluation(
+                _names(engines),
+                os.fspath(text),
+                window=window,
+                on_unknown=on_unknown,
+                encoding=encoding,
+                encoding_errors=encoding_errors,
+                column=column,
+                backend=backend,
+                threads=threads,
                 progress=progress,
             )
 

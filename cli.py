@@ -15,6 +15,7 @@ from .commands import (
     bench,
     demo,
     doctor,
+    eval_,
     export,
     generate,
     gpu_check,
@@ -63,6 +64,7 @@ app.command("import", cls=Command)(import_.import_)
 app.command(cls=export.Export)(export.export)
 app.command(cls=Command)(generate.generate)
 app.command(cls=Command)(serve.serve)
+app.command("eval", cls=Command)(eval_.eval_)
 app.command(cls=Command)(parity.parity)
 app.command(cls=Command)(inspect.inspect)
 app.command(cls=Command)(doctor.doctor)

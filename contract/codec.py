@@ -37,12 +37,13 @@ class Codec:
         self.vocabulary = vocabulary
         self._points = _code_points(vocabulary)
 
-    def encode(self, text: str, on_unknown: str = "error") -> Tokens:
+    def encode(self, text: str, on_unknown: str = "error", start: int = 0) -> Tokens:
         """Tokens of `text`, int64 ``[len(text)]``.
 
         Args:
             text: any string.
             on_unknown: ``error`` refuses a character outside the vocabulary, ``skip`` leaves it out.
+            start: position of the first character, where `text` is a part of a whole.
 
         Raises:
             UnknownCharacter: names the first such character and its position.
@@ -56,7 +57,7 @@ class Codec:
                 position = int(np.argmin(known))
                 raise UnknownCharacter(
                     f"the model does not know the character {describe(text[position])} at position"
-                    f" {position}; its vocabulary has {len(self.vocabulary)} characters"
+                    f" {start + position}; its vocabulary has {len(self.vocabulary)} characters"
                     " (--on-unknown skip leaves such characters out)"
                 )
             tokens = tokens[known]

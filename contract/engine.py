@@ -9,11 +9,13 @@ state saved by one backend can be restored into another. Every engine checks wha
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from .card import Card
 from .codec import Tokens
+from .errors import UsageError
 from .noise import Address
 from .sampling import Floats, Sampling
 
@@ -147,3 +149,12 @@ def predictions(engine: Engine, tokens: Tokens, state: State = None) -> Floats:
     logits = engine.feed(engine.zero_state(len(tokens)) if state is None else state, tokens, logits=True)
     assert logits is not None
     return logits
+
+
+def largest_batch(engine: Engine, most: int) -> int:
+    """How many texts an engine takes at once, at most `most`: a plan may be built for fewer, or for one."""
+    for batch in range(most, 1, -1):
+        with contextlib.suppress(UsageError):
+            engine.zero_state(batch)
+            return batch
+    return 1

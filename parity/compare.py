@@ -7,7 +7,6 @@ does not hold, sampling that ignores its seed.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +15,8 @@ import numpy as np
 
 from ..contract.agreement import LIMITS, Agreement, agreement, bits_per_character
 from ..contract.codec import Tokens
-from ..contract.engine import Engine, predictions
-from ..contract.errors import P2Error, UsageError
+from ..contract.engine import Engine, largest_batch, predictions
+from ..contract.errors import P2Error
 from ..contract.noise import gumbel
 from ..contract.sampling import Floats, Sampling, scale_noise
 from ..runtime.decoder import Decoder
@@ -136,7 +135,7 @@ class Reference:
             difference[f"{tau:g}"] = first_difference(self.samples[tau], text[0])
             shares.append(self._chosen(engine, text, Sampling.from_tau(tau), [0]))
             texts_restored.append(restored)
-        rows, streams = None, _streams(engine)
+        rows, streams = None, largest_batch(engine, STREAMS)
         if streams > 1:
             said("writes in a batch")
             text, _ = self._write(engine, Sampling(), range(streams), min(BATCH_CHARACTERS, self.characters))
@@ -206,15 +205,6 @@ def first_difference(a: Tokens, b: Tokens) -> int | None:
     """Index of the first element that differs, or None."""
     different = np.nonzero(a != b)[0]
     return int(different[0]) if len(different) else None
-
-
-def _streams(engine: Engine) -> int:
-    """How many texts to run at once, at most `STREAMS`: a plan may be built for fewer, or for one only."""
-    for streams in range(STREAMS, 1, -1):
-        with contextlib.suppress(UsageError):
-            engine.zero_state(streams)
-            return streams
-    return 1
 
 
 def _single_steps(engine: Engine) -> Floats:

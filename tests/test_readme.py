@@ -27,6 +27,7 @@ ORDER = [
     "export",
     "triton",
     "generate",
+    "eval",
     "parity",
     "bench",
     "practical",

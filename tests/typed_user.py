@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 import p2
+from p2.evaluation.run import Evaluation
 from p2.export.exporter import Exported  # of a room with the name of a function: `p2.export` stays one
 from p2.importing.importer import Imported
 from p2.parity.report import Outcome
@@ -34,6 +35,7 @@ def make() -> None:
     assert_type(p2.import_model("model.pt", vocab="characters.json"), Imported)
     assert_type(p2.export("artifacts/charlm", precision="float16"), Exported)
     assert_type(p2.parity([Path("charlm.onnx")], steps=50), Outcome)
+    assert_type(p2.evaluate(["a.onnx", "b.onnx"], "book.txt", window=256), Evaluation)
     p2.export(3)  # type: ignore[arg-type]
     p2.parity(stepz=3)  # type: ignore[call-arg]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -158,20 +158,6 @@ def load(
     if not corpus.vocabulary.strip():
         raise P2Error(f"there is no text in {corpus.describe()}: it is empty or blank")
     return dataclasses.replace(corpus, notes=tuple(reader.notes))
-
-
-def pieces(
-    sources: Sequence[str],
-    encoding: str | None,
-    errors: str,
-    notes: list[str],
-    *,
-    once: bool = False,  # noqa: ARG001
-) -> Iterator[str]:
-    """What a `Reader` gives, whose notes are appended to `notes`."""
-    reader = Reader(list(sources), encoding, errors)
-    yield from reader
-    notes += reader.notes
 
 
 def _check_says_nothing(encoding: str | None, errors: str, column: str | None) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from ...contract.agreement import log_softmax
 from ...contract.codec import Codec
 from ...contract.engine import Engine, predictions
 from ...contract.sampling import Sampling
@@ -72,7 +73,7 @@ class Predictions:
 
     def loss(self) -> float:
         """Mean cross entropy in nats per character."""
-        logs = _log_softmax(self.logits)
+        logs = log_softmax(self.logits)
         return float(-np.take_along_axis(logs, self.targets[..., None], axis=-1).mean())
 
     def at_tau(self, tau: float) -> dict[str, float]:
@@ -81,15 +82,9 @@ class Predictions:
         Returns:
             ``entropy`` in nats, and ``top``, the probability of the most probable character.
         """
-        logs = _log_softmax(self.logits * np.float32(tau))
+        logs = log_softmax(self.logits * np.float32(tau))
         probabilities = np.exp(logs)
         return {
             "entropy": float(-(probabilities * logs).sum(axis=-1).mean()),
             "top": float(probabilities.max(axis=-1).mean()),
         }
-
-
-def _log_softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
-    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
-    logs: npt.NDArray[np.float64] = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return logs

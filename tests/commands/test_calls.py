@@ -146,6 +146,7 @@ def test_version_and_help(capsys):
         "import",
         "export",
         "generate",
+        "eval",
         "parity",
         "inspect",
         "doctor",

@@ -1,7 +1,8 @@
-"""The command line registers a file a command, and four of them are calls of the Python API."""
+"""The command line registers a file a command, and most of them are calls of the Python API."""
 
 from __future__ import annotations
 
+import builtins
 import inspect
 import keyword
 from pathlib import Path
@@ -21,7 +22,9 @@ def test_a_file_is_a_command():
     names += [group.name for group in app.registered_groups]
     files = {path.stem for path in Path(room.__file__).parent.glob("*.py")} - BESIDE
     modules = {name.replace("-", "_") for name in names}
-    assert {f"{name}_" if keyword.iskeyword(name) else name for name in modules} == files
+    assert {
+        f"{name}_" if keyword.iskeyword(name) or hasattr(builtins, name) else name for name in modules
+    } == files
     assert len(names) == len(files)
 
 
@@ -35,6 +38,11 @@ def test_a_file_is_a_command():
         (["export", "x", "--precision", "int8"], "export", {"precision": "int8"}),
         (["generate", "--engine", "x.onnx", "--threads", "3"], "load", {"engine": "x.onnx", "threads": 3}),
         (["generate", "--tau", "2", "--stop", "a"], "request", {"tau": 2.0, "stop": ["a"], "top_k": 0}),
+        (
+            ["eval", "x.onnx", "y.onnx", "t.txt"],
+            "evaluate",
+            {"engines": ["x.onnx", "y.onnx"], "text": "t.txt"},
+        ),
         (["parity", "x.onnx", "--json", "r.json"], "parity", {"engines": ["x.onnx"], "json": Path("r.json")}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
