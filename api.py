@@ -267,7 +267,8 @@ def train(texts: Paths = (), *, resume: bool = False, quiet: bool = True, **opti
         resume: go on with the run in ``out``.
         quiet: show nothing; False shows what the command shows. Of the processes that torchrun has started,
             only the first shows and writes anything.
-        options: fields of `trainer.options.TrainOptions`, such as ``hidden=512, out="artifacts/big"``.
+        options: fields of `trainer.options.TrainOptions`, such as ``hidden=512, out="artifacts/big"``, and
+            ``preset``, which gives way to them.
 
     Returns:
         the run folder and the record of the run.

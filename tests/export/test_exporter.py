@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 
+import numpy as np
 import onnx
 import pytest
+import torch
 
+import p2
 from p2.contract.agreement import LIMITS
 from p2.contract.card import PRECISIONS
 from p2.contract.errors import BackendMissing, BuilderRefused, P2Error, ToleranceExceeded, UsageError
@@ -18,6 +21,9 @@ from p2.export.exporter import export_checkpoint, parse_batch
 from p2.runtime import nvidia
 from p2.runtime.nvidia import installed
 from p2.runtime.onnxruntime.engine import open_onnx
+from p2.trainer import checkpoint
+
+from ..conftest import TINY_TEXT
 
 needs_rtx = pytest.mark.skipif(not installed(TENSORRT_RTX), reason="tensorrt_rtx is not installed")
 
@@ -165,3 +171,19 @@ def test_a_refusal_leaves_the_graph_but_a_full_disk_is_a_failure(tiny_run, tmp_p
     error = P2Error("cannot write m.plan: the disk is full")
     with pytest.raises(P2Error, match="disk is full"):
         export_checkpoint(tiny_run, out=tmp_path / "m.onnx")
+
+
+def test_tied_weights_are_exported_as_they_are(tmp_path):
+    """The folded embedding is the output layer's matrix; the graph agrees with eager PyTorch."""
+    text = tmp_path / "text.txt"
+    text.write_text(TINY_TEXT)
+    shape = {"embedding": 32, "hidden": 32, "seq_len": 8, "batch_size": 4, "precision": "float32"}
+    run = p2.train([text], tied=True, steps=3, val_fraction=0.0, out=tmp_path / "run", **shape).folder
+    state = checkpoint.load(run).model_state
+    assert torch.equal(state["embedding.weight"], state["output.weight"])
+    made = export_checkpoint(run, engine="none")
+    assert made.agreement.steps >= 256
+    assert made.agreement.within(LIMITS["float32"])
+    with p2.load(run) as eager, p2.load(made.onnx) as exported:
+        said = (model.logprobs("she sells sea shells") for model in (eager, exported))
+        np.testing.assert_allclose(*said, atol=1e-4)
