@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ..contract.card import Card
 from ..contract.errors import ContractError, P2Error, UsageError
 from ..contract.noise import words
+from . import adam
 from .allocator import keep_freed_memory
 from .device import mixed
 from .dropout import Dropout
@@ -34,7 +35,6 @@ _VALIDATION_LANES = 16  # read side by side, for speed; each is thousands of cha
 _VALIDATION_WINDOW = 256
 
 _DROPOUT_STREAM = 3
-_MOMENTS = ("exp_avg", "exp_avg_sq")
 _STATE = "state"
 _WEIGHT = "weight"  # as the updates left it, where what is kept is the average
 _SCHEDULE = "schedule"
@@ -114,7 +114,7 @@ class Learner:
             self.kept.to(device)
         self._figures = Figures(device)
         self._diverged = torch.zeros((), device=device)
-        self._optimiser = _optimiser(self.model, options)
+        self._optimiser = adam.optimiser(self.model, options)
 
     def learning_rate(self, step: int) -> float:
         """Of update `step` (from 0)."""
@@ -248,17 +248,11 @@ class Learner:
         ``exp_avg.*``, ``exp_avg_sq.*``, ``state.*``; ``weight.*`` if what is kept is an average; ``schedule``
         where validations decide. Called by all processes that train together: each has its rows' states.
         """
-        named = dict(self.model.named_parameters())
-        tensors = {
-            f"{moment}.{name}": self._optimiser.state[parameter][moment]
-            for name, parameter in named.items()
-            for moment in _MOMENTS
-            if parameter in self._optimiser.state
-        }
+        tensors = adam.moments(self._optimiser, self.model)
         carried = {name: self._ranks.gather(rows) for name, rows in (self._carried or {}).items()}
         tensors |= {f"{_STATE}.{name}": tensor for name, tensor in carried.items()}
         if self.options.ema:
-            tensors |= {f"{_WEIGHT}.{name}": parameter for name, parameter in named.items()}
+            tensors |= {f"{_WEIGHT}.{name}": tensor for name, tensor in self.model.named_parameters()}
         if self.schedule.state:
             tensors[_SCHEDULE] = torch.tensor(self.schedule.state, dtype=torch.float64)
         return tensors
@@ -269,50 +263,22 @@ class Learner:
         Raises:
             ContractError: the training state does not belong to this model.
         """
-
-        def found(name: str, like: Tensor) -> Tensor:
-            if training_state[name].shape != like.shape:
-                raise KeyError(name)
-            return training_state[name]
-
-        moments = {}
-        names = {parameter: name for name, parameter in self.model.named_parameters()}
-        groups = self._optimiser.param_groups
         try:
-            for index, parameter in enumerate(p for group in groups for p in group["params"]):
-                name = names[parameter]
-                moments[index] = {"step": torch.tensor(float(step))} | {
-                    moment: found(f"{moment}.{name}", parameter) for moment in _MOMENTS
-                }
-                if self.options.ema:
-                    parameter.data.copy_(found(f"{_WEIGHT}.{name}", parameter))
+            adam.restore(self._optimiser, self.model, training_state, step)
+            if self.options.ema:
+                for name, parameter in self.model.named_parameters():
+                    parameter.data.copy_(adam.shaped(training_state, f"{_WEIGHT}.{name}", parameter))
             if self.options.stateful:
                 self._carried = {
                     name: training_state[f"{_STATE}.{name}"][self._rows].to(self.device)
                     for name in self.model.card.state_names
                 }
             if _SCHEDULE in training_state:
-                self.schedule.restore(found(_SCHEDULE, torch.empty(3)).tolist())
+                self.schedule.restore(adam.shaped(training_state, _SCHEDULE, torch.empty(3)).tolist())
         except KeyError as error:
             raise ContractError(
                 f"the optimiser's state does not belong to this model: it has no right {error}"
             ) from error
-        given = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": moments, "param_groups": given})
-
-
-def _optimiser(model: CharModel, options: TrainOptions) -> torch.optim.Optimizer:
-    """Adam, or AdamW that lets the matrices of products decay: no biases, and no embedding."""
-    if not options.weight_decay:
-        return torch.optim.Adam(model.parameters(), lr=options.lr, fused=True)
-    decays: dict[bool, list[Tensor]] = {True: [], False: []}
-    for name, parameter in model.named_parameters():
-        decays[parameter.dim() > 1 and not name.startswith("embedding")].append(parameter)
-    groups = [
-        {"params": decays[True], "weight_decay": options.weight_decay},
-        {"params": decays[False], "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.lr, fused=True)
 
 
 @contextlib.contextmanager
