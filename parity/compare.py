@@ -26,6 +26,7 @@ STREAMS = 4
 BATCH_CHARACTERS = 200
 # Rounding differs a little between reading and writing, so a close call may fall the other way.
 WRITTEN = 0.98
+POINTS = 1000  # of the errors along a text, at most
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,17 @@ class Parity:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        values = dict(vars(self))
-        values["errors"] = [float(f"{error:.3e}") for error in self.errors]
+        values, (errors, each) = dict(vars(self)), self.drift()
+        values |= {"errors": [float(f"{error:.3e}") for error in errors], "steps_of_an_error": each}
         for name in ("single", "forced", "rows"):
             measured = getattr(self, name)
             values[name] = measured and measured.to_dict()
         return values | {"limits": vars(LIMITS[self.precision]), "passed": not self.failures}
+
+    def drift(self) -> tuple[list[float], int]:
+        """The errors along the text, the largest of every so many steps, and how many: at most `POINTS`."""
+        each = -(-len(self.errors) // POINTS)
+        return [max(self.errors[at : at + each]) for at in range(0, len(self.errors), each)], each
 
 
 class Reference:

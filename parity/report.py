@@ -238,7 +238,7 @@ def _report(
 
 
 def _picture(results: list[Parity]) -> bytes:
-    """Logit error over the teacher-forced steps, on a logarithmic scale, as SVG."""
+    """Logit error over the teacher-forced steps, on a logarithmic scale, as SVG; see `Parity.drift`."""
     import numpy as np
 
     from ..trainer.drawing import alone, canvas, legend, plain_log, svg
@@ -246,9 +246,10 @@ def _picture(results: list[Parity]) -> bytes:
     with canvas(7, 3.4) as figure:
         axes = figure.add_subplot()
         for result in results:
-            errors = np.maximum(result.errors, 1e-12)
+            found, each = result.drift()
+            errors = np.maximum(found, 1e-12)
             label = printable(f"{Path(result.path).name} ({result.engine})")
-            axes.plot(np.arange(1, len(errors) + 1), errors, label=label, lw=1)
+            axes.plot(np.arange(1, len(errors) + 1) * each, errors, label=label, lw=1)
         axes.set(yscale="log", xlabel="recurrent steps", ylabel="RMS logit error")
         axes.set_title("Distance from eager PyTorch while reading the same text")
         plain_log(axes.yaxis)

@@ -17,7 +17,7 @@ from p2.contract.errors import P2Error, UsageError
 from p2.export.exporter import export_checkpoint
 from p2.export.graph import stamp
 from p2.parity.compare import TAUS, Reference, first_difference
-from p2.parity.report import table
+from p2.parity.report import _picture, table
 from p2.runtime.backends import NATIVE, ONNXRUNTIME
 from p2.runtime.onnxruntime.engine import OnnxEngine, open_onnx
 from p2.runtime.opening import open_step_engine, usable_backends
@@ -222,6 +222,20 @@ def test_an_engine_out_of_tolerance_is_exit_code_1(tiny_run, capsys, monkeypatch
     assert "out of tolerance" in captured.err
     assert "out of tolerance" in captured.out
     assert not json.loads((tiny_run / "parity.json").read_text())["passed"]
+
+
+def test_the_errors_along_a_long_text_are_its_largest(exported):
+    run, path = exported()
+    result = Reference(open_checkpoint(run), steps=20, characters=20, seed=1).compare(
+        OnnxEngine(open_step(path)), ""
+    )
+    assert result.to_dict()["steps_of_an_error"] == 1
+    assert len(result.to_dict()["errors"]) == 20
+    errors = [float(step % 7) for step in range(2500)]
+    told = dataclasses.replace(result, errors=errors).to_dict()
+    assert told["steps_of_an_error"] == 3
+    assert told["errors"] == [max(errors[at : at + 3]) for at in range(0, 2500, 3)]
+    assert "<svg" in _picture([dataclasses.replace(result, errors=errors)]).decode()
 
 
 def test_the_table_reads_at_any_width(exported):
