@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from html.parser import HTMLParser
 
 import pytest
 
 from ..conftest import TINY_TEXT
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
+from .conftest import until
 
 
 class Elements(HTMLParser):
@@ -48,29 +36,6 @@ def test_the_page_is_whole_and_every_field_has_a_name(served):
     fields = [attributes["id"] for tag, attributes in elements if tag in ("input", "textarea")]
     assert {*fields} <= named
     assert any(attributes.get("aria-live") == "polite" for _, attributes in elements)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver)")
-    selenium = pytest.importorskip("selenium.webdriver")
-    options = selenium.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
-    found.set_script_timeout(30)
-    yield found
-    found.quit()
-
-
-def until(browser, script: str):
-    """What a script comes to, once that is something."""
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    return WebDriverWait(browser, 30, 0.02).until(lambda _: browser.execute_script(f"return {script}"))
 
 
 def test_the_page_in_a_browser(browser, served, alone):
