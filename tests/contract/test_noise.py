@@ -25,14 +25,16 @@ def philox_4x64_10(counter: tuple[int, ...], key: tuple[int, int]) -> list[int]:
     return [a, b, c, d]
 
 
-def test_words_are_philox_blocks_by_address():
+@pytest.mark.parametrize("first", [10, 2**64 - 2])  # of the last ones the counter has more than 64 bits
+def test_words_are_philox_blocks_by_address(first):
     width = 19  # three blocks of eight words for every position
-    found = words(seed=12345, stream=6, position=10, count=2, width=width)
-    for row, position in enumerate((10, 11)):
+    found = words(seed=12345, stream=6, position=first, count=2, width=width)
+    for row, position in enumerate((first, first + 1)):
         expected: list[int] = []
         for block in range(3):
             # The generator counts up before each block, so address n is counter n + 1.
-            for word in philox_4x64_10((position * 3 + block + 1, 0, 0, 0), (12345, 6)):
+            counter = position * 3 + block + 1
+            for word in philox_4x64_10((counter % 2**64, counter >> 64, 0, 0), (12345, 6)):
                 expected += [word & 0xFFFFFFFF, word >> 32]
         assert found[row].tolist() == expected[:width]
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from p2.contract.noise import first_tokens, gumbel
 from p2.contract.sampling import Sampling
 from p2.runtime.decoder import Decoder, read_texts
 from p2.runtime.onnxruntime.engine import OnnxEngine, open_onnx
@@ -62,6 +63,15 @@ def test_texts_begun_together_go_on_as_each_alone(engine):
         alone = Decoder(engine, Sampling(), seed=5, streams=(stream,))
         alone.prompt(text[None])
         np.testing.assert_array_equal(alone.write(80)[0], written[row])
+
+
+def test_a_first_character_that_is_drawn_takes_a_position(engine):
+    vocab, streams = engine.card.vocab, (4, 7)
+    first = first_tokens(5, streams, vocab)
+    noise = gumbel(5, streams, 1, 30, vocab)
+    rest = engine.decode(engine.zero_state(2), first, noise, Sampling())
+    written = Decoder(engine, Sampling(), seed=5, streams=streams).write(31)
+    np.testing.assert_array_equal(written, np.hstack([first[:, None], rest]))
 
 
 @pytest.mark.parametrize("before", [0, 1, 30])

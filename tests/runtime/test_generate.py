@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from p2.contract.codec import Codec, UnknownCharacter
@@ -85,6 +85,7 @@ def test_stop_ends_the_text_before_the_stop_string(engine):
     st.lists(st.text("ab", min_size=1, max_size=4), max_size=3).map(tuple),
     st.lists(st.integers(0, 5), max_size=20),
 )
+@example("abc", ("bc", "a"), [])  # the first that is complete, not the first that was named
 def test_cutter_shows_everything_before_the_first_stop_however_it_comes(text, stops, sizes):
     cutter, shown, at = Cutter(stops), "", 0
     for size in [*sizes, len(text)]:

@@ -119,6 +119,15 @@ def test_clipping_bounds_the_gradient(options: Callable, text: str, clip: float)
     assert norm == pytest.approx(clip, rel=1e-2) if clip else norm > 1e-2
 
 
+def test_every_update_drops_out_something_else(options: Callable) -> None:
+    """All windows of a text of one character are alike: what differs is what was dropped."""
+    learner = make(options(layers=2, dropout=0.5, lr=1e-9), "a" * 400)
+    losses = [learner.update(0).loss]
+    learner.validate()
+    losses += [learner.update(step).loss for step in (1, 2)]
+    assert len({round(loss, 5) for loss in losses}) == 3
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_simple_text_is_learnt(cell: tuple[str, str], options: Callable, precision: str) -> None:
     chosen = options(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from p2.contract.agreement import agreement
-from p2.contract.card import bytes_per_step
+from p2.contract.card import bytes_per_step, step_shapes
 from p2.contract.errors import P2Error, UsageError
 from p2.contract.noise import gumbel
 from p2.contract.sampling import Sampling, choose
@@ -20,9 +21,13 @@ from p2.runtime.native import engine as engine_module
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.native.pace import Pace
 from p2.runtime.native.packing import padded
-from p2.runtime.onnx_tensors import Tensor
+from p2.runtime.onnx_format import Graph
+from p2.runtime.onnx_tensors import FLOAT, Tensor
 from p2.runtime.onnxruntime.engine import OnnxEngine
-from p2.runtime.step_file import open_step
+from p2.runtime.step_file import StepFile, open_step
+
+from ...conftest import make_card
+from ...quantized import step_of, tensors_of
 
 pytestmark = pytest.mark.skipif(
     not native.available(), reason="the decoder was not compiled, or this processor has no AVX-512 with VNNI"
@@ -49,6 +54,25 @@ def test_float_logits_are_those_of_numpy(cell, hidden, card_of, write_step, nump
     tokens = tokens_of(card, 3, 50)
     found = engine.feed(engine.zero_state(3), tokens, logits=True)
     assert agreement(numpy_model(card).run(tokens).astype(np.float32), found).max_abs < 2e-5
+
+
+@pytest.mark.parametrize("form", ["rnn", "lstm"])
+def test_the_functions_of_the_cells_are_those_of_float64(form):
+    """From a zero state a unit is one function of a number in the table."""
+    card = make_card(form, layers=1, hidden=512)
+    shapes = step_shapes(card)
+    tensors = {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}
+    x = np.linspace(-9, 9, card.vocab * card.hidden).reshape(card.vocab, card.hidden).astype(np.float32)
+    if form == "rnn":
+        tensors["table"], name, wanted = x, "h_00", np.tanh(x.astype(np.float64))
+    else:  # c is sigma(i) where tanh(g) is 1
+        tensors["table"] = np.hstack([x, 0 * x, 0 * x, 0 * x + 20])
+        name, wanted = "c_00", 1 / (1 + np.exp(-x.astype(np.float64)))
+    held = {name: Tensor.of(name, array) for name, array in tensors.items()}
+    engine = NativeEngine(StepFile(Path("made"), card, Graph([], held, [], []), 21, FLOAT, as_traced=True), 1)
+    state = engine.zero_state(card.vocab)
+    engine.feed(state, np.arange(card.vocab)[:, None])
+    assert np.abs(state[name] - wanted).max() < 2e-7
 
 
 @pytest.mark.parametrize("precision", ["float16", "bfloat16", "float8"])
@@ -108,14 +132,26 @@ def test_a_text_depends_on_nothing_but_itself(
             pieces.append(many.feed(state, tokens[:, start:end], logits=True))
         logits = np.concatenate(pieces, axis=1)
         written = many.decode(state, tokens[:, -1], noise, Sampling())
-        row = seed % batch
         alone = NativeEngine(step, 1)
-        own = alone.zero_state(1)
-        assert np.array_equal(alone.feed(own, tokens[row : row + 1], logits=True)[0], logits[row])
-        first = alone.decode(own, tokens[row : row + 1, -1], noise[:4, row : row + 1], Sampling())
-        rest = alone.decode(own, first[:, -1], noise[4:, row : row + 1], Sampling())
-        assert np.array_equal(np.concatenate([first, rest], axis=1)[0], written[row])
-        assert all(np.array_equal(own[name][0], state[name][row]) for name in card.state_names)
+        for row in range(batch):  # each: a kernel takes several
+            own = alone.zero_state(1)
+            assert np.array_equal(alone.feed(own, tokens[row : row + 1], logits=True)[0], logits[row])
+            first = alone.decode(own, tokens[row : row + 1, -1], noise[:4, row : row + 1], Sampling())
+            rest = alone.decode(own, first[:, -1], noise[4:, row : row + 1], Sampling())
+            assert np.array_equal(np.concatenate([first, rest], axis=1)[0], written[row])
+            assert all(np.array_equal(own[name][0], state[name][row]) for name in card.state_names)
+
+
+def test_of_equal_characters_the_first_is_written():
+    card = make_card("rnn", precision="int8")
+    tensors = tensors_of(card)
+    tensors["w_out_q"][:], tensors["b_out"][:] = tensors["w_out_q"][:, :1], 0  # all logits are one number
+    tensors["w_out_scale"][:] = tensors["w_out_scale"][0]
+    engine = NativeEngine(step_of(card, tensors), 1)
+    for sampling in (Sampling(0), Sampling(1.0, top_k=1)):
+        state, last = engine.zero_state(2), np.array([3, 5])
+        written = engine.decode(state, last, np.zeros((4, 2, card.vocab), np.float32), sampling)
+        assert not written.any()
 
 
 @pytest.mark.parametrize("layers", [1, 3, 4])
