@@ -71,10 +71,10 @@ def problem(value: Any, kind: Any, at: str = "") -> str:
     if origin is Annotated:
         return problem(value, inner[0], at) or _out_of_range(value, inner[1:], at)
     if origin in (Union, types.UnionType):
-        found = [problem(value, option, at) for option in inner]
-        return (
-            "" if "" in found else next(f for f, o in zip(found, inner, strict=True) if o is not type(None))
-        )
+        found = {problem(value, option, at): option for option in inner if option is not type(None)}
+        if "" in found or (value is None and type(None) in inner):
+            return ""
+        return max(found, key=lambda said: _likeness(value, found[said]))  # of equals the first
     if origin is Literal:
         names = ", ".join(map(repr, inner))
         known = any(value == one and type(value) is type(one) for one in inner)
@@ -89,6 +89,20 @@ def problem(value: Any, kind: Any, at: str = "") -> str:
         each = (problem(item, inner[1], _inside(at, key)) for key, item in value.items() if inner)
         return next(filter(None, each), "")
     return _plain(value, kind, at or "it")
+
+
+def _likeness(value: Any, kind: Any) -> int:
+    """How far inwards a value is of a type, by the first of its items: which of a union is meant."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _likeness(value, inner[0])
+    if origin in (list, tuple):
+        if not isinstance(value, list | tuple):
+            return 0
+        return 1 + (_likeness(value[0], inner[0]) if value and inner else 0)
+    if origin is dict or is_typeddict(kind) or dataclasses.is_dataclass(kind):
+        return int(isinstance(value, dict))
+    return int(not problem(value, kind))
 
 
 def _items(value: Any, origin: type, inner: tuple[Any, ...], at: str) -> str:

@@ -95,7 +95,7 @@ class Server:
                     allow_origins=list(settings.origins),
                     allow_methods=["GET", "POST"],
                     allow_headers=["authorization", "content-type", "x-request-id"],
-                    expose_headers=["x-request-id"],
+                    expose_headers=["x-request-id", "retry-after"],
                 )
             ]
             if settings.origins

@@ -30,19 +30,25 @@ class Told:
 
     Attributes:
         status: of HTTP; 0 where there was none.
+        texts: choice by choice.
         first: seconds to the first characters.
         gaps: seconds from each piece to the next.
         at: time of each piece and the characters in it.
     """
 
     status: int = 0
+    texts: dict[int, str] = field(default_factory=dict)
     first: float = 0.0
     gaps: list[float] = field(default_factory=list)
     at: list[tuple[float, int]] = field(default_factory=list)
 
 
 async def ask(port: int, fields: dict[str, Any], pieces: int | None = None) -> Told:
-    """Send a request for a stream, and read it; after so many pieces hang up."""
+    """Send a request for a stream, and read it; after so many pieces hang up.
+
+    Raises:
+        P2Error: the stream says that the text failed.
+    """
     told, started = Told(), time.perf_counter()
     async with connection(port, request(fields | {"stream": True})) as reader:
         head = await reader.readuntil(b"\r\n\r\n")
@@ -59,7 +65,12 @@ async def ask(port: int, fields: dict[str, Any], pieces: int | None = None) -> T
             else:
                 told.gaps.append(now - last)
             last = now
-            told.at.append((now, len(json.loads(event)["choices"][0]["text"])))
+            found = json.loads(event)
+            if "error" in found:
+                raise P2Error(found["error"]["message"])
+            (choice,) = found["choices"]
+            told.texts[choice["index"]] = told.texts.get(choice["index"], "") + choice["text"]
+            told.at.append((now, len(choice["text"])))
             if len(told.at) == pieces:
                 break
     return told
@@ -77,14 +88,28 @@ def request(fields: dict[str, Any]) -> bytes:
 async def get(port: int, path: str) -> str:
     """The answer to a GET, without its head."""
     sent = f"GET {path} HTTP/1.1\r\nhost: p2\r\nconnection: close\r\n\r\n".encode()
+    return (await fetch(port, sent))[1]
+
+
+async def fetch(port: int, sent: bytes) -> tuple[int, str]:
+    """Status and body of the answer to a request."""
     async with connection(port, sent) as reader:
-        return (await reader.read()).split(b"\r\n\r\n", 1)[1].decode()
+        head, body = (await reader.read()).split(b"\r\n\r\n", 1)
+    return int(head.split(b" ", 2)[1]), body.decode()
 
 
 async def meter(port: int, name: str) -> float:
     """The sum of a meter over its labels."""
+    return (await meters(port, name))[0]
+
+
+async def meters(port: int, *names: str) -> list[float]:
+    """The sums of some meters over their labels, at one moment."""
     lines = (await get(port, "/metrics")).splitlines()
-    return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
+    return [
+        sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
+        for name in names
+    ]
 
 
 @contextlib.asynccontextmanager

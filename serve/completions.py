@@ -92,6 +92,8 @@ def read_body(value: Any) -> Body:
         ApiError: 400, it is not as `Body` says.
     """
     found = problem(value, Body)
+    if found.startswith("it "):
+        found = f"the request{found[2:]}"
     if found:
         param = found.removeprefix("the length of ").split(" ")[0].split(".")[0].split("[")[0]
         if param in NOT_SUPPORTED:
@@ -139,7 +141,11 @@ def order(body: Body, model: str, codec: Codec, settings: Settings, inbox: Inbox
     count = body.n or 1
     texts, most = len(prompts) * count, settings.max_streams + settings.queue
     if texts > most:
-        raise ApiError(400, f"one request asks for at most {most} texts here, not {texts}", param="n")
+        raise ApiError(
+            400,
+            f"one request asks for at most {most} texts here, not {texts}",
+            param="prompt" if count == 1 else "n",
+        )
     seed = random_seed() if body.seed is None else body.seed
     stop = (body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ())
     sampling = _sampling(body)

@@ -17,6 +17,7 @@ from ..contract.errors import P2Error
 from ..contract.files import explain
 from .answers import STALLED_SECONDS
 from .app import Server
+from .connection import Connection
 
 _BACKLOG = 2048
 
@@ -50,6 +51,7 @@ def listen(host: str, port: int) -> socket.socket:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # a reader that has taken nothing for so long is cut off
             found.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 1000 * STALLED_SECONDS)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a client that vanished is noticed
         found.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         found.bind(address)
         found.listen(_BACKLOG)
@@ -72,13 +74,22 @@ def url(listening: socket.socket) -> str:
 def run(app: Server, listening: socket.socket) -> None:
     """Serve until SIGTERM or Ctrl-C, and then until the texts that are under way have ended.
 
-    A second signal ends it at once.
+    A second signal ends them at the next border.
     """
     _many_files()
     sys.setswitchinterval(SWITCH_SECONDS)
-    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+    log = logging.getLogger("uvicorn.error")
+    log.setLevel(logging.WARNING)
+    log.addFilter(_worth_a_line)
+    with contextlib.suppress(KeyboardInterrupt):
+        uvicorn_for(app).run(sockets=[listening])
+
+
+def uvicorn_for(app: Server) -> uvicorn.Server:
+    """What serves an application as `run` does."""
     config = uvicorn.Config(
         app,
+        http=Connection,
         log_config=None,
         access_log=False,
         server_header=False,
@@ -86,9 +97,12 @@ def run(app: Server, listening: socket.socket) -> None:
         backlog=_BACKLOG,
         ws="none",
     )
-    server = _Uvicorn(config, app)
-    with contextlib.suppress(KeyboardInterrupt):
-        server.run(sockets=[listening])
+    return _Uvicorn(config, app)
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    """A request that the end cuts off is no fault of the application."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 class _Uvicorn(uvicorn.Server):
@@ -98,28 +112,31 @@ class _Uvicorn(uvicorn.Server):
         super().__init__(config)
         self._served = app
         self._draining: asyncio.Task[None] | None = None
+        self._hurry: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def serve(self, sockets: list[socket.socket] | None = None) -> None:
         """Until the end."""
-        self._loop = asyncio.get_running_loop()
+        self._loop, self._hurry = asyncio.get_running_loop(), asyncio.Event()
         await super().serve(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal begins the end, the second is it."""
-        if self._draining is not None or self._loop is None:
+        """The first signal begins the end, the second hurries it, the third is it."""
+        if self._loop is None or self._hurry is None or self._hurry.is_set():
             super().handle_exit(sig, frame)
-            return
-        self._draining = self._loop.create_task(self._drain())
-        self._loop.call_soon_threadsafe(lambda: None)  # a signal alone does not wake it
-        if sig == signal.SIGINT:
-            print("p2: finishing what is being written; Ctrl-C again ends it now", file=sys.stderr)
+        elif self._draining is None:
+            self._draining = self._loop.create_task(self._drain(self._hurry))
+            self._loop.call_soon_threadsafe(lambda: None)  # a signal alone does not wake it
+            if sig == signal.SIGINT:
+                print("p2: finishing what is being written; Ctrl-C again ends it now", file=sys.stderr)
+        else:
+            self._loop.call_soon_threadsafe(self._hurry.set)
 
-    async def _drain(self) -> None:
+    async def _drain(self, hurry: asyncio.Event) -> None:
         self._served.refuse()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._served.settings.grace):
-                while not self._served.idle or self.server_state.tasks:
+                while (not self._served.idle or self.server_state.tasks) and not hurry.is_set():
                     await asyncio.sleep(0.02)
         self._served.end()
         self.should_exit = True

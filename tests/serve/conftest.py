@@ -41,10 +41,12 @@ class Running:
         app: the ASGI application.
         url: where it is.
         port: its last part.
+        server: uvicorn's.
         client: of httpx, for this server.
     """
 
-    def __init__(self, app: Server, url: str) -> None:
+    def __init__(self, app: Server, url: str, server: uvicorn.Server) -> None:
+        self.server = server
         self.app, self.url, self.port = app, url, int(url.rsplit(":", 1)[1])
         self.client = httpx.Client(base_url=url, timeout=30)
 
@@ -60,13 +62,10 @@ class Running:
 @contextlib.contextmanager
 def run_server(app: Server) -> Iterator[Running]:
     with serving.listen("127.0.0.1", 0) as listening:
-        config = uvicorn.Config(
-            app, log_config=None, access_log=False, timeout_graceful_shutdown=1, ws="none"
-        )
-        server = uvicorn.Server(config)
+        server = serving.uvicorn_for(app)
         thread = threading.Thread(target=lambda: asyncio.run(server.serve([listening])))
         thread.start()
-        running = Running(app, serving.url(listening))
+        running = Running(app, serving.url(listening), server)
         try:
             until_ready(running)
             yield running

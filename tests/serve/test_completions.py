@@ -56,7 +56,16 @@ def test_openais_client_lists_the_models(client):
         ({"max_tokens": 20001}, openai.BadRequestError, "max_tokens must be at most 20000"),
         ({"prompt": [0, 1, 30]}, openai.BadRequestError, "the token 30 at position 2"),
         ({"temperature": 1, "extra_body": {"tau": 1}}, openai.BadRequestError, "give one of temperature"),
-        ({"extra_body": {"colour": 1}}, openai.BadRequestError, "unknown field 'colour'"),
+        ({"extra_body": {"colour": 1}}, openai.BadRequestError, "the request has the unknown field 'colour'"),
+        ({"prompt": 7}, openai.BadRequestError, "prompt is not text: 7"),
+        ({"prompt": []}, openai.BadRequestError, "the length of prompt is not at least 1"),
+        ({"prompt": ["a"] * 2049}, openai.BadRequestError, "the length of prompt is not at most 2048"),
+        ({"prompt": ["a", 1]}, openai.BadRequestError, "prompt[1] is not text: 1"),
+        ({"prompt": [1, "a"]}, openai.BadRequestError, "prompt[1] is not a whole number: 'a'"),
+        ({"prompt": [0, -1]}, openai.BadRequestError, "prompt[1] is not at least 0"),
+        ({"prompt": [[1], []]}, openai.BadRequestError, "the length of prompt[1] is not at least 1"),
+        ({"stop": ["a"] * 17}, openai.BadRequestError, "the length of stop is not at most 16"),
+        ({"stop": ["a", 1]}, openai.BadRequestError, "stop[1] is not text: 1"),
     ],
 )  # fmt: skip
 def test_openais_client_is_told_what_is_wrong(client, fields, kind, said):

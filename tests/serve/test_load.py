@@ -59,16 +59,41 @@ def test_a_model_that_is_not_there_is_said(folder, capsys):
     assert all(line.startswith("p2: ") for line in capsys.readouterr().err.splitlines())
 
 
-def test_a_soak(served):
-    found = asyncio.run(soak.soak(served.port, 3))
-    assert {"whole", "hang up", "bad"} <= {*found}
+def test_a_soak_and_its_report(folder, capsys):
+    out = folder / "new" / "s"
+    assert soak.main([str(folder / "charlm.onnx"), "--minutes", "0.04", "--out", str(out)]) == 0
+    report = json.loads(out.with_suffix(".json").read_text())
+    assert {*report["requests"]} == {*soak.KINDS}
+    assert report["curve"][-1]["running"] == 0
+    assert out.with_suffix(".md").read_text() in capsys.readouterr().out
+
+
+def test_a_text_that_is_not_as_it_should_be_is_found(served, monkeypatch):
+    monkeypatch.setattr(soak, "KINDS", {"known": 1.0})
+    wrong = [({"prompt": "a", "max_tokens": 5, "seed": 1}, "wrong")]
+    with pytest.raises(P2Error, match="and not 'wrong'"):
+        asyncio.run(soak.soak(served.port, 0.2, wrong))
 
 
 def test_texts_that_nobody_waits_for_are_found(served, monkeypatch):
-    async def meter(_port: int, name: str) -> float:
-        return name == "p2_running_texts"
+    async def meters(_port: int, *_: str) -> list[float]:
+        return [1e8, 9.0, 0.0, 1.0, 0.0]
 
-    monkeypatch.setattr(client, "meter", meter)
+    monkeypatch.setattr(client, "meters", meters)
+    monkeypatch.setattr(soak, "KINDS", {"look": 1.0})
     monkeypatch.setattr(soak, "LEFT_SECONDS", 0)
-    with pytest.raises(P2Error, match="1 texts were left"):
-        asyncio.run(soak.soak(served.port, 0.1))
+    with pytest.raises(P2Error, match="1 texts and 0 open files were left"):
+        asyncio.run(soak.soak(served.port, 0.1, []))
+
+
+def test_memory_that_grows_is_found(served, monkeypatch):
+    memory = iter(range(1 << 28, 1 << 40, 1 << 23))
+
+    async def meters(_port: int, *_: str) -> list[float]:
+        return [next(memory), 9.0, 0.0, 0.0, 0.0]
+
+    monkeypatch.setattr(client, "meters", meters)
+    monkeypatch.setattr(soak, "KINDS", {"look": 1.0})
+    monkeypatch.setattr(soak, "SAMPLES", 20)
+    with pytest.raises(P2Error, match="memory grew from"):
+        asyncio.run(soak.soak(served.port, 0.5, []))

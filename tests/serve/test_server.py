@@ -301,3 +301,23 @@ def test_texts_that_outlast_the_grace_are_ended_and_told(start):
         json.loads(found[-4][6:])["error"]["message"] == "the server has ended before the text was finished"
     )
     assert running.client.get("/health").status_code == 503
+
+
+def test_a_second_signal_ends_what_is_written_and_says_so(start):
+    running = start(max_length=1 << 30)
+
+    def signalled() -> None:
+        loop = running.server._loop
+        loop.call_soon_threadsafe(running.server.handle_exit, signal.SIGTERM, None)
+
+    with running.client.stream(
+        "POST", "/v1/completions", json=LONG | {"max_tokens": 1 << 29, "stream": True}
+    ) as answer:
+        lines = answer.iter_lines()
+        next(lines)
+        signalled()
+        wait_for(lambda: not running.app.batchers["lstm"].ready)
+        signalled()
+        *_, error, _, done, _ = lines
+    assert json.loads(error[6:])["error"]["message"] == "the server has ended before the text was finished"
+    assert done == "data: [DONE]"
