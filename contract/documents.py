@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +141,20 @@ def digest(document: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
-def write_sealed(path: Path, document: Mapping[str, Any]) -> None:
+def write_sealed(
+    path: Path, document: Mapping[str, Any], ready: Callable[[Path], object] = lambda _: None
+) -> None:
     """Write a document with the SHA-256 of its content as its last key, whole or not at all.
+
+    Args:
+        path: where it appears.
+        document: its content.
+        ready: as for `files.write_atomically`.
 
     Raises:
         P2Error: the file system refused.
     """
-    write_json(path, {**document, SEAL: digest(document)})
+    write_json(path, {**document, SEAL: digest(document)}, ready)
 
 
 def read_sealed(path: Path, key: str, current: str | int, former: str | int) -> dict[str, Any]:

@@ -234,8 +234,8 @@ def write_bytes(path: Path, data: bytes) -> None:
     write_atomically(path, lambda file: file.write(data))
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented UTF-8 JSON to `path`, whole or not at all.
+def write_json(path: Path, value: Any, ready: Callable[[Path], object] = lambda _: None) -> None:
+    """Write `value` as indented UTF-8 JSON to `path`, whole or not at all; `ready` as for `write_atomically`.
 
     Any parser takes it: numbers that JSON has no word for (NaN, infinity) become null, and half a surrogate
     pair, as of a file name that is not UTF-8, is escaped.
@@ -245,7 +245,8 @@ def write_json(path: Path, value: Any) -> None:
     except ValueError:
         text = json.dumps(_with_null(value), indent=2, ensure_ascii=False, allow_nan=False)
     # A backslash and the number of a code point: also how JSON writes it.
-    write_bytes(path, f"{text}\n".encode("utf-8", errors="backslashreplace"))
+    data = f"{text}\n".encode("utf-8", errors="backslashreplace")
+    write_atomically(path, lambda file: file.write(data), ready)
 
 
 def _with_null(value: Any) -> Any:

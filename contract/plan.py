@@ -9,6 +9,7 @@ enough to refuse a plan that cannot run here before any library is asked to load
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -312,13 +313,13 @@ def sidecar_path(plan: Path) -> Path:
     return plan.with_name(f"{plan.name}.json")
 
 
-def write_sidecar(plan: Path, sidecar: Sidecar) -> None:
-    """Write the sidecar of the plan at `plan`, whole or not at all.
+def write_sidecar(plan: Path, sidecar: Sidecar, ready: Callable[[Path], object] = lambda _: None) -> None:
+    """Write the sidecar of the plan at `plan`, whole or not at all; `ready` as for `files.write_atomically`.
 
     Raises:
         P2Error: the file system refused.
     """
-    write_sealed(sidecar_path(plan), sidecar.to_dict())
+    write_sealed(sidecar_path(plan), sidecar.to_dict(), ready)
 
 
 def read_sidecar(plan: Path) -> Sidecar:

@@ -12,6 +12,7 @@ a step of two layers is three kernels then, and five to eleven otherwise. Which 
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -142,9 +143,10 @@ def build_plan(
         return _Built(header, sidecar, memory)
 
     made = build(forms.PRODUCTS) if most > 1 else _for_one_text(build, card, library, out, say)
-    # In this order: a plan without its sidecar is nobody's, a sidecar without its plan is plainly p2's.
-    write_sidecar(out, made.sidecar)
-    files.write_atomically(out, lambda file: file.write(made.memory))
+    # In this order: a plan without its sidecar is nobody's, a sidecar without its plan is plainly p2's. An
+    # earlier plan goes once both are on the disk, which may be full, before a sidecar of another is there.
+    sidecar = functools.partial(write_sidecar, out, made.sidecar, lambda _: out.unlink(missing_ok=True))
+    files.write_atomically(out, lambda file: file.write(made.memory), lambda _: sidecar())
     return made.header
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import functools
+import os
 from enum import Enum, IntEnum
 
 import onnx
@@ -9,7 +13,8 @@ import pytest
 from onnx import TensorProto, helper
 
 from p2.contract.errors import BackendMissing, BuilderRefused, P2Error, UsageError
-from p2.contract.plan import TENSORRT, read_sidecar
+from p2.contract.files import sha256_of
+from p2.contract.plan import TENSORRT, read_sidecar, sidecar_path
 from p2.export import forms
 from p2.export.builder import build_plan
 from p2.export.targets import Options
@@ -180,6 +185,46 @@ def test_tensorrt_keeps_what_it_measured(tensorrt, step, tmp_path):
     tensorrt.write_bytes(b"another GPU")
     build_plan(path, card, tmp_path / "a.plan", engine="tensorrt", batch=(1, 4, 8))
     assert tensorrt.read_bytes() == b"+"
+
+
+def test_a_build_over_a_plan_that_fails_at_any_moment_leaves_a_pair_or_no_plan(
+    tensorrt, step, tmp_path, monkeypatch
+):
+    path, card = step()
+    (small, large), seen = ((1, 1, 1), (1, 2, 4)), []
+    for at in range(100):
+        out = tmp_path / str(at) / "a.plan"
+        build_plan(path, card, out, engine="tensorrt", batch=small)
+        before, calls = pair(out), []
+
+        def call(name, real, *arguments, calls=calls, at=at):
+            calls.append(name)
+            if len(calls) > at:
+                raise OSError(errno.EIO, "dead")
+            return real(*arguments)
+
+        with monkeypatch.context() as patch, contextlib.suppress(P2Error):
+            for name in ("replace", "fsync", "unlink"):
+                patch.setattr(os, name, functools.partial(call, name, getattr(os, name)))
+            build_plan(path, card, out, engine="tensorrt", batch=large)
+        if "unlink" not in calls[:at]:
+            seen.append("as it was")
+            assert pair(out) == before
+        elif out.exists():
+            seen.append("the new one")
+            assert read_sidecar(out).profiles == (small, large)
+            read_sidecar(out).check(out, out.stat().st_size, sha256_of(out))
+        else:
+            seen.append("none")
+        build_plan(path, card, out, engine="tensorrt", batch=large)
+        assert len(list(out.parent.iterdir())) == 2
+        if len(calls) <= at:
+            break
+    assert set(seen) == {"as it was", "none", "the new one"}
+
+
+def pair(plan):
+    return [file.read_bytes() for file in (plan, sidecar_path(plan))]
 
 
 def test_compatibility_is_asked_for_and_written_down(tensorrt, step, tmp_path):
