@@ -60,13 +60,13 @@ def _safetensors(path: Path) -> Any:
 
 
 def _torch(path: Path, length: int) -> Any:
-    if zipfile.is_zipfile(path):
-        with reading(path), zipfile.ZipFile(path) as archive:
-            claimed = sum(entry.file_size for entry in archive.infolist())
-        if claimed > length + _SLACK:
-            raise P2Error(f"{path} is damaged: {length:,} bytes that claim to be {claimed:,}")
     try:
         with reading(path):
+            if zipfile.is_zipfile(path):
+                with zipfile.ZipFile(path) as archive:
+                    claimed = sum(entry.file_size for entry in archive.infolist())
+                if claimed > length + _SLACK:
+                    raise P2Error(f"{path} is damaged: {length:,} bytes that claim to be {claimed:,}")
             return torch.load(path, map_location="cpu", weights_only=True)
     except (P2Error, MemoryError):
         raise

@@ -21,6 +21,8 @@ from p2.cli import main
 from p2.contract.errors import P2Error
 from p2.importing.mapping import apply
 from p2.importing.recognise import recognise
+from p2.importing.source import kind_of_source
+from p2.importing.weights import read_weights
 
 from .conftest import CHARACTERS, V
 
@@ -423,3 +425,13 @@ def test_the_command_shows_what_was_mapped_to_what(tmp_path, capsys, monkeypatch
     assert shown.endswith("next: p2 export out\n")
     assert main(["import", "model.pt", "-o", "other"]) == 2
     assert "give --vocab FILE" in capsys.readouterr().err
+
+
+def test_a_file_that_changes_after_it_was_recognised(tmp_path):
+    """By another program, or on a disk that fails: its zip archive has no list of files any more."""
+    path = tmp_path / "model.pt"
+    torch.save(Embedded().state_dict(), path)
+    kind = kind_of_source(path)
+    path.write_bytes(path.read_bytes().replace(b"PK\1\2", b"PK\1\3"))
+    with pytest.raises(P2Error, match="is not a readable PyTorch file"):
+        read_weights(path, kind)
