@@ -15,6 +15,9 @@ _BEGINNINGS = {
     b"\x1f\x8b": "a gzip archive",
     b"BZh": "a bzip2 archive",
     b"\xfd7zXZ": "an xz archive",
+    b"\x28\xb5\x2f\xfd": "a zstd archive",
+    b"PAR1": "a Parquet file",
+    b"P2TOKENS": "a token file of p2",
     b"\x93NUMPY": "a numpy array",
 } | {flavour.magic: f"a {flavour.title} plan" for flavour in FLAVOURS.values()}
 

@@ -160,6 +160,14 @@ def load(
     return dataclasses.replace(corpus, notes=tuple(reader.notes))
 
 
+def characters_of(texts: list[str], encoding: str | None, errors: str, column: str | None) -> str:
+    """The distinct characters of texts that `load` would read, in ascending order, in constant memory."""
+    reader = Reader(texts, encoding, errors, column)
+    if len(reader.sources) == 1 and token_file.is_token_file(Path(reader.sources[0])):
+        return token_file.open_tokens(Path(reader.sources[0])).vocabulary
+    return "".join(sorted(set[str]().union(*map(set, reader))))
+
+
 def _check_says_nothing(encoding: str | None, errors: str, column: str | None) -> None:
     if encoding is not None:
         check_encoding(encoding)

@@ -22,7 +22,7 @@ from ..contract.errors import P2Error, UsageError
 from ..contract.shell import command
 from . import checkpoint, curve
 from .checkpoint import Checkpoint, holds_checkpoint
-from .corpus import BUILT_IN, Corpus, load
+from .corpus import BUILT_IN, Corpus, characters_of, load
 from .device import choose_device, choose_precision
 from .display import Display
 from .learner import Learner, scoped
@@ -247,7 +247,7 @@ def _vocabulary_in(path: Path, options: TrainOptions) -> str:
     """The characters of a checkpoint, or of a text that is read like the run's own."""
     if any(holds_checkpoint(folder) for folder in (path, path / "best", path / "last")):
         return checkpoint.load(path).card.vocabulary
-    return load([str(path)], options.encoding, options.encoding_errors, options.column).vocabulary
+    return characters_of([str(path)], options.encoding, options.encoding_errors, options.column)
 
 
 def _text_again(texts: list[str], path: Path, found: Checkpoint, options: TrainOptions) -> Corpus:

@@ -34,7 +34,7 @@ from .unfolding import BLOCK, TOKENS, Raw
 FORMAT = "p2 tokens 1"
 
 _HEADER = struct.Struct("<8sQII8x32s")
-_CHUNK = 1 << 20  # tokens that are rewritten at once
+_CHUNK = BLOCK  # tokens that are rewritten at once
 
 
 class _Description(TypedDict):

@@ -56,6 +56,7 @@ class Bomb:
         ("m.pt", lambda: pickle.dumps(Bomb()), "a Python pickle"),
         ("m.safetensors", safetensors, "a safetensors file"),
         ("m.onnx", onnx_file, "an ONNX file"),
+        ("m.tokens", lambda: b"P2TOKENS" + bytes(56), "a token file of p2"),
         ("m.plan", lambda: b"ftrt" + bytes(60), "a TensorRT plan"),
         ("m.plan", lambda: b"vtrt" + bytes(60), "a TensorRT-RTX plan"),
         ("m.pt", lambda: zipped("code/constants.pkl"), "a TorchScript file"),

@@ -7,7 +7,8 @@ import io
 import json
 import re
 import struct
-import tracemalloc
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def built(count: int, width: int, tokens: bytes, **changes: object) -> bytes:
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=5))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 def test_any_text_in_any_blocks_comes_back(
     tmp_path_factory: pytest.TempPathFactory, blocks: list[str]
 ) -> None:
@@ -72,7 +73,7 @@ def test_any_text_in_any_blocks_comes_back(
     ("counts", "chunk"),
     [
         *((counts, chunk) for counts in ((255,), (256,), (200, 100, 300)) for chunk in (1, 3, 1 << 20)),
-        *((counts, 1 << 16) for counts in ((65_535,), (65_536,), (3, 70_000, 2))),
+        *((counts, 1 << 16) for counts in ((65_535,), (3, 70_000, 2))),
     ],
 )
 def test_tokens_grow_while_the_text_is_read(
@@ -135,7 +136,7 @@ def test_a_damaged_or_hostile_file_is_refused(tmp_path: Path, data: bytes, said:
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_file_with_any_byte_changed_is_refused_or_holds_three_characters(
     tmp_path_factory: pytest.TempPathFactory, place: int, byte: int
 ) -> None:
@@ -186,10 +187,9 @@ def test_what_is_drawn_is_the_same_as_from_memory(tmp_path: Path, text: str) -> 
     assert isinstance(kept.tokens, token_file.Stored)  # on a disk, as what it was made of
 
 
-@pytest.mark.parametrize("stateful", [False, True])
 @pytest.mark.usefixtures("without_curve")
 def test_training_resuming_and_tuning_from_one_is_training_from_its_text(
-    tmp_path: Path, text_file: Path, options: Callable, stateful: bool
+    tmp_path: Path, text_file: Path, options: Callable
 ) -> None:
     stored = str(tokenize([str(text_file)], tmp_path / "a.tokens").path)
 
@@ -199,8 +199,7 @@ def test_training_resuming_and_tuning_from_one_is_training_from_its_text(
         return {name: tensor.tolist() for name, tensor in found.model_state.items()}
 
     def train(out: str, source: str, **changes: object) -> None:
-        changes |= {"out": tmp_path / out, "stateful": stateful}
-        loop.train(options(**changes), load([source]), Silent())
+        loop.train(options(out=tmp_path / out, **changes), load([source]), Silent())
 
     train("text", str(text_file))
     train("tokens", stored)
@@ -247,22 +246,38 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tokens", "a.txt", "b.txt", "c.txt"]
 
 
-def test_memory_does_not_grow_with_the_text(tmp_path: Path) -> None:
-    """From a text to the batches of a training; the lines differ, so that the vocabulary grows on the way."""
+LITTLE_MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from p2.trainer.corpus import load
+from p2.trainer.tokenizing import tokenize
 
-    def peak(lines: int) -> int:
-        name = write(tmp_path / "a.txt", "".join(f"{chr(0x100 + n % 600)} and words\n" for n in range(lines)))
-        tracemalloc.start()
-        try:
-            corpus = load([str(tokenize([name], tmp_path / "a.tokens").path)])
-            train, _ = split(corpus.encode(corpus.vocabulary + "\U0001f600"), 0.1, 8)
-            RandomWindows(train, 8, 4, 0).batch(0)
-            Lanes(train, 8, 4, 0).batch(0)
-            corpus.first_of({"s"})
-            return tracemalloc.get_traced_memory()[1]
-        finally:
-            tracemalloc.stop()
+small, text, out = sys.argv[1:]
+load([str(tokenize([small], Path(out)).path)])  # what is loaded once does not count
+pages = int(Path("/proc/self/statm").read_text().split()[5])
+most = pages * resource.getpagesize() + (5 << 20)
+resource.setrlimit(resource.RLIMIT_DATA, (most, most))
+try:
+    load([text])
+    sys.exit("it fits into the memory: this shows nothing")
+except MemoryError:
+    pass
+corpus = load([str(tokenize([text], Path(out)).path)])
+for vocabulary in (corpus.vocabulary, corpus.vocabulary + chr(0x1F600)):
+    tokens = corpus.encode(vocabulary)[len(corpus) // 10 :]
+    for window in (np.arange(start, start + 65) for start in range(0, len(tokens) - 65, 1 << 16)):
+        tokens.take(window)
+print(corpus.sha256)
+"""
 
-    peak(10)  # what is loaded once does not count
-    small, large = peak(100_000), peak(400_000)
-    assert large < small + (1 << 20) < (400_000 * 13) * 2
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="other systems do not limit this memory")
+def test_a_text_larger_than_the_memory_is_written_and_drawn_from(tmp_path: Path) -> None:
+    """With 5 MiB of memory left for 12 MB of text."""
+    line = "".join(f"{chr(0x100 + n % 150)}{n} words\n" for n in range(1000))
+    small, large = write(tmp_path / "a.txt", line), write(tmp_path / "b.txt", line * 900)
+    argv = [sys.executable, "-c", LITTLE_MEMORY, small, large, str(tmp_path / "a.tokens")]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert done.stdout.strip() == hashlib.sha256(Path(large).read_bytes()).hexdigest()
