@@ -178,6 +178,13 @@ def train(
             rich_help_panel="Regularisation",
         ),
     ] = None,
+    weight_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the recurrent weights dropped, others in every batch. [default: 0.0]",
+            rich_help_panel="Regularisation",
+        ),
+    ] = None,
     variational: Annotated[
         bool,
         typer.Option(
@@ -277,6 +284,7 @@ def train(
         output_dropout=output_dropout,
         embedding_dropout=embedding_dropout,
         recurrent_dropout=recurrent_dropout,
+        weight_drop=weight_drop,
         variational=variational or None,
         weight_decay=weight_decay,
         ema=ema,

@@ -39,11 +39,12 @@ REGULARISERS: dict[str, dict[str, Any]] = {
     "dropout": {"dropout": 0.3, "output_dropout": 0.3},
     "variational dropout": {"dropout": 0.3, "output_dropout": 0.3, "variational": True},
     "recurrent dropout": {"recurrent_dropout": 0.3},
+    "weight drop": {"weight_drop": 0.3},
     "embedding dropout": {"embedding_dropout": 0.1},
     "weight decay": {"weight_decay": 1.0},
     "averaged weights": {"ema": 0.99},
     "tied embedding": {"tied": True},
-    "dropout, decay, average": {"dropout": 0.3, "output_dropout": 0.3, "weight_decay": 1.0, "ema": 0.99},
+    "dropout, weight drop, average": {"dropout": 0.3, "output_dropout": 0.3, "weight_drop": 0.3, "ema": 0.99},
 }
 PARTS = {"cells": CELLS, "regularisers": REGULARISERS, "best": {"best": {"preset": "best"}}}
 """The last is trained only if it is asked for: it takes an hour."""

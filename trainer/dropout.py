@@ -22,6 +22,7 @@ class Dropout:
         output: of the last layer's outputs on their way to the output layer.
         embedding: of the vocabulary, in each window: such a character's embedding is zero wherever it stands.
         recurrent: of the state that a layer's products see, the same units at all steps of a window.
+        weights: of the recurrent matrices, other ones in every batch (DropConnect; Merity et al., 2018).
         variational: whether `between` and `output` also drop the same units at all steps of a window (Gal
             and Ghahramani, 2016).
     """
@@ -30,12 +31,13 @@ class Dropout:
     output: float = 0.0
     embedding: float = 0.0
     recurrent: float = 0.0
+    weights: float = 0.0
     variational: bool = False
 
     @property
     def by_layer(self) -> bool:
         """Whether the layers have to run one by one."""
-        return bool(self.recurrent or (self.variational and self.between))
+        return bool(self.recurrent or self.weights or (self.variational and self.between))
 
     def units(self, x: Tensor, rate: float) -> Tensor:
         """``[batch, time, width]`` with a share of the units dropped."""

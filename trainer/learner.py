@@ -95,6 +95,7 @@ class Learner:
             options.output_dropout,
             options.embedding_dropout,
             options.recurrent_dropout,
+            options.weight_drop,
             options.variational,
         )
         self._drops = drop != Dropout()

@@ -78,7 +78,8 @@ class CharModel(nn.Module):
         """What `rnn` gives, with what is dropped between the layers and inside them."""
         card, drop, ends = self.card, self.drop, []
         for layer in range(card.layers):
-            weights = self.layer_parameters(layer)
+            w_ih, w_hh, b_ih, b_hh = self.layer_parameters(layer)
+            weights = w_ih, F.dropout(w_hh, drop.weights) if drop.weights else w_hh, b_ih, b_hh
             states = tuple(kind[layer] for kind in stacked)
             x = drop.units(x, drop.between) if layer else x
             if drop.recurrent or not card.form.is_fused:

@@ -25,8 +25,8 @@ CHANGEABLE = ("steps", "patience", "device", "threads")
 LATER = (
     "column",
     *("encoding_errors", "vocab_from", "on_unknown", "tied", "output_dropout", "embedding_dropout"),
-    *("recurrent_dropout", "variational", "weight_decay", "ema", "schedule", "decay_every", "warmup"),
-    *("accumulate", "patience"),
+    *("recurrent_dropout", "weight_drop", "variational", "weight_decay", "ema", "schedule"),
+    *("decay_every", "warmup", "accumulate", "patience"),
 )
 """Options that runs of earlier versions have not recorded: those ran with the defaults."""
 
@@ -48,6 +48,7 @@ class TrainOptions:
         output_dropout: share of the last layer's outputs dropped on the way to the output layer.
         embedding_dropout: share of the characters whose embedding is dropped, others in every window.
         recurrent_dropout: share of the state hidden from a layer's products, the same in a whole window.
+        weight_drop: share of the recurrent matrices dropped, others in every batch.
         variational: whether `dropout` and `output_dropout` drop the same units in a whole window.
         weight_decay: AdamW's, of the matrices but the embedding; 0 is Adam.
         ema: decay of the moving average of the weights that is validated and kept; 0 keeps them themselves.
@@ -97,6 +98,7 @@ class TrainOptions:
     output_dropout: float = 0.0
     embedding_dropout: float = 0.0
     recurrent_dropout: float = 0.0
+    weight_drop: float = 0.0
     variational: bool = False
     weight_decay: float = 0.0
     ema: float = 0.0

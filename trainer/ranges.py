@@ -24,7 +24,7 @@ CHOICES = {
 
 _AT_LEAST_1 = ("seq_len", "batch_size", "accumulate", "steps", "decay_every", "val_every", "threads")
 _AT_LEAST_0 = ("warmup", "patience")
-_SHARES = ("dropout", "output_dropout", "embedding_dropout", "recurrent_dropout", "ema")
+_SHARES = ("dropout", "output_dropout", "embedding_dropout", "recurrent_dropout", "weight_drop", "ema")
 
 # Beyond these a run could only fail, and with something worse than a sentence.
 _LARGEST = {"seq_len": 1 << 16, "batch_size": 1 << 16, "accumulate": 1 << 16, "threads": 256}

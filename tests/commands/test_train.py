@@ -72,7 +72,7 @@ def test_every_option_reaches_the_run(p2: Callable, text_file: Path) -> None:
         "device": "cpu", "precision": "bfloat16", "val_fraction": 0.2, "val_every": 1,
         "encoding": "latin-1", "encoding_errors": "skip", "column": "said", "threads": 1,
         "vocab_from": "vocab.jsonl", "keep_at_accuracy": "0.9,0.8",
-        "output_dropout": 0.1, "embedding_dropout": 0.2, "recurrent_dropout": 0.3,
+        "output_dropout": 0.1, "embedding_dropout": 0.2, "recurrent_dropout": 0.3, "weight_drop": 0.35,
         "weight_decay": 0.01, "ema": 0.9, "schedule": "step", "decay_every": 2, "warmup": 1, "patience": 3,
         "accumulate": 2,
     }  # fmt: skip

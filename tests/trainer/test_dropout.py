@@ -33,16 +33,23 @@ def build(cell: tuple[str, str], card_of: Callable, parameters_of: Callable) -> 
     return make
 
 
-def masked_weights(drop: Dropout, vocab: int) -> dict[str, torch.Tensor]:
+GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+
+
+def masked_weights(drop: Dropout, cell: str, vocab: int) -> dict[str, torch.Tensor]:
     """What the masks do to the weights, for a batch of one; in the order in which they are drawn."""
     factors = {}
     if drop.embedding:
         factors["embedding.weight"] = mask((1, vocab), drop.embedding, CPU).T
     for layer in range(2):
+        if drop.weights:
+            kept = torch.nn.functional.dropout(torch.ones(GATES[cell] * 16, 16), drop.weights)
+            factors[f"rnn.weight_hh_l{layer}"] = kept
         if drop.between and layer:
             factors["rnn.weight_ih_l1"] = mask((1, 1, 16), drop.between, CPU)[0]
         if drop.recurrent:
-            factors[f"rnn.weight_hh_l{layer}"] = mask((1, 16), drop.recurrent, CPU)
+            seen = mask((1, 16), drop.recurrent, CPU)
+            factors[f"rnn.weight_hh_l{layer}"] = factors.get(f"rnn.weight_hh_l{layer}", 1) * seen
     if drop.output:
         factors["output.weight"] = mask((1, 1, 16), drop.output, CPU)[0]
     return factors
@@ -55,15 +62,17 @@ def masked_weights(drop: Dropout, vocab: int) -> dict[str, torch.Tensor]:
         Dropout(output=0.5, variational=True),
         Dropout(embedding=0.5),
         Dropout(recurrent=0.5),
-        Dropout(0.3, 0.2, 0.4, 0.5, variational=True),
+        Dropout(weights=0.5),
+        Dropout(0.3, 0.2, 0.4, 0.5, 0.3, variational=True),
     ],
 )
 def test_one_mask_for_a_window_is_other_weights(drop: Dropout, build: Callable, tokens: torch.Tensor) -> None:
     """All steps see the same units, so the plain model says the same with those columns scaled or gone."""
+    model = build(drop).train()
     torch.manual_seed(5)
-    got, got_state = build(drop).train()(tokens)
+    got, got_state = model(tokens)
     torch.manual_seed(5)
-    factors = masked_weights(drop, build().card.vocab)
+    factors = masked_weights(drop, model.card.cell, model.card.vocab)
     assert all(0 < int((factor == 0).sum()) < factor.numel() for factor in factors.values())
     expected, state = build(scaled=factors).eval()(tokens)
     torch.testing.assert_close(got, expected, atol=1e-5, rtol=1e-5)

@@ -88,6 +88,7 @@ KINDS = {
         "output_dropout": 0.2,
         "embedding_dropout": 0.2,
         "recurrent_dropout": 0.2,
+        "weight_drop": 0.2,
         "weight_decay": 0.1,
         "ema": 0.9,
         "accumulate": 2,

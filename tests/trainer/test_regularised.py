@@ -43,6 +43,7 @@ def after(learner: Learner, updates: int = 1) -> dict[str, torch.Tensor]:
             {"schedule": "step", "decay_every": 1},
             {"decay_every": 1},
             {"accumulate": 2},
+            {"weight_drop": 0.5},
         ),
         {"tied": True, "embedding": 8},
     ],
