@@ -69,6 +69,7 @@ def test_chooses_what_the_definition_chooses(logits, noise, top_k, top_p, min_p,
         (Sampling(min_p=0.3), {1, 2, 3}),  # 0.15 / 0.4 = 0.375, 0.05 / 0.4 = 0.125
         (Sampling(min_p=0.4), {2, 3}),
         (Sampling(top_k=1, top_p=0.5), {2, 3}),  # one alone has all the probability
+        (Sampling(top_k=3, top_p=0.83), {2, 3}),  # of the 0.95 that three have
         (Sampling(0, top_k=1), {0, 1, 2, 3}),
     ],
     ids=str,

@@ -206,6 +206,33 @@ def test_matrices_by_hand_need_a_mapping_whose_draft_is_printed(
     assert (made.card.gru_reset == "before") == of_the_book
 
 
+def test_a_tensor_may_have_its_gates_in_any_order(tmp_path, vocab):
+    model = Embedded(nn.LSTM, layers=1)
+    turned = {**model.state_dict()}
+    layer: dict[str, str] = {"gates": "ogif"}
+    for kind, name in (
+        ("input", "weight_ih"),
+        ("recurrent", "weight_hh"),
+        ("input_bias", "bias_ih"),
+        ("recurrent_bias", "bias_hh"),
+    ):
+        i, f, g, o = turned.pop(f"rnn.{name}_l0").chunk(4)
+        turned[f"own.{kind}"] = torch.cat([o, g, i, f])
+        layer[kind] = f"own.{kind}"
+    mapping = {
+        "cell": "lstm", "embedding": "embedding.weight", "layers": [layer],
+        "output": "fc.weight", "output_bias": "fc.bias",
+    }  # fmt: skip
+    torch.save(turned, tmp_path / "turned.pt")
+    torch.save(model.state_dict(), tmp_path / "plain.pt")
+    (tmp_path / "mapping.json").write_text(json.dumps(mapping))
+    ours = p2.import_model(
+        tmp_path / "turned.pt", vocab=vocab, out=tmp_path / "a", mapping=tmp_path / "mapping.json"
+    )
+    plain = p2.import_model(tmp_path / "plain.pt", vocab=vocab, out=tmp_path / "b")
+    assert ours.card.checkpoint_sha256 == plain.card.checkpoint_sha256
+
+
 def test_a_gate_may_be_negated(tmp_path, vocab):
     """h' = z * n + (1 - z) * h is the same with the weights of z turned."""
     model = Embedded(nn.GRU, layers=1)

@@ -126,6 +126,13 @@ def test_logprobs_are_those_of_the_model(served, alone, model, prompt):
         assert max(tops.values()) >= one
 
 
+def test_logprobs_of_texts_side_by_side_are_their_own(served, alone):
+    answer = served.ask(model="gru", prompt=["the ", "she"], max_tokens=20, seed=5, logprobs=0).json()
+    for prompt, choice in zip(("the ", "she"), answer["choices"], strict=True):
+        own = alone["gru"].logprobs(prompt + choice["text"])[len(prompt) - 1 :]
+        np.testing.assert_allclose(choice["logprobs"]["token_logprobs"], own, atol=2e-5)
+
+
 def test_echo_alone_scores_a_text(served, alone):
     answer = served.ask(prompt="she sells", max_tokens=0, echo=True, logprobs=0).json()
     (choice,) = answer["choices"]

@@ -94,6 +94,16 @@ def test_the_loss_of_an_update_is_the_equations_over_its_windows(
         assert metrics.accuracy == pytest.approx(hits.mean())
 
 
+def test_an_update_has_the_gradient_of_its_own_batch_alone(options: Callable, text: str) -> None:
+    settings = options(lr=1e-12, clip=0.0)
+    learner, fresh = make(settings, text), make(settings, text)
+    learner.update(0)
+    for one in (learner, fresh):
+        one.update(1)
+    for parameter, other in zip(learner.model.parameters(), fresh.model.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad, atol=1e-7, rtol=1e-4)
+
+
 def test_the_first_update_moves_every_weight_by_the_learning_rate(options: Callable, text: str) -> None:
     """Adam's first step is lr * g / (|g| + eps'): its size is lr wherever the gradient is not tiny."""
     learner = make(options(lr=0.01), text)

@@ -94,6 +94,11 @@ def test_split_cuts_the_tail_off_or_says_what_is_too_short(
         assert len(validation) == held_out
 
 
+def test_laps_begin_at_other_places() -> None:
+    lanes = Lanes(np.arange(8 * 4 * 2 + 1 + 20), 8, 4, seed=0)
+    assert len({int(lanes.batch(lap * lanes.windows)[0][0, 0]) for lap in range(20)}) > 5
+
+
 def test_lanes_need_a_window_each() -> None:
     Lanes(np.arange(33), 8, 4, 0)
     with pytest.raises(P2Error, match="too short for --stateful"):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from p2.contract.noise import Address, first_tokens, gumbel
+from p2.contract.noise import Address, first_tokens, gumbel, words
 from p2.contract.sampling import Sampling, scale_noise
 from p2.runtime import native
 from p2.runtime.decoder import Decoder
@@ -117,6 +117,32 @@ def test_close_scores_are_told_apart_as_float32_does(height, temperature, thread
     np.testing.assert_array_equal(found, in_full(engine, np.array([0, 1]), address, 200, sampling)[0])
     if height == 3e7 and temperature < 1:
         assert not found.any()
+
+
+def test_scores_closer_than_the_approximation_are_told_apart_by_exact_noise(card_of, write_step):
+    """Of two characters the approximate noise favours one, and by less the logits the other."""
+    step, seed = open_step(write_step(card_of("rnn", layers=1))), 3
+    vocab, zeros = step.card.vocab, np.zeros(step.graph.tensors["w_out"].shape, np.float32)
+    drawn, exact = words(seed, 0, 0, 3000, vocab), gumbel(seed, (0,), 0, 3000, vocab)[:, 0]
+    near = binding.approximate_noise(drawn.reshape(-1)).reshape(drawn.shape)
+    error, rows = near - exact, np.arange(len(drawn))
+    favoured, other = error.argmax(axis=1), error.argmin(axis=1)
+    gap = error[rows, favoured] - error[rows, other]
+    raised = exact[rows, favoured] - exact[rows, other] + gap / 2
+    right = raised + exact[rows, other] > exact[rows, favoured]
+    wrong = near[rows, favoured] > raised + near[rows, other]
+    found = np.flatnonzero(right & wrong)
+    assert len(found) > 100
+    for position in found[:4].tolist():
+        logits = np.full(vocab, -100, np.float32)
+        logits[favoured[position]], logits[other[position]] = 0, raised[position]
+        changed = {"w_out": Tensor.of("w_out", zeros), "b_out": Tensor.of("b_out", logits)}
+        tensors = step.graph.tensors | changed
+        engine = NativeEngine(replace(step, graph=replace(step.graph, tensors=tensors)), 1)
+        chosen = engine.draw(
+            engine.zero_state(1), np.array([0]), Address(seed, (0,), position), 1, Sampling()
+        )
+        assert chosen == other[position]
 
 
 def test_approximate_noise_is_near_enough():
