@@ -40,6 +40,8 @@ SPREAD = {form.key: 1.2 if form.sigmoids else 0.8 for form in FORMS}
 OUTPUT_SPREAD = 3.0  # times the others': logits as decided as a trained model's
 SEED = 0
 RANDOM = f"random weights, seed {SEED}"
+MOST_HELD_OUT = 1 << 20
+"""Characters of held-out text that are kept: far more than are read."""
 
 TRAINED_STEPS = 300
 TRAINED_HIDDEN = 128
@@ -178,7 +180,10 @@ def prepare_peers(model: Model) -> None:
 
 
 def held_out_text(found: Checkpoint) -> tuple[Tokens | None, str]:
-    """The tail that the training held out, int64 ``[length]``, or None and why it cannot be had."""
+    """The tail that the training held out, int64 ``[length]``, or None and why it cannot be had.
+
+    Of one that is longer than `MOST_HELD_OUT` it is the beginning.
+    """
     from ..trainer.corpus import BUILT_IN
     from ..trainer.loop import read
     from ..trainer.options import TrainOptions
@@ -199,7 +204,8 @@ def held_out_text(found: Checkpoint) -> tuple[Tokens | None, str]:
                 f"the training text ({corpus.describe()}) has changed: give held-out text with --text",
             )
         tokens = corpus.encode(found.card.vocabulary)
-        return np.array(split(tokens, options.val_fraction, options.seq_len)[1], np.int64), ""
+        tail = split(tokens, options.val_fraction, options.seq_len)[1]
+        return np.array(tail[:MOST_HELD_OUT], np.int64), ""
     except P2Error as error:
         return None, f"{error}: give held-out text with --text"
 

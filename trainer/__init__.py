@@ -4,12 +4,12 @@ Try ``p2 train`` (an LSTM on the documentation inside Python itself, a few minut
 ``p2 train novel.txt --cell gru --hidden 512``.
 
 `options`, `ranges` and `presets` are what is asked, `sources` finds texts, `reader` reads them
-(`unfolding`, `tables`, `encodings`, `faults`), `corpus` keeps them as tokens in memory, `tokenizing` and
-`token_file` on the disk, `windows` cuts them into batches, `cells`, `dropout` and `model` are the network, `schedule` is the
-learning rate, `adam` the optimiser, `learner` does one update, `loop` does many and keeps the run folder,
-`takeover` gives a new run its folder without losing the one that was there, `checkpoint` is the format on
-disk, `eager` runs a checkpoint behind the engine protocol: the reference that every exported engine is
-compared with.
+(`unfolding`, `tables`, `encodings`, `faults`), `corpus` keeps them as tokens in memory, `tokenizing`
+and `token_file` on the disk, `windows` cuts them into batches, `cells`, `dropout` and `model` are the
+network, `schedule` is the learning rate, `adam` the optimiser, `learner` does one update, `loop` does
+many and keeps the run folder, `takeover` gives a new run its folder without losing the one that was
+there, `checkpoint` is the format on disk, `eager` runs a checkpoint behind the engine protocol: the
+reference that every exported engine is compared with.
 """
 
 import os
