@@ -27,6 +27,9 @@ COPY_HIDDEN = 4096
 
 FIRST_CHARACTER_SECONDS = 0.6
 
+TRAINING_TFLOPS = 350.0
+TRAINING_HIDDEN = 4096  # two LSTM layers, embedding 2,048, 128 windows of 30: the seed's own scale
+
 
 def for_gpu(hidden: int, entries: Sequence[Entry]) -> list[Target]:
     """Judge one model; nothing where no contender ran on a GPU.
@@ -58,6 +61,21 @@ def first_character(found: float | None, note: str = "") -> Target:
     reached = None if found is None else found <= FIRST_CHARACTER_SECONDS
     measured = "not measured" if found is None else seconds(found)
     return _target(what, f"≤ {FIRST_CHARACTER_SECONDS:g} s", measured, reached, note)
+
+
+def training(hidden: int, tflops: float | None, note: str = "") -> list[Target]:
+    """Judge p2's rate of training; nothing at other widths than the seed's.
+
+    Args:
+        hidden: width of the layers.
+        tflops: 1e12 operations a second; None if that was not measured.
+        note: why not.
+    """
+    if hidden != TRAINING_HIDDEN:
+        return []
+    goal, reached = f"≥ {TRAINING_TFLOPS:g} TFLOP/s", None if tflops is None else tflops >= TRAINING_TFLOPS
+    measured = "not measured" if tflops is None else f"{tflops:.0f} TFLOP/s"
+    return [_target("GPU, training, two LSTM layers of 4,096", goal, measured, reached, note)]
 
 
 def of_run(document: Document) -> Target:

@@ -151,26 +151,34 @@ def p2_update(card: Card, options: TrainOptions, text: str) -> Update:
     return Learner(card, options, Codec(card.vocabulary).encode(text), torch.device("cpu")).update
 
 
-def hand_written(card: Card, options: TrainOptions, text: str) -> Update:
-    """Embedding, nn.LSTM, output layer, Adam, clipping: as in a tutorial, nothing left out or added."""
+def hand_written(card: Card, options: TrainOptions, text: str, device: torch.device | None = None) -> Update:
+    """Embedding, nn.LSTM, output layer, Adam, clipping: as in a tutorial, nothing left out or added.
+
+    Args:
+        card: the model.
+        options: batch, window, learning rate, clipping, precision.
+        text: to learn.
+        device: where; None is the processor.
+    """
     import torch
     from torch import nn
 
     from ..trainer.device import mixed
 
+    device = device or torch.device("cpu")
     tokens = torch.from_numpy(Codec(card.vocabulary).encode(text))
-    embedding = nn.Embedding(card.vocab, card.embedding)
-    rnn = nn.LSTM(card.embedding, card.hidden, card.layers, batch_first=True)
-    output = nn.Linear(card.hidden, card.vocab)
+    embedding = nn.Embedding(card.vocab, card.embedding).to(device)
+    rnn = nn.LSTM(card.embedding, card.hidden, card.layers, batch_first=True).to(device)
+    output = nn.Linear(card.hidden, card.vocab).to(device)
     parameters = [*embedding.parameters(), *rnn.parameters(), *output.parameters()]
     optimiser = torch.optim.Adam(parameters, lr=options.lr)
     loss_function = nn.CrossEntropyLoss()
 
     def update(_: int) -> float:
         starts = torch.randint(len(tokens) - options.seq_len - 1, (options.batch_size,))
-        windows = torch.stack([tokens[start : start + options.seq_len + 1] for start in starts])
+        windows = torch.stack([tokens[start : start + options.seq_len + 1] for start in starts]).to(device)
         optimiser.zero_grad()
-        with mixed(torch.device("cpu"), options.precision):
+        with mixed(device, options.precision):
             hidden: torch.Tensor = rnn(embedding(windows[:, :-1]))[0]
             logits = output(hidden)
         loss = loss_function(logits.float().flatten(0, 1), windows[:, 1:].flatten())

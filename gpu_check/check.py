@@ -13,6 +13,8 @@ REFUSED = "refused"  # a library does not take a graph in a small precision, and
 EXPECTED = "refused, as expected"  # a library that does not support this GPU says so
 NOT_RUN = "not run"  # what it needs is not here
 
+REHEARSAL = "rehearsal"  # the mode of a check of training that runs on the processor
+
 # With one of these the command ends with exit code 1.
 BAD = (FAILED, CRASHED, TIMED_OUT)
 

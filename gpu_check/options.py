@@ -16,9 +16,10 @@ LARGEST = 1 << 14
 
 # What `--only` takes to check p2's own decoder, and to race it, in pieces of at most five minutes on an H100.
 GROUPS = (
-    "noise,capture cuda,snapshot cuda,batches cuda",
+    "noise,updates,capture cuda,snapshot cuda,batches cuda",
     *(f"parity cuda {Check('', 0, cell=f.key, reset=f.reset, hidden=HIDDEN).model}" for f in FORMS),
     "determinism cuda,soak cuda,together cuda,interrupt cuda,start cuda",
+    "training",
     *(f"benchmark {hidden}" for hidden in BENCH_HIDDEN),
 )
 

@@ -78,6 +78,23 @@ class _Noise(TypedDict):
     numbers_per_second: Positive
 
 
+class _Loop(TypedDict):
+    title: str
+    seconds_per_update: Positive | None
+    characters_per_second: Positive | None
+    tflops: Measure | None
+    problem: str | None
+
+
+class _Training(TypedDict):
+    model: str
+    batch_size: Positive
+    seq_len: Positive
+    precision: str
+    loops: list[_Loop]
+    targets: list[Target]
+
+
 class _Copied(TypedDict):
     bytes_per_second: Positive
 
@@ -127,6 +144,7 @@ _DETAILS: dict[str, Any] = {
     "soak": _Soak,
     "start": _Start,
     "noise": _Noise,
+    "training": _Training,
     "benchmark": _Race,
 }
 

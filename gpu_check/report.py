@@ -63,6 +63,7 @@ def markdown(document: dict[str, Any]) -> str:
         _soaks(checks),
         _noise(checks),
         _first_characters(checks, judged=not document["rehearsal"]),
+        *(_training(check) for check in checks if check["check"]["kind"] == "training" and check["details"]),
         *(_race(check) for check in checks if check["check"]["kind"] == "benchmark" and check["details"]),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -135,6 +136,35 @@ def _first_characters(checks: list[dict[str, Any]], *, judged: bool) -> str:
     best = min(found, key=lambda c: c["details"]["warm_s"])
     target = gpu_targets.first_character(best["details"]["warm_s"], best["check"]["backend"])
     parts = ("## First character, from the shell", table, target_table([target]) if judged else "")
+    return "\n\n".join(filter(None, parts))
+
+
+def _training(check: dict[str, Any]) -> str:
+    """How fast one width is trained."""
+    found = check["details"]
+    rows = [
+        (
+            loop["title"],
+            *(
+                (f"not run: {loop['problem']}", "", "")
+                if loop["seconds_per_update"] is None
+                else (
+                    f"{1e3 * loop['seconds_per_update']:,.2f}",
+                    f"{loop['characters_per_second']:,.0f}",
+                    f"{loop['tflops']:,.1f}",
+                )
+            ),
+        )
+        for loop in found["loops"]
+    ]
+    heads = ("loop", "ms per update", "characters per second", "TFLOP/s")
+    parts = (
+        f"## Training, hidden {check['check']['hidden']:,}",
+        f"{found['model']}, {found['batch_size']} windows of {found['seq_len']} an update,"
+        f" {found['precision']}. Operations are those of the products with weights.",
+        _table(heads, rows),
+        target_table(found["targets"]) if found["targets"] else "",
+    )
     return "\n\n".join(filter(None, parts))
 
 

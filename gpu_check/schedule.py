@@ -10,7 +10,7 @@ from ..contract.card import CPU_PRECISIONS, PRECISIONS
 from ..contract.cells import FORMS
 from ..contract.errors import UsageError
 from .backends import BACKENDS, SINGLE, Checked, refuses
-from .check import Check
+from .check import REHEARSAL, Check
 from .options import Options
 
 MODELS = tuple((form.key, form.reset) for form in FORMS)
@@ -43,12 +43,18 @@ def checks(options: Options, backends: Sequence[Checked]) -> list[Check]:
         UsageError: `only` names none.
     """
     found = [*_models(options.hidden, MODELS)]
+    device = "cpu" if options.rehearse else "cuda"
     if not options.rehearse:
         found.append(Check("noise", CHECK))
+    mode = REHEARSAL if options.rehearse else ""
+    found.append(Check("updates", CHECK, mode=mode))
     for backend in backends:
         found += _of(backend, options)
     for hidden in options.bench_hidden:
-        found += _benchmark(hidden, backends, "cpu" if options.rehearse else "cuda")
+        found += _benchmark(hidden, backends, device)
+    found += [
+        Check("training", CHECK, cell="lstm", hidden=hidden, mode=mode) for hidden in options.bench_hidden
+    ]
     # A benchmark may need a model that is there already, in more precisions.
     unique = {check.name: check for check in reversed(found)}
     unique = {check.name: unique[check.name] for check in found}

@@ -16,7 +16,7 @@ from ..bench.process import take_stdout
 from ..contract.errors import BackendMissing, BuilderRefused, P2Error
 from ..contract.precisions import TABLE
 from . import check as words
-from .check import Check, CheckFailed, Result, check_from
+from .check import REHEARSAL, Check, CheckFailed, Result, check_from
 
 
 def _engine_check(function: str) -> Callable[[Check, Path], dict[str, Any]]:
@@ -110,6 +110,22 @@ def _noise(_check: Check, _folder: Path) -> dict[str, Any]:
     return noise()
 
 
+def _training(check: Check, _folder: Path) -> dict[str, Any]:
+    from .training import rates
+
+    return rates(check.hidden, _device(check))
+
+
+def _updates(check: Check, _folder: Path) -> dict[str, Any]:
+    from .training import updates
+
+    return updates(_device(check))
+
+
+def _device(check: Check) -> str:
+    return "cpu" if check.mode == REHEARSAL else "cuda"
+
+
 def _bench(check: Check, folder: Path) -> dict[str, Any]:
     from .backends import BACKENDS
     from .benchmark import bench
@@ -133,6 +149,8 @@ KINDS: dict[str, Callable[[Check, Path], dict[str, Any]]] = {
     "interrupt": _process_check("interrupt"),
     "start": _process_check("start"),
     "noise": _noise,
+    "updates": _updates,
+    "training": _training,
     "refusal": _refusal,
     "benchmark": _bench,
 }

@@ -136,7 +136,7 @@ class Lanes:
 def widened(tokens: Tokens, device: torch.device) -> Tensor:
     """Tokens as PyTorch takes them: int64 of the same shape, on a device."""
     wide = torch.from_numpy(np.array(tokens, np.int64))
-    if device.type == "cuda":  # pinned, so that nobody waits for the copy
+    if device.type == "cuda" and wide.numel():  # pinned, so that nobody waits for the copy
         return wide.pin_memory().to(device, non_blocking=True)
     return wide.to(device)
 

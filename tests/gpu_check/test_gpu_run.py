@@ -120,7 +120,11 @@ def test_the_groups_are_all_of_the_decoders_checks_and_all_races(with_cuda):
         for only in GROUPS
     ]
     asked = {name for group in groups for name in group if plan[name].kind not in ("model", "build")}
-    wanted = {n for n, c in plan.items() if c.backend == "cuda" or c.kind in ("benchmark", "noise")}
+    wanted = {
+        n
+        for n, c in plan.items()
+        if c.backend == "cuda" or c.kind in ("benchmark", "noise", "updates", "training")
+    }
     assert asked == wanted
     assert all(groups)
     page = (ROOT / "docs/gpu.md").read_text()
@@ -153,7 +157,7 @@ def test_only_brings_what_it_needs(machine):
         "build tensorrt rnn-256 float16",
         "parity tensorrt rnn-256 float16 graph",
     ]
-    with pytest.raises(UsageError, match="names no check: there are model, noise, build, parity"):
+    with pytest.raises(UsageError, match="names no check: there are model, noise, updates, build, parity"):
         planned(Options(only=("nothing",)))
 
 
