@@ -68,7 +68,9 @@ class Predictor:
         if self._window is None:
             return self._predict(1, min(left, self._steps))
         if self._rows > 1 and not self._position and left >= self._window:
-            return self._predict(min(self._rows, left // self._window), self._window)
+            windows = left // self._window
+            rows = self._rows if windows >= self._rows else largest_batch(self._engine, windows)
+            return self._predict(rows, self._window)
         return self._predict(1, min(left, self._steps, self._window - self._position))
 
     def _predict(self, rows: int, length: int) -> None:

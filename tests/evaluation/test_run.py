@@ -78,7 +78,7 @@ def test_files_are_joined_and_hashed_as_in_training(tmp_path, card_of, write_ste
     (tmp_path / "texts" / "a.txt").write_bytes(b"\xef\xbb\xbfthe fox")
     (tmp_path / "texts" / "b.txt").write_bytes(b"a dog\r\n")
     sha256 = hashlib.sha256(b"the fox\na dog\n").hexdigest()
-    engine = write_step(card_of("rnn", layers=1, hidden=8, corpus_sha256=sha256))
+    engine = write_step(card_of("rnn", hidden=8, corpus_sha256=sha256))
     found = p2.evaluate(engine, tmp_path / "texts")
     assert found.sha256 == sha256
     assert found.characters == len("the fox\na dog\n")
@@ -87,7 +87,7 @@ def test_files_are_joined_and_hashed_as_in_training(tmp_path, card_of, write_ste
 
 
 def test_a_pipe_is_read_once(tmp_path, card_of, write_step, text):
-    engine = write_step(card_of("rnn", layers=1, hidden=8))
+    engine = write_step(card_of("rnn", hidden=8))
     reading, writing = os.pipe()
     with os.fdopen(writing, "w") as file:
         file.write(TEXT)
