@@ -3,9 +3,9 @@
     python docs/quality.py book.txt
 
 The first 90 % of the text are trained on, the next 5 % validate, the last 5 % test what validated best, as
-`p2 eval` does. Cells have as many parameters as one another and learn from all of it; regularisers are of one
-LSTM that over-fits the first tenth of it. Writes quality.json and quality.md to artifacts/quality/, anew after
-each training. Stopped or killed, the same command goes on where it was.
+`p2 eval` does. Cells have as many parameters as one another and learn from all of it; regularisers are of
+one LSTM that over-fits the first tenth of it. Writes quality.json and quality.md to artifacts/quality/,
+anew after each training. Stopped or killed, the same command goes on where it was.
 """
 
 from __future__ import annotations
