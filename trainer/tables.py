@@ -17,7 +17,7 @@ from .unfolding import Raw, check_ratio
 LONGEST = 64 << 20
 """Characters of a line of JSON, at most."""
 
-_BATCH_ROWS, _BATCH_BYTES = 1024, 512 << 20
+_BATCH_ROWS, _BATCH_BYTES = 1024, 1 << 30
 _NAMED = 10  # columns in a sentence
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
@@ -104,7 +104,7 @@ def rows_of_parquet(raw: Raw, column: str, null: Callable[[int], None]) -> Itera
         ) as file:
             _check_column(raw.name, file.schema_arrow, column)
             yield from _rows(raw, file, column, null)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, LookupError, TypeError, ValueError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise P2Error(f"{raw.name} is a damaged Parquet file: {said[0][:1].lower()}{said[0][1:]}") from error
 
@@ -125,9 +125,10 @@ def _check_column(name: str, schema: Any, column: str) -> None:
 def _rows(raw: Raw, file: Any, column: str, null: Callable[[int], None]) -> Iterator[tuple[str, str]]:
     rows = total = 0
     size = raw.size or 0
-    chunks = [file.metadata.row_group(group) for group in range(file.num_row_groups)]
-    for group, chunk in enumerate(chunks):
-        batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, _unfolded(chunk, column))))
+    for group in range(file.num_row_groups):
+        # No row is longer than its group. A closer look, at its column, ends the process if that is damaged.
+        most = file.metadata.row_group(group).total_byte_size
+        batch_rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, most)))
         for batch in file.iter_batches(batch_rows, row_groups=[group], columns=[column], use_threads=False):
             values = batch.column(batch.schema.get_field_index(column))
             null(values.null_count)
@@ -143,12 +144,6 @@ def _rows(raw: Raw, file: Any, column: str, null: Callable[[int], None]) -> Iter
                     yield where, text
             rows += len(batch)
             raw.read_bytes = size * rows // max(1, file.metadata.num_rows)
-
-
-def _unfolded(group: Any, column: str) -> int:
-    """Bytes of a column in a group of rows, by what the file says."""
-    columns = (group.column(index) for index in range(group.num_columns))
-    return sum(found.total_uncompressed_size for found in columns if found.path_in_schema == column)
 
 
 def _some(names: list[str]) -> str:

@@ -125,7 +125,7 @@ def _checked(raw: Raw, kind: str, blocks: Iterator[bytes]) -> Iterator[bytes]:
         except EOFError:
             raise P2Error(f"{raw.name} is cut short: it ends in the middle of its {kind} data") from None
         except _Damage as error:
-            raise P2Error(f"{raw.name} is damaged: its {kind} data cannot be unfolded ({error})") from error
+            raise P2Error(f"cannot read {raw.name}: its {kind} data does not unfold ({error})") from error
         if not block:
             return
         if not total:
