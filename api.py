@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .contract.errors import UsageError
 from .runtime.model import Model as Model
 from .runtime.model import State as State
 from .runtime.model import request as request
@@ -47,8 +46,6 @@ def load(engine: str | os.PathLike[str], *, backend: str | None = None, threads:
     """
     from .runtime.opening import open_engine
 
-    if threads is not None and not 1 <= threads <= 256:
-        raise UsageError(f"threads must be 1 to 256, not {threads}")
     return Model(open_engine(os.fspath(engine), threads, backend))
 
 

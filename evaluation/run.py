@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..contract.arguments import MAX_POSITION, whole_number
 from ..contract.codec import Codec, Tokens, UnknownCharacter
 from ..contract.engine import Engine
 from ..contract.errors import P2Error, UsageError
@@ -100,7 +101,7 @@ def run_evaluation(
     """Let engines predict a text.
 
     Args:
-        names: engines, as `runtime.locate` finds them; the others are compared with the first.
+        names: at least one engine, as `runtime.locate` finds them; the others are compared with the first.
         text: a file, folder or pattern, or ``-`` for standard input.
         window: characters read before the state is zero again, >= 1; None is never.
         on_unknown: ``error`` or ``skip`` characters that one of the models does not know.
@@ -117,8 +118,10 @@ def run_evaluation(
         P2Error: an engine cannot be opened or predicts no numbers, or the text cannot be read or is shorter
             than two characters.
     """
-    if window is not None and window < 1:
-        raise UsageError(f"window must be 1 or more, not {window}")
+    if not names:
+        raise UsageError("name at least one engine")
+    if window is not None:
+        whole_number(window, "window", 1, MAX_POSITION)
     for what, value, known in (
         ("on-unknown", on_unknown, ("error", "skip")),
         ("encoding-errors", encoding_errors, tuple(ENCODING_ERRORS)),

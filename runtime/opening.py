@@ -32,9 +32,12 @@ def open_engine(name: str | Path, threads: int | None = None, backend: str | Non
             an NVIDIA GPU (`Backend.preferred`), if there is one and `threads` does not ask for the processor.
 
     Raises:
-        UsageError: threads for what runs on the GPU, no such backend, or one for another kind of engine.
+        UsageError: `threads` out of 1 to 256, or for what runs on the GPU; no such backend, or one for
+            another kind of engine.
         P2Error: it is missing, damaged, breaks the contract, or cannot run here.
     """
+    if threads is not None and not 1 <= threads <= 256:
+        raise UsageError(f"threads must be 1 to 256, not {threads}")
     meant = kind_for(backend)
     path, kind = locate(str(name))
     if meant not in (None, kind):

@@ -72,7 +72,8 @@ BAD_CALLS = [
     (["absent.onnx", "one.txt"], 1, "there is no absent.onnx here"),
     (["one.txt", "charlm.onnx"], 2, "one.txt is no engine"),
     (["charlm.onnx"], 2, "Missing argument"),
-    (["charlm.onnx", "big.txt", "--window", "0"], 2, "window must be 1 or more, not 0"),
+    (["charlm.onnx", "big.txt", "--window", "0"], 2, "window must be 1 to "),
+    (["charlm.onnx", "one.txt", "--threads", "0"], 2, "threads must be 1 to 256, not 0"),
     (["charlm.onnx", "big.txt", "--on-unknown", "drop"], 2, "on-unknown takes error or skip, not 'drop'"),
     (["charlm.onnx", "big.txt", "--encoding", "utf9"], 2, "unknown --encoding 'utf9'"),
     (
@@ -94,6 +95,13 @@ def test_bad_calls_are_answered(argv, code, words, engine, here, fails):
     (here / "later.txt").write_text("the " * 25_000 + "a\nbQ")
     (here / "bytes.txt").write_bytes(b"the\xff fox")
     assert words in fails("eval", *argv, code=code)
+
+
+def test_values_that_only_python_can_give(here):
+    with pytest.raises(p2.UsageError, match="name at least one engine"):
+        p2.evaluate([], "text.txt")
+    with pytest.raises(p2.UsageError, match="window must be a whole number"):
+        p2.evaluate("charlm.onnx", "text.txt", window=2.5)
 
 
 def test_a_backend_is_for_the_engines_of_its_kind(tiny_run, here, capsys):
