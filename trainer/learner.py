@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping
 
@@ -98,6 +99,7 @@ class Learner:
             options.weight_drop,
             options.variational,
         )
+        self._drop = drop
         self._drops = drop != Dropout()
         self.model = CharModel(card, drop, tied=options.tied)
         if weights is None:
@@ -149,8 +151,12 @@ class Learner:
             rows = slice(part * at_once, (part + 1) * at_once)
             before = None if state is None else {name: tensor[rows] for name, tensor in state.items()}
             if self._drops:
-                address = step * options.accumulate + part
-                torch.manual_seed(_dropout_seed(options.seed, address, self._ranks.rank))
+                # Which of a single process's parts these rows are in.
+                before_these = (self._ranks.rank * options.accumulate + part) * at_once
+                whole, first = divmod(before_these, options.batch_size)
+                if self._ranks.size > 1:
+                    self.model.drop = dataclasses.replace(self._drop, part=(first, options.batch_size))
+                torch.manual_seed(_dropout_seed(options.seed, step * options.accumulate + whole))
             with mixed(self.device, options.precision):
                 logits, after = self.model(inputs[rows], before)
             loss = F.cross_entropy(logits.flatten(0, 1), targets[rows].flatten())
@@ -295,6 +301,6 @@ def scoped(device: torch.device, threads: int | None) -> Iterator[None]:
             torch.set_num_threads(before)
 
 
-def _dropout_seed(seed: int, step: int, rank: int) -> int:
-    upper, lower = words(seed, _DROPOUT_STREAM, step, 1, 2 * rank + 2)[0].tolist()[-2:]
+def _dropout_seed(seed: int, step: int) -> int:
+    upper, lower = words(seed, _DROPOUT_STREAM, step, 1, 2)[0].tolist()
     return int(upper << 31 | lower >> 1)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from ..contract.card import Card
 from . import cells
-from .dropout import Dropout, mask
+from .dropout import Dropout
 
 State = dict[str, Tensor]
 """Tensors ``[batch, hidden]`` under the card's `state_names`."""
@@ -83,7 +83,7 @@ class CharModel(nn.Module):
             states = tuple(kind[layer] for kind in stacked)
             x = drop.units(x, drop.between) if layer else x
             if drop.recurrent or not card.form.is_fused:
-                seen = mask(states[0].shape, drop.recurrent, x.device) if drop.recurrent else None
+                seen = drop.mask(states[0].shape, drop.recurrent, x.device) if drop.recurrent else None
                 x, states = cells.unroll(card.form, weights, x, states, seen)
             else:
                 x, states = cells.fused(card.form, weights, x, states)

@@ -125,7 +125,22 @@ def assert_close(a: Path, b: Path) -> None:
     assert found[0].record.step == found[1].record.step
 
 
-KINDS = {"windows": {}, "stateful": {"stateful": True}}
+KINDS = {
+    "windows and dropout": {"dropout": 0.3, "output_dropout": 0.2},
+    "stateful, accumulated": {"stateful": True, "accumulate": 2, "dropout": 0.3, "batch_size": 2},
+    "all dropout": {
+        "dropout": 0.3,
+        "variational": True,
+        "embedding_dropout": 0.2,
+        "recurrent_dropout": 0.2,
+        "cell": "gru",
+        "accumulate": 2,
+        "batch_size": 2,
+        "ema": 0.9,
+    },
+    "weights dropped": {"dropout": 0.3, "output_dropout": 0.2, "weight_drop": 0.2, "cell": "rnn"},
+    "gru, reset before": {"cell": "gru", "gru_reset": "before", "dropout": 0.3, "schedule": "plateau"},
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
