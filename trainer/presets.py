@@ -37,8 +37,15 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "book": {
         **_LONG,
-        **{"embedding": 128, "hidden": 384, "dropout": 0.5, "output_dropout": 0.4, "weight_drop": 0.3},
-        **{"batch_size": 32, "steps": 5000, "lr": 3e-3, "patience": 8},
+        "embedding": 128,
+        "hidden": 384,
+        "dropout": 0.5,
+        "output_dropout": 0.4,
+        "weight_drop": 0.3,
+        "batch_size": 32,
+        "steps": 5000,
+        "lr": 3e-3,
+        "patience": 8,
     },
     "best": {
         **_LONG,
