@@ -112,6 +112,8 @@ class Wrong(OnnxEngine):
     def restore(self, snapshot):
         if self.fault == "forgets a state":
             snapshot = snapshot | {"h_00": np.zeros_like(snapshot["h_00"])}
+        if self.fault == "loses a digit of a state":
+            snapshot = snapshot | {"h_00": np.nextafter(snapshot["h_00"], np.float32(0))}
         return super().restore(snapshot)
 
 
@@ -122,6 +124,7 @@ class Wrong(OnnxEngine):
         ("wrong from the start", "a single step"),
         ("ignores its noise", "at tau 0.5 the text differs from character"),
         ("forgets a state", "from a snapshot"),
+        ("loses a digit of a state", "from a snapshot"),  # which no text shows
         ("writes one character", "of what it writes is what its own logits choose"),
     ],
 )

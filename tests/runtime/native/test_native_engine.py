@@ -39,6 +39,7 @@ SAMPLINGS = [
     Sampling(0.0),
     Sampling(0.7, top_k=5),
     Sampling(1.3, top_p=0.8, min_p=0.02),
+    Sampling(1.2, top_k=4, top_p=0.7),
     Sampling(1.0, top_k=1000),
 ]
 
