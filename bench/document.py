@@ -7,7 +7,7 @@ sizes in bytes, shares and ratios as fractions. null stands for "not measured"; 
 
 from __future__ import annotations
 
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from ..contract.schema import Count, Measure, Natural, Positive, Within
 
@@ -91,7 +91,7 @@ class Entry(TypedDict):
     title: str
     precision: str
     group: str  # "p2", "peer", or "variant": another way of p2's own
-    device: str  # "cpu" or "cuda"
+    device: Literal["cpu", "cuda"]
     skipped: str | None  # why nothing was measured
     threads: Natural | None
     load_s: Measure | None

@@ -18,7 +18,7 @@ def blank(contender: Contender, skipped: str | None = None) -> Entry:
         title=contender.title,
         precision=contender.precision,
         group=contender.group,
-        device=contender.device,
+        device="cuda" if contender.device == "cuda" else "cpu",
         skipped=skipped,
         threads=None,
         load_s=None,

@@ -25,6 +25,10 @@ MAX_COUNT = 1 << 31  # characters of all streams in one call
 MAX_POSITION = 1 << 64
 MAX_THREADS = 1024
 
+# What a cell can reach, with a little for rounding. A state is a tanh, a share of one, or a mean of some: 1.
+# An LSTM's cell gains at most 1 a step, and float32 adds no 1 to more than 2**24.
+_MOST_STATE, _MOST_CELL = 1.001, 2.0**24
+
 
 def whole_number(value: object, what: str, low: int, high: int) -> int:
     """An integer within a range, both ends included; numpy's integers are taken too.
@@ -173,7 +177,7 @@ def check_snapshot(card: Card, snapshot: object) -> int:
     """The batch of a snapshot: float arrays ``[batch, hidden]`` under the contract's names.
 
     Raises:
-        ContractError: it is of another model, or no snapshot.
+        ContractError: it is of another model, no snapshot, or holds what no text leads to.
     """
     if not isinstance(snapshot, Mapping):
         raise ContractError(f"a snapshot must be a dict of arrays, not {_kind_of(snapshot)}")
@@ -184,6 +188,13 @@ def check_snapshot(card: Card, snapshot: object) -> int:
     batch = next(iter(shapes.values()), (0,))[:1]
     if shapes != dict.fromkeys(card.state_names, (*batch, card.hidden)) or not 1 <= batch[0] <= MAX_BATCH:
         raise ContractError(f"the snapshot does not fit the model: {_wanted_and_found(card, shapes)}")
+    for name, array in snapshot.items():
+        most = _MOST_CELL if name.startswith("c") else _MOST_STATE
+        if not max(array.max(), -array.min()) <= most:  # nor is NaN
+            raise ContractError(
+                f"the snapshot's {name} holds numbers that no text leads to: it was damaged, or is of another"
+                " kind of model"
+            )
     return batch[0]
 
 

@@ -23,6 +23,7 @@ from ..contract.choice import filter_row
 from ..contract.codec import Tokens
 from ..contract.engine import Snapshot
 from ..contract.errors import BackendMissing, P2Error
+from ..contract.finite import check_computed, top_state
 from ..contract.sampling import Floats, Sampling
 from ..runtime import nvidia
 from ..trainer import checkpoint
@@ -91,6 +92,7 @@ class CudaGraphEngine(TensorStates):
                         predicted.append(now)
                 if outputs is not None:
                     outputs[:, start : start + chunk] = torch.stack(predicted, dim=1).cpu().numpy()
+            self._check(state)
         return outputs
 
     @torch.inference_mode()
@@ -110,6 +112,7 @@ class CudaGraphEngine(TensorStates):
                 self._loop = None  # its memory goes back first
                 self._loop = _Loop(self.card, self._step, batch, self._device, self._capture)
             written, state.tensors = self._loop.write(state.tensors, last, noise, sampling)
+            self._check(state)
             return np.ascontiguousarray(written.cpu().numpy().T)
 
     def restore(self, snapshot: Snapshot) -> TensorState:
@@ -126,6 +129,9 @@ class CudaGraphEngine(TensorStates):
         """See `Engine.close`."""
         self._loop = None
         self._loaded = None
+
+    def _check(self, state: TensorState) -> None:
+        check_computed(self.card, state.tensors[top_state(self.card)].cpu().numpy(), self.name)
 
     @property
     def _step(self) -> Step:
@@ -178,7 +184,8 @@ class _Loop:
         buffers = (self._token, self._written, *self._states.values())
         before = [buffer.clone() for buffer in buffers]
         graph = self._capture(body)
-        if not all(torch.equal(*pair) for pair in zip(buffers, before, strict=True)):
+        pairs = zip(buffers, before, strict=True)
+        if not all(torch.allclose(*pair, rtol=0, atol=0, equal_nan=True) for pair in pairs):
             raise P2Error(
                 "recording the CUDA graph has run the step and changed the state, so no text of it could be"
                 " trusted: update PyTorch or the NVIDIA driver, or run without --backend cuda-graph"

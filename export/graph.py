@@ -16,7 +16,7 @@ import torch
 
 from ..contract.card import Card, step_shapes
 from ..contract.errors import P2Error
-from ..contract.finite import first_not_finite
+from ..contract.finite import MOST_WEIGHT, first_not_finite
 from ..contract.precisions import TABLE, Precision
 from ..contract.stamp import PROBE, PROBE_LOGITS, stamped
 from ..version import __version__
@@ -112,10 +112,11 @@ def _check_finite(weights: Weights, format: Precision) -> None:
     if format.is_widened:
         dtype = getattr(torch, precision)
         kept = ((name, tensor.to(dtype) if tensor.ndim == 2 else tensor) for name, tensor in kept)
-    name = first_not_finite((name, tensor.float().numpy()) for name, tensor in kept)
+    name = first_not_finite(((name, tensor.float().numpy()) for name, tensor in kept), MOST_WEIGHT)
     if name is not None:
         raise P2Error(
-            f"{name} would hold NaN or infinity in {precision}, so nothing was written"
+            f"{name} would hold NaN or infinity in {precision}, or a number beyond {MOST_WEIGHT:g}, so"
+            " nothing was written"
             + (f": its weights are beyond 65,504, so choose --precision {roomier}" if roomier else "")
         )
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from ..contract.agreement import LIMITS, Agreement, agreement
 from ..contract.engine import Engine, predictions
-from ..contract.errors import BackendMissing, P2Error, ToleranceExceeded
+from ..contract.errors import BackendMissing, ToleranceExceeded
 from ..contract.noise import first_tokens, gumbel
 from ..contract.precisions import TABLE
 from ..contract.sampling import Sampling
@@ -59,15 +59,11 @@ def verify(model: bytes, reference: Engine, precision: str, steps: int = STEPS) 
 
     Raises:
         ToleranceExceeded: the graph does not say the same.
-        P2Error: the eager model's own logits are not finite.
+        P2Error: the eager model computes NaN or infinity.
         BackendMissing: ONNX Runtime is not installed.
     """
     tokens = sampled_tokens(reference, steps)
     expected = predictions(reference, tokens)
-    if not np.isfinite(expected).all():
-        raise P2Error(
-            "eager PyTorch's own logits are not finite, so nothing was written: its weights are too large"
-        )
     logits = _run(model, reference, tokens)
     measured = _compare(expected, logits, precision, f"the {precision} graph")
     return Verified(measured, tokens, expected, logits)

@@ -27,6 +27,7 @@ from ..contract.shell import install
 from . import equations
 from .equations import Gate
 from .found import MOST_BYTES, Floats, Found, Layer, Row, check_finite, check_sizes, size
+from .hdf5_trial import try_hdf5
 
 _SLACK = 1 << 20  # bytes that an archive's index may take
 _NOTHING = {"InputLayer", "Dropout", "SpatialDropout1D", "GaussianNoise", "GaussianDropout"}  # once trained
@@ -55,14 +56,17 @@ def read_keras(path: Path) -> Found:
     try:
         if archived:
             config, weights = _unpacked(path, length)
+            try_hdf5(weights, path)
             with h5py.File(io.BytesIO(weights), "r") as file:
                 return _Reader(path, _layers(config, path), _Saved(file, path, False)).found()
-        with h5py.File(path, "r") as file:
+        data = path.read_bytes()
+        try_hdf5(data, path)
+        with h5py.File(io.BytesIO(data), "r") as file:
             config = file.attrs.get("model_config")
             if config is None:
                 raise P2Error(f"{path} holds weights without the model's configuration: save it as .keras")
-            data = config.encode() if isinstance(config, str) else bytes(config)
-            return _Reader(path, _layers(data, path), _Saved(file, path, True)).found()
+            said = config.encode() if isinstance(config, str) else bytes(config)
+            return _Reader(path, _layers(said, path), _Saved(file, path, True)).found()
     except P2Error:
         raise
     except Exception as error:  # whatever the bytes make the reader stumble over

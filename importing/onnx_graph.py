@@ -41,8 +41,9 @@ def read_onnx(path: Path) -> Found:
         data = _whole(path)
         graph = Model.parse(data).graph
         return _Reader(graph, data, str(path)).found()
-    except Damaged as error:
-        raise P2Error(f"{path} is damaged, or holds what p2 does not read: {error}") from error
+    except (Damaged, IndexError, ValueError, OverflowError, TypeError) as error:  # nodes of any form
+        said = shown(str(error).partition("\n")[0])[1:-1]
+        raise P2Error(f"{path} is damaged, or holds what p2 does not read: {said}") from error
 
 
 def _whole(path: Path) -> bytes:

@@ -56,7 +56,7 @@ def _safetensors(path: Path) -> Any:
         with reading(path):
             return safetensors.torch.load_file(path)
     except safetensors.SafetensorError as error:
-        raise P2Error(f"{path} is not a readable safetensors file ({error})") from error
+        raise P2Error(f"{path} is not a readable safetensors file ({shown(str(error))[1:-1]})") from error
 
 
 def _torch(path: Path, length: int) -> Any:

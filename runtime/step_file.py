@@ -13,6 +13,7 @@ from pathlib import Path
 from ..contract.card import CHECKSUM, Card
 from ..contract.errors import ContractError, P2Error
 from ..contract.files import reading
+from ..contract.finite import MOST_WEIGHT
 from ..contract.stamp import CHANGED, DAMAGED, Probe, condition, read_probe
 from . import step_weights
 from .onnx_format import Graph, Model, Value
@@ -75,9 +76,12 @@ def open_step(path: Path) -> StepFile:
         if breach:
             raise _broken(path, breach)
         as_traced = step_weights.complete(card, model.graph)
-    name = step_weights.not_finite(model.graph)
+    name = step_weights.not_finite(model.graph, as_traced)
     if name is not None:
-        raise _broken(path, f"the weights {name} hold NaN or an infinity")
+        beyond = f", or a number beyond {MOST_WEIGHT:g}" if as_traced else ""
+        raise _broken(path, f"the weights {name} hold NaN or an infinity{beyond}")
+    if as_traced and step_weights.overflows(card, model.graph):
+        raise _broken(path, f"the weights w_out are too large: logits in {card.precision} overflow")
     return StepFile(path, card, model.graph, model.opset, float_type, as_traced, probe)
 
 

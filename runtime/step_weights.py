@@ -15,16 +15,18 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract.card import Card, step_shapes, weight_bits
-from ..contract.finite import first_not_finite
+from ..contract.finite import MOST_WEIGHT, first_not_finite
 from ..contract.integers import MOST
 from ..contract.precisions import TABLE
 from .onnx_format import Graph
-from .onnx_tensors import FLOAT, TYPE_NAMES, Tensor
+from .onnx_tensors import FLOAT, FLOAT16, TYPE_NAMES, Tensor
 
 Shape = tuple[int, ...]
 Forms = dict[str, tuple[tuple[int, ...], tuple[Shape, ...]]]  # by name: element types and shapes that will do
 
 _WIDER = "int8"  # what a matrix has that keeps more bits than its file's precision (`weight_bits`)
+
+_ROWS = 64  # of the output layer that are looked at together
 
 _PIECE = 1 << 20  # bytes of a tensor that are looked at together: short floats are widened for it
 
@@ -91,9 +93,28 @@ def complete(card: Card, graph: Graph) -> bool:
     return graph.tensors.keys() >= expected(card).keys()
 
 
-def not_finite(graph: Graph) -> str | None:
-    """The name of the first float constant with NaN or an infinity in it; None if there is none."""
-    return first_not_finite(_floats(graph))
+def not_finite(graph: Graph, as_traced: bool) -> str | None:
+    """The name of the first float constant with NaN or an infinity in it; None if there is none.
+
+    Args:
+        graph: any.
+        as_traced: its constants are weights, none of which is beyond `MOST_WEIGHT` either.
+    """
+    return first_not_finite(_floats(graph), *([MOST_WEIGHT] if as_traced else []))
+
+
+def overflows(card: Card, graph: Graph) -> bool:
+    """Whether an output layer in float16 could make a logit that is no number, of states within -1 and 1.
+
+    In float32 `MOST_WEIGHT` keeps all sums far from it.
+    """
+    if card.format.arithmetic != FLOAT16:
+        return False
+    matrix, bias = (np.asarray(graph.tensors[name].array()) for name in ("w_out", "b_out"))
+    sums = np.abs(bias.astype(np.float64))
+    for start in range(0, len(matrix), _ROWS):
+        sums += np.abs(matrix[start : start + _ROWS].astype(np.float32)).sum(axis=0)
+    return bool(sums.max() > np.finfo(np.float16).max)
 
 
 def _largest(tensor: Tensor) -> float:

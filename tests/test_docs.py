@@ -14,6 +14,7 @@ DOCS = ROOT / "docs"
 ALL = [
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
     *sorted(DOCS.rglob("*.md")),
     *sorted((ROOT / "artifacts").rglob("*.md")),
 ]
@@ -100,3 +101,19 @@ def test_the_changelog_has_the_form_of_keep_a_changelog():
         assert shown
         assert set(shown) <= set(kinds)
         assert len(set(shown)) == len(shown)
+
+
+def test_what_shows_a_promise_of_security_is_there():
+    """Tests that SECURITY.md names by file: in that file, or in the one named before."""
+    text, file = (ROOT / "SECURITY.md").read_text(encoding="utf-8"), ROOT
+    named = re.findall(r"`((?:tests/[\w/]+/)?(?:(?:test|check)_\w+\.py)?(?:::)?(?:test_\w+)?)`", text)
+    named = [name for name in named if name and not name.endswith("/")]
+    assert len(named) > 12
+    for name in named:
+        path, _, test = name.rpartition("::") if ".py" in name else ("", "", name)
+        path = path or (test if test.endswith(".py") else "")
+        if path:
+            file = ROOT / path if "/" in path else file.parent / path
+            assert file.is_file(), name
+        if not test.endswith(".py"):
+            assert f"def {test}(" in file.read_text(encoding="utf-8"), name

@@ -31,6 +31,7 @@ from ..contract.errors import ContractError, P2Error
 from ..contract.files import reading, remove_leftovers, write_bytes
 from ..contract.finite import first_not_finite
 from ..contract.kinds import kind_of
+from ..contract.schema import shown
 from ..contract.shell import command
 from .model import parameter_shapes
 from .record import Record
@@ -212,7 +213,7 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     manifest = check(read_sealed(path, "format", FORMAT, _FORMER), _Manifest, str(path))
     for entry in filter(None, manifest["files"].values()):
-        if Path(entry["name"]).name != entry["name"] or "\0" in entry["name"]:
+        if Path(entry["name"]).name != entry["name"] or not entry["name"].isprintable():
             raise ContractError(f"{path} is damaged: {entry['name']!a} is no name of a file beside it")
     return dict(manifest)
 
@@ -233,7 +234,8 @@ def _tensors(folder: Path, manifest: dict[str, Any], kind: str) -> Tensors | Non
     try:
         tensors: Tensors = safetensors.torch.load(data)
     except SafetensorError as error:
-        raise ContractError(f"{path} is not a readable safetensors file ({error})") from error
+        said = shown(str(error))[1:-1]
+        raise ContractError(f"{path} is not a readable safetensors file ({said})") from error
     bad = _first_not_finite(tensors)
     if bad is not None:
         raise ContractError(

@@ -13,6 +13,7 @@ import torch
 
 from ..contract.arguments import check_batch, check_decode, check_tokens
 from ..contract.codec import Tokens
+from ..contract.finite import check_computed, top_state
 from ..contract.sampling import Floats, Sampling, write
 from . import checkpoint
 from .model import CharModel
@@ -56,6 +57,7 @@ class EagerEngine(TensorStates):
             predicted, state.tensors = self._model(window, state.tensors)
             if outputs is not None:
                 outputs[:, start : start + chunk] = predicted.cpu().numpy()
+        self._check(state, outputs)
         return outputs
 
     @torch.inference_mode()
@@ -67,6 +69,7 @@ class EagerEngine(TensorStates):
         def predict(tokens: Tokens) -> Floats:
             logits, state.tensors = self._model.step(torch.from_numpy(tokens).to(self._device), state.tensors)
             found: Floats = logits.cpu().numpy()
+            self._check(state, found)
             return found
 
         return write(predict, last, noise, sampling)
@@ -74,6 +77,10 @@ class EagerEngine(TensorStates):
     def close(self) -> None:
         """See `Engine.close`."""
         self._loaded = None
+
+    def _check(self, state: TensorState, logits: Floats | None) -> None:
+        found = state.tensors[top_state(self.card)].cpu().numpy() if logits is None else logits
+        check_computed(self.card, found, self.name)
 
 
 def open_checkpoint(path: Path, threads: int | None = None, device: str = "cpu") -> EagerEngine:

@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 
 from ..contract.card import Card
 from ..contract.errors import ContractError, UsageError
-from ..contract.schema import problem
+from ..contract.schema import problem, shown
 from ..version import __version__
 from .presets import preset
 from .ranges import check, flag
@@ -175,7 +175,7 @@ class TrainOptions:
         known = set(defaults)
         values: dict[str, Any] = {name: defaults[name] for name in LATER} | dict(data)
         if set(values) != known:
-            names = ", ".join(sorted(set(values) ^ known))
+            names = ", ".join(shown(name)[1:-1] for name in sorted(set(values) ^ known))
             raise ContractError(f"{where}: the recorded options do not match this p2's: {names}")
         hints = get_type_hints(cls)
         found = next(filter(None, (problem(values[name], hints[name], name) for name in sorted(known))), "")

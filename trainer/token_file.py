@@ -26,7 +26,7 @@ from ..contract.codec import Codec, vocabulary_of
 from ..contract.documents import MOST_BYTES, check, parse
 from ..contract.errors import ContractError, P2Error
 from ..contract.files import reading
-from ..contract.schema import Within
+from ..contract.schema import Within, shown
 from ..version import __version__
 from .numbering import Numbering, Tokens, smallest
 from .unfolding import BLOCK, TOKENS, Raw
@@ -164,7 +164,7 @@ def map_tokens(file: BinaryIO, name: str) -> TokenFile:
     found = check(parse(data, name), _Description, name)
     vocabulary = found["vocabulary"]
     if found["format"] != FORMAT:
-        raise ContractError(f"{name} has the format {found['format']!r}, this p2 reads {FORMAT!r}")
+        raise ContractError(f"{name} has the format {shown(found['format'])}, this p2 reads {FORMAT!r}")
     halves = not vocabulary.isascii() and any("\ud800" <= one <= "\udfff" for one in vocabulary)
     ordered = bool(vocabulary) and vocabulary == vocabulary_of(vocabulary)
     if halves or not ordered or found["characters"] != characters:

@@ -24,6 +24,7 @@ from ...contract.arguments import (
 from ...contract.card import Card
 from ...contract.engine import Draw, Snapshot
 from ...contract.errors import BackendMissing, P2Error
+from ...contract.finite import check_computed
 from ...contract.noise import Address
 from ...contract.sampling import Sampling
 from .. import cuda_core, nvidia, tuning
@@ -171,6 +172,8 @@ class CudaEngine:
                 if result is not None:
                     result[own, piece] = predicted
                 done += count
+        if logits:
+            self._check(state)
         return result
 
     def decode(self, state: CudaState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
@@ -283,7 +286,15 @@ class CudaEngine:
                 made = launcher.write(fields | given, newest, some)
                 written[own, done : done + some] = made
                 newest, done = made[:, -1], done + some
+        self._check(state)
         return written
+
+    def _check(self, state: CudaState) -> None:
+        """Of the top layer's state, which is where `contract.finite.top_state` says."""
+        row = 4 * state.batch * self._share.width
+        top = np.empty((state.batch, self._share.width), np.float32)
+        self._device.download(top, state.address + (self.card.layers - 1) * row)
+        check_computed(self.card, top, self.name)
 
     def _groups(self, state: CudaState) -> Iterator[tuple[int, Launcher, dict[str, int]]]:
         """A state's texts in groups: the first one of each, what launches it, and where its states are."""

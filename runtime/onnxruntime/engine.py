@@ -13,6 +13,7 @@ from ...contract.arguments import check_decode, check_state, check_threads, chec
 from ...contract.card import bytes_per_step, step_shapes
 from ...contract.codec import Tokens
 from ...contract.errors import ContractError
+from ...contract.finite import check_computed, top_state
 from ...contract.sampling import Floats, Sampling
 from .. import tuning
 from ..host_states import HostStates, State
@@ -139,6 +140,7 @@ class OnnxEngine(HostStates):
             self._check_results(kind, feeds, results)
         for name, array in zip(self._states, results, strict=False):
             state[name] = array
+        check_computed(self.card, state[top_state(self.card)], self.name)
         return results
 
     def _check_results(

@@ -28,6 +28,7 @@ from ...contract.arguments import (
 from ...contract.codec import Tokens
 from ...contract.engine import Snapshot, predictions
 from ...contract.errors import ContractError, P2Error
+from ...contract.finite import check_computed, top_state
 from ...contract.noise import Address
 from ...contract.sampling import Floats, Sampling, write
 from ..gpu_device import Device
@@ -107,6 +108,8 @@ class OnnxGpuEngine:
                 values = rows[:, : batch * vocab].reshape(count, batch, vocab)
                 result[:, done : done + count] = values.swapaxes(0, 1)
             done += count
+        if logits:
+            self._check(state)
         return result
 
     def decode(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
@@ -184,6 +187,7 @@ class OnnxGpuEngine:
             written[:, done : done + steps] = rows[:, :batch].T
             last = written[:, done + steps - 1]
             done += steps
+        self._check(state)
         return written
 
     @functools.cached_property
@@ -228,6 +232,10 @@ class OnnxGpuEngine:
             for slot in range(state.current, state.current + count):
                 session.run_with_iobinding(kept[slot])
         state.current = (state.current + count) % 2
+
+    def _check(self, state: GpuState) -> None:
+        top = state.sets[state.current][top_state(self.card)]
+        check_computed(self.card, self._memory.get(top, self._zeros(state.batch)), self.name)
 
     def _bind(self, session: Any, kind: str, state: GpuState, slot: int) -> Any:
         """Bind everything that the step in this slot reads and writes."""

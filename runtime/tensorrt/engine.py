@@ -29,6 +29,7 @@ from ...contract.choice import FILTER_COLUMNS, FILTERS, NEXT, NOISE, filter_row
 from ...contract.codec import Tokens
 from ...contract.engine import Snapshot
 from ...contract.errors import BackendMissing
+from ...contract.finite import check_computed, top_state
 from ...contract.noise import Address
 from ...contract.plan import FLAVOURS
 from ...contract.sampling import Floats, Sampling, write
@@ -154,6 +155,8 @@ class PlanEngine:
         result = np.empty((batch, length, vocab), np.float32) if logits else None
         if length >= READ and self._on_device and self._reads_recorded(batch):
             self._loop_for(batch).read(state.buffers[state.current], tokens, result)
+            if logits:
+                self._check(state)
             return result
         token_type = self._compiled.token_type
         token_row, logits_row = aligned(batch * token_type.itemsize), aligned(batch * vocab * 4)
@@ -175,6 +178,8 @@ class PlanEngine:
             self._device.download(values, logits_base)
             values = values[:, : batch * vocab].reshape(count, batch, vocab)
             result[:, start : start + count] = values.swapaxes(0, 1)
+        if logits:
+            self._check(state)
         return result
 
     def decode(self, state: PlanState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
@@ -200,7 +205,9 @@ class PlanEngine:
             self._device.download(logits, logits_address)
             return logits
 
-        return write(predict, last, noise, sampling)
+        written = write(predict, last, noise, sampling)
+        self._check(state)
+        return written
 
     def draw(
         self, state: PlanState, last: Tokens, address: Address, count: int, sampling: Sampling
@@ -253,7 +260,14 @@ class PlanEngine:
 
     def _write(self, state: PlanState, last: Tokens, count: int, fill: Fill, sampling: Sampling) -> Tokens:
         filters = np.tile(filter_row(sampling, self.card.vocab), (state.batch, 1))
-        return self._loop_for(state.batch).write(state.buffers[state.current], last, count, fill, filters)
+        written = self._loop_for(state.batch).write(state.buffers[state.current], last, count, fill, filters)
+        self._check(state)
+        return written
+
+    def _check(self, state: PlanState) -> None:
+        top = np.empty((state.batch, self.card.hidden), self._compiled.float_type)
+        self._device.download(top, state.buffers[state.current][top_state(self.card)])
+        check_computed(self.card, top, self.name)
 
     @functools.cached_property
     def _noise(self) -> DeviceNoise | None:

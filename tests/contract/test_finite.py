@@ -21,6 +21,12 @@ def test_one_number_among_many(value: float, dtype: type, place: tuple[int, int]
     assert first_not_finite(iter([("a", sound), ("b", sound[:, ::2])])) is None
 
 
+def test_numbers_beyond_a_limit() -> None:
+    sound, beyond = np.array([-1.0, 1.0]), np.array([0.0, -1.5])
+    assert first_not_finite({"a": sound, "b": beyond}, 1.0) == "b"
+    assert first_not_finite({"a": sound, "b": beyond}, 1.5) is None
+
+
 def test_integers_and_nothing_at_all() -> None:
     arrays = {"int": np.arange(3), "none": np.zeros((0, 4), np.float32), "byte": np.zeros(2, np.uint8)}
     assert first_not_finite(arrays) is None

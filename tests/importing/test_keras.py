@@ -11,6 +11,7 @@ import pytest
 
 import p2
 from p2.cli import main
+from p2.importing import hdf5_trial
 
 from .conftest import V
 
@@ -237,3 +238,17 @@ def test_without_h5py_the_cure_is_said(tmp_path, vocab, monkeypatch):
     monkeypatch.setitem(sys.modules, "h5py", None)
     with pytest.raises(p2.P2Error, match=r"h5py is not installed: pip install .*keras"):
         p2.import_model(tmp_path / "model.keras", vocab=vocab, out=tmp_path / "out")
+
+
+def test_a_file_that_holds_up_or_ends_hdf5s_library_is_a_sentence(tmp_path, vocab, capsys, monkeypatch):
+    """Whatever happens in the process of its own; the real one reads the files of all other tests."""
+    h5(tmp_path / "model.h5", layers(depth=1))
+    keras(tmp_path / "model.keras", layers(depth=1))
+    for code in ("while True: pass", "import os; os.abort()"):
+        monkeypatch.setattr(hdf5_trial, "_READ", code)
+        monkeypatch.setattr(hdf5_trial, "_SECONDS", 0.1)
+        monkeypatch.setattr(hdf5_trial, "_PATIENCE", 5)
+        for name in ("model.h5", "model.keras"):
+            out = str(tmp_path / "out")
+            assert main(["import", str(tmp_path / name), "--vocab", str(vocab), "-o", out]) == 1
+            assert f"{name} is damaged: HDF5's library does not" in capsys.readouterr().err

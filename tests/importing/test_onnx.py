@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import warnings
@@ -17,6 +18,7 @@ from torch import nn
 
 import p2
 from p2.cli import main
+from p2.contract.errors import P2Error
 
 from .conftest import V
 
@@ -249,6 +251,24 @@ def test_damaged_files_and_those_of_p2_are_answered(tmp_path, vocab, capsys, wri
         refused(tmp_path, vocab, capsys, "model.onnx is damaged, or holds what p2 does not read")
     write_step(card_of(layers=1), name="model.onnx")
     refused(tmp_path, vocab, capsys, "p2's models have no place for it")
+
+
+@pytest.mark.parametrize(
+    "op", ["Gather", "OneHot", "LSTM", "Squeeze", "Transpose", "MatMul", "Add", "Softmax"]
+)
+@pytest.mark.parametrize("part", ["input", "output", "constants"])
+def test_nodes_without_what_they_need_are_answered(op, part, tmp_path, vocab):
+    """No inputs, no outputs, or constants of no numbers."""
+    model = graph(head="OneHot" if op == "OneHot" else "Gather", layers=1)
+    for node in model.graph.node:
+        if node.op_type == op and part != "constants":
+            del getattr(node, part)[:]
+        for tensor in model.graph.initializer:
+            if node.op_type == op and part == "constants" and tensor.name in node.input:
+                tensor.CopyFrom(numpy_helper.from_array(np.zeros(0, np.float32), tensor.name))
+    (tmp_path / "model.onnx").write_bytes(model.SerializeToString())
+    with contextlib.suppress(P2Error):  # what no node needs may be missing
+        p2.import_model(tmp_path / "model.onnx", vocab=vocab, out=tmp_path / "out")
 
 
 def test_a_mapping_is_for_a_state_dict(tmp_path, vocab, capsys):

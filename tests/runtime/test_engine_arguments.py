@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import numpy as np
 import pytest
 
@@ -10,13 +12,14 @@ from p2.contract.engine import DrawingEngine
 from p2.contract.errors import ContractError, P2Error, UsageError
 from p2.contract.noise import Address
 from p2.contract.sampling import Sampling
-from p2.runtime import native
+from p2.runtime import native, step_weights
 from p2.runtime.cuda import geometry
 from p2.runtime.onnxruntime.engine import OnnxEngine
 from p2.runtime.onnxruntime.gpu import OnnxGpuEngine
 from p2.runtime.onnxruntime.providers import STAND_IN
 from p2.runtime.step_file import open_step
 
+from ..conftest import random_parameters
 from .cuda.conftest import kernels_of  # noqa: F401
 from .cuda.emulated import EmulatedCuda
 
@@ -248,9 +251,84 @@ def test_snapshots_of_another_model(engine):
         good | {"h_00": good["h_00"].astype(object)},
         good | {"h_00": good["h_00"].astype(np.int64)},
         {name: values[:0] for name, values in good.items()},
+        *(good | {"h_00": good["h_00"] + value} for value in (np.nan, np.inf, 1.01, -2, 1e30)),
+        *(good | {"c_01": good["c_01"] + value} for value in (np.nan, -np.inf, 2**25, -1e30)),
     ]
     for wrong in snapshots:
         refuses(engine, lambda _, wrong=wrong: engine.restore(wrong), ContractError)
+
+
+def test_the_states_that_a_cell_can_reach_are_taken(engine):
+    good = engine.snapshot(engine.zero_state(BATCH))
+    reached = {name: values + (1 if name[0] == "h" else 40_000) for name, values in good.items()}
+    engine.feed(engine.restore(reached), tokens(BATCH, 3))
+
+
+def overflowing(card):
+    """Weights that are numbers, and make none: infinity less infinity in the second layer.
+
+    A GRU has the two in sums of their own, from the second character on; an LSTM adds them up in one, which
+    some engines do in an order that never leaves the numbers.
+    """
+    arrays = random_parameters(card)
+    rows = slice(2 * card.hidden, None) if card.cell == "gru" else slice(None)
+    arrays["embedding.weight"] = np.zeros_like(arrays["embedding.weight"])
+    for name, array in arrays.items():
+        if name.startswith("rnn.bias"):
+            arrays[name] = np.ones_like(array)
+    for name, value in (("rnn.weight_ih_l1", 3e38), ("rnn.weight_hh_l1", -3e38), ("rnn.weight_hh_l0", 0)):
+        arrays[name] = arrays[name].copy()
+        arrays[name][rows] = value
+    return arrays
+
+
+@pytest.mark.parametrize("make", [name for name in ENGINES if name != "native"])
+def test_nan_ends_a_text_with_a_sentence(make, request, monkeypatch, card_of, tmp_path, bench):
+    """Reading, writing with noise that is given, and with noise that is drawn.
+
+    Of a file it takes float16 or a tool's own nodes, since weights that large are refused; so the compiled
+    decoder, which has float32 sums and p2's nodes alone, never meets it.
+    """
+    import torch
+
+    from p2.export import graph
+    from p2.export.fold import fold
+
+    for module in (step_weights, graph):
+        monkeypatch.setattr(module, "MOST_WEIGHT", np.inf)
+
+    def write_step(card):
+        weights = {name: torch.from_numpy(array) for name, array in overflowing(card).items()}
+        path = tmp_path / "charlm.onnx"
+        path.write_bytes(graph.step_graph(card, fold(card, weights), 21).SerializeToString())
+        return path
+
+    def broken(**how):
+        made = bench(**how)
+        made.trt.model.p["rnn.weight_hh_l1"][...] = np.nan
+        return made
+
+    given = {"card_of": card_of, "write_step": write_step, "parameters_of": overflowing, "bench": broken}
+    if make == "cuda":
+        monkeypatch.setattr(geometry, "STREAMS", (4,))  # and the LSTM, for one compilation that others have
+        given["kernels_of"] = request.getfixturevalue("kernels_of")
+    elif "plan" not in make:
+        given["card_of"] = lambda: card_of("gru")
+    engine = ENGINES[make](**given)
+    last, address = tokens(BATCH), Address(1, (0, 1), 0)
+
+    def ends(call):
+        with pytest.raises(P2Error, match=r"computes NaN or infinity .* no text follows"):
+            call(engine.zero_state(BATCH))
+
+    for length in (5, 70):  # whoever reads in another order of sums may find numbers
+        with contextlib.suppress(P2Error):
+            found = engine.feed(engine.zero_state(BATCH), tokens(BATCH, length), logits=True)
+            assert np.isfinite(found).all()
+    for sampling in (Sampling(), Sampling(0), Sampling(top_k=3)):
+        ends(lambda state, how=sampling: engine.decode(state, last, noise(5, BATCH, VOCAB), how))
+        if isinstance(engine, DrawingEngine):
+            ends(lambda state, how=sampling: engine.draw(state, last, address, 70, how))
 
 
 def test_a_device_takes_back_its_own_states_only(bench, card_of, write_step):

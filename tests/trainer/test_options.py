@@ -154,6 +154,7 @@ def test_options_survive_json(values: dict[str, Any]) -> None:
     [
         (lambda d: d.pop("hidden"), "the recorded options do not match this p2's: hidden"),
         (lambda d: d.update(width=3), "the recorded options do not match this p2's: width"),
+        (lambda d: d.update({"a\n\x1b": 3}), r"the recorded options do not match this p2's: a\\n\\x1b$"),
         (lambda d: d.update(hidden=0), "the recorded options are damaged: hidden must be"),
         (
             lambda d: d.update(hidden="8"),

@@ -1,0 +1,44 @@
+"""Every reader is handed hostile files: it reads them or says a sentence, soon and within little memory."""
+
+from __future__ import annotations
+
+import random
+
+import h5py  # noqa: F401 - what a child needs is loaded once
+import onnxruntime  # noqa: F401
+import pytest
+import torch  # noqa: F401
+
+from .readers import ALL
+from .reading import try_batch
+
+BATCH = 3000  # inputs of a child
+
+
+@pytest.mark.usefixtures("pictures_aside")
+@pytest.mark.parametrize("reader", ALL, ids=lambda reader: reader.name)
+def test_a_hostile_file_is_a_sentence(reader, trust, tmp_path):
+    wanted, rnd = trust.times(reader.inputs), trust.random()
+    while wanted > 0:
+        own = random.Random(rnd.getrandbits(64))  # what a child draws its parent does not
+        told = try_batch(reader, tmp_path / "batch", own, min(BATCH, wanted))
+        wanted -= BATCH
+        trust.count(
+            "Hostile files",
+            reader.name,
+            inputs=told.inputs,
+            refused=told.refused,
+            read=told.read,
+            **{"slowest, seconds": float(told.seconds), "extra memory, MiB": float(told.extra)},
+        )
+        assert not told.faults, "\n\n".join(told.faults)
+
+
+@pytest.fixture
+def pictures_aside(monkeypatch):
+    """No picture is drawn: that takes longer than all the rest."""
+    from p2.bench import plots
+
+    for name in ("of_run", "of_model"):
+        monkeypatch.setattr(plots, name, lambda *_: [])
+    monkeypatch.setattr("p2.practical.page_parts.inline", lambda _: "<svg ></svg>")
