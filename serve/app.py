@@ -283,7 +283,7 @@ class Server:
         return Response(page, headers={"content-type": CONTENT_TYPE})
 
     async def _openapi(self, _request: Request) -> Response:
-        return Json(openapi.document(Body, list(self.batchers), self.settings))
+        return Json(openapi.document(Body, Verbatims, list(self.batchers), self.settings))
 
     async def _playground(self, _request: Request) -> Response:
         page = resources.files(__package__).joinpath("playground.html").read_bytes()

@@ -76,8 +76,16 @@ def _limits(kind: str, ranges: Sequence[Within]) -> dict[str, Any]:
     return found
 
 
-def document(body: type[Any], models: Sequence[str], settings: Settings) -> dict[str, Any]:
-    """The whole document."""
+def document(
+    body: type[Any], verbatims: type[Any], models: Sequence[str], settings: Settings
+) -> dict[str, Any]:
+    """The whole document.
+
+    Args:
+        body, verbatims: what requests to /v1/completions and to /verbatim hold.
+        models: names.
+        settings: limits, and whether there are keys.
+    """
     asked = schema(body)
     for name, about in _ABOUT.items():
         asked["properties"][name]["description"] = about
@@ -142,6 +150,18 @@ def document(body: type[Any], models: Sequence[str], settings: Settings) -> dict
             }
         },
     }
+    spans = {
+        "type": "object",
+        "required": ["spans", "least"],
+        "properties": {
+            "spans": {
+                "type": "array",
+                "description": "From one character, and up to another.",
+                "items": {"type": "array", "items": count, "minItems": 2, "maxItems": 2},
+            },
+            "least": count | {"description": "Characters of the shortest run."},
+        },
+    }
     status = {"type": "object", "required": ["status"], "properties": {"status": text}}
     key: dict[str, Any] = {"security": [{"key": []}]} if settings.keys else {}
     locked = ["401"] if settings.keys else []
@@ -182,6 +202,14 @@ def document(body: type[Any], models: Sequence[str], settings: Settings) -> dict
                     **answers("It.", _json("Model"), "404", *locked),
                 }
             },
+            "/verbatim": {
+                "post": {
+                    "summary": "Which runs of characters of a text stand in the training text",
+                    "requestBody": {"required": True, "content": _json("VerbatimRequest")},
+                    **key,
+                    **answers("Them.", _json("Verbatim"), "400", "404", "408", "413", "415", *locked),
+                }
+            },
             "/health": health("Whether the server is well"),
             "/ready": health("Whether it takes requests"),
             "/metrics": {
@@ -207,6 +235,8 @@ def document(body: type[Any], models: Sequence[str], settings: Settings) -> dict
                     "required": ["object", "data"],
                     "properties": {"object": {"const": "list"}, "data": {"type": "array", "items": model}},
                 },
+                "VerbatimRequest": schema(verbatims) | {"required": ["text"]},
+                "Verbatim": spans,
                 "Error": error,
                 "Status": status,
             },
@@ -218,7 +248,7 @@ def document(body: type[Any], models: Sequence[str], settings: Settings) -> dict
 _REFUSALS = {
     "400": "The request cannot be meant.",
     "401": "The key is missing or wrong.",
-    "404": "There is no such model.",
+    "404": "There is no such model, or no training text.",
     "408": "The request did not end.",
     "413": "The request is too long.",
     "415": "The request does not say that it is JSON.",

@@ -49,6 +49,7 @@ KINDS = {
 _BAD = (b"{", b'{"prompt": 1}', b'{"max_tokens": -1}', b'{"model": "none"}', b"x" * 3_000_000)
 _PAGES = ("/", "/health", "/metrics", "/openapi.json", "/v1/models")
 _METERS = {
+    "processor": "process_cpu_seconds_total",
     "memory": "process_resident_memory_bytes",
     "files": "process_open_fds",
     "waiting": "p2_waiting_texts",
@@ -65,12 +66,14 @@ class Sample:
 
     Attributes:
         seconds: since the first client.
+        processor: seconds that the server has computed for.
         memory: resident bytes.
         files: open ones, connections among them.
         waiting, running, paused: texts.
     """
 
     seconds: float
+    processor: float
     memory: float
     files: float
     waiting: float
@@ -246,6 +249,7 @@ def markdown(report: dict[str, Any]) -> str:
         "",
         f"{report['engine']}, {report['machine']}, {CLIENTS} clients, {report['minutes']:g} minutes,"
         f" {sum(requests.values()):,} requests: {', '.join(f'{n:,} {kind}' for kind, n in requests.items())}."
+        f" The server computed for {curve[-1].processor - curve[0].processor:,.0f} seconds of them."
         f" All {requests['known']:,} texts that were known beforehand came as `p2 generate` writes them; the"
         f" last row is after the last client. Memory was {_mib(after_a_fifth(curve).memory)} MiB after a"
         f" fifth of the time, {_mib(curve[-1].memory)} MiB at the end.",

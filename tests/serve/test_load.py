@@ -77,7 +77,7 @@ def test_a_text_that_is_not_as_it_should_be_is_found(served, monkeypatch):
 
 def test_texts_that_nobody_waits_for_are_found(served, monkeypatch):
     async def meters(_port: int, *_: str) -> list[float]:
-        return [1e8, 9.0, 0.0, 1.0, 0.0]
+        return [1.0, 1e8, 9.0, 0.0, 1.0, 0.0]
 
     monkeypatch.setattr(client, "meters", meters)
     monkeypatch.setattr(soak, "KINDS", {"look": 1.0})
@@ -90,7 +90,7 @@ def test_memory_that_grows_is_found(served, monkeypatch):
     memory = iter(range(1 << 28, 1 << 40, 1 << 23))
 
     async def meters(_port: int, *_: str) -> list[float]:
-        return [next(memory), 9.0, 0.0, 0.0, 0.0]
+        return [1.0, next(memory), 9.0, 0.0, 0.0, 0.0]
 
     monkeypatch.setattr(client, "meters", meters)
     monkeypatch.setattr(soak, "KINDS", {"look": 1.0})

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
+import subprocess
 from html.parser import HTMLParser
 
 import pytest
@@ -36,6 +39,27 @@ def test_the_page_is_whole_and_every_field_has_a_name(served):
     fields = [attributes["id"] for tag, attributes in elements if tag in ("input", "textarea")]
     assert {*fields} <= named
     assert any(attributes.get("aria-live") == "polite" for _, attributes in elements)
+
+
+def copied(browser) -> list[str]:
+    """Calls with curl and Python by turns, a pair for each model."""
+    return browser.execute_script(
+        "return [...document.querySelectorAll('#calls pre')].map(e => e.textContent)"
+    )
+
+
+def run_shell(call: str) -> str:
+    """What a call with curl is answered."""
+    done = subprocess.run(["sh", "-c", call.replace("curl ", "curl -s ", 1)], capture_output=True, check=True)
+    return json.loads(done.stdout)["choices"][0]["text"]
+
+
+def run_python(call: str) -> str:
+    """What a call with OpenAI's client prints."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        exec(compile(call, "call", "exec"), {})
+    return said.getvalue().removesuffix("\n")
 
 
 def test_the_page_in_a_browser(browser, served, alone):
@@ -72,23 +96,20 @@ def test_the_page_in_a_browser(browser, served, alone):
     ]
 
     # What can be copied asks for the same.
-    code = browser.execute_script(
-        "return [...document.querySelectorAll('#calls pre')].map(e => e.textContent)"
-    )
-    body = json.loads(re.search(r"-d '(.*)'", code[0]).group(1))
-    assert body == {"model": "lstm", "prompt": prompt, "max_tokens": 300, "tau": 4, "seed": 11}
-    assert served.texts(**body) == [texts[0].removeprefix(prompt)]
-    compile(code[1], "python", "exec")
+    code = copied(browser)
+    assert [run_shell(code[0]), run_python(code[1])] == [texts[0].removeprefix(prompt)] * 2
+    assert run_python(code[3]) == texts[1].removeprefix(prompt)
 
     # A long text streams, and can be stopped.
     field("length").clear()
     field("length").send_keys("20000")
-    field("write").click()
+    field("write").send_keys(Keys.ENTER)
+    assert browser.switch_to.active_element.get_attribute("id") in ("stop", "write")
     until(
         browser, "document.querySelector('.text') && document.querySelector('.text').textContent.length > 100"
     )
     if field("stop").is_enabled():
-        field("stop").click()
+        browser.switch_to.active_element.send_keys(Keys.SPACE)
     until(browser, "['Stopped.', 'Done.'].includes(document.getElementById('said').textContent)")
 
     # What stands in the training text is marked.
@@ -108,6 +129,29 @@ def test_the_page_in_a_browser(browser, served, alone):
     said = until(browser, "document.querySelector('.error') && document.getElementById('said').textContent")
     assert "does not know the character 'Ä'" in said
     assert [line for line in browser.get_log("browser") if "400 (Bad Request)" not in line["message"]] == []
+
+
+def test_the_page_asks_for_a_key_and_copies_none(browser, start, alone, monkeypatch):
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    browser.get(start(keys=("secret",)).url)
+    until(browser, "!document.getElementById('key-field').hidden")
+    for key, wanted in (("wrong", "document.getElementById('said').textContent === 'The key is not right.'"),
+                        ("secret", "document.querySelectorAll('#models input').length === 1")):  # fmt: skip
+        browser.find_element(By.ID, "key").clear()
+        browser.find_element(By.ID, "key").send_keys(key, Keys.TAB)
+        until(browser, wanted)
+    code = copied(browser)
+    assert "secret" not in "".join(code)
+    monkeypatch.setenv("KEY", "secret")
+    wanted = alone["lstm"].generate("the ", length=500, seed=7)
+    browser.find_element(By.ID, "prompt").clear()
+    browser.find_element(By.ID, "prompt").send_keys("the ")
+    assert [run(call) for run, call in zip((run_shell, run_python), copied(browser), strict=True)] == [
+        wanted
+    ] * 2
+    browser.get_log("browser")
 
 
 @pytest.mark.parametrize("width", [1280, 390])
