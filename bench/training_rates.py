@@ -41,7 +41,7 @@ class Shape:
     """What is trained.
 
     Attributes:
-        card: the model.
+        card: the model, an LSTM.
         options: with batch, window and a settled precision.
         device: where.
     """
@@ -74,8 +74,7 @@ class ByHand:
         self._device = device
         self._tokens = torch.from_numpy(Codec(card.vocabulary).encode(shape.text())).to(device)
         self._embedding = nn.Embedding(card.vocab, card.embedding, device=device)
-        layers = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[card.cell]
-        self._rnn = layers(card.embedding, card.hidden, card.layers, batch_first=True, device=device)
+        self._rnn = nn.LSTM(card.embedding, card.hidden, card.layers, batch_first=True, device=device)
         self._output = nn.Linear(card.hidden, card.vocab, device=device)
         self._parameters = [
             parameter
@@ -169,8 +168,9 @@ def layers_alone(shape: Shape) -> Update:
 
     card, options = shape.card, shape.options
     dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
-    layers = {"rnn": nn.RNN, "lstm": nn.LSTM, "gru": nn.GRU}[card.cell]
-    rnn = layers(card.embedding, card.hidden, card.layers, batch_first=True, device=shape.device, dtype=dtype)
+    rnn = nn.LSTM(
+        card.embedding, card.hidden, card.layers, batch_first=True, device=shape.device, dtype=dtype
+    )
     size = (options.batch_size, options.seq_len)
     x = torch.randn(*size, card.embedding, device=shape.device, dtype=dtype, requires_grad=True)
     back = torch.randn(*size, card.hidden, device=shape.device, dtype=dtype)

@@ -26,7 +26,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "windows": {},
     "carried states": {"stateful": True},
     "dropout": {"dropout": 0.2},
-    "gru, reset before": {"cell": "gru", "gru_reset": "before"},
+    "another cell": {"cell": "rnn"},
     "averaged, tied, accumulated": {"ema": 0.9, "tied": True, "accumulate": 2, "embedding": 64, "hidden": 64},
 }
 _FOLLOWED = 6  # updates
