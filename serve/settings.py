@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..contract.arguments import whole_number
 from ..contract.errors import UsageError
+
+# What browsers say: a scheme and a host in small letters, perhaps a port, and nothing behind.
+_ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\sA-Z]+")
 
 
 @dataclass(frozen=True)
@@ -42,3 +46,6 @@ class Settings:
             raise UsageError(f"grace must be 0 to 86400 seconds, not {self.grace:g}")
         if not all(key and key.isascii() and key.isprintable() and key.strip() == key for key in self.keys):
             raise UsageError("an API key must be printable ASCII without spaces around it, and not empty")
+        for origin in self.origins:
+            if not _ORIGIN.fullmatch(origin):
+                raise UsageError(f"an origin is as in https://page.example or *, not {origin!r}")

@@ -202,6 +202,15 @@ def test_pages_of_named_origins_may_call(start):
     assert "access-control-allow-origin" not in other.headers
 
 
+@pytest.mark.parametrize(
+    "origin", ["page.example", "https://page.example/", "https://Page.example", "**", "null"]
+)
+def test_an_origin_that_no_browser_says_is_refused(origin):
+    assert Settings(origins=("https://page.example:8443", "http://[::1]:80", "*"))
+    with pytest.raises(UsageError, match="an origin is as in"):
+        Settings(origins=(origin,))
+
+
 def test_metrics_count(served):
     before = served.client.get("/metrics").text
     served.texts(prompt="the", max_tokens=50)
