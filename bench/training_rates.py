@@ -113,12 +113,12 @@ class ByHand:
         self.step()
 
     def _loss_of(self, windows: Tensor) -> Tensor:
-        import torch
         from torch.nn import functional as F
 
-        half = self._options.precision == "bfloat16"
+        from ..trainer.device import mixed
+
         # A graph must not use casts of weights that were kept from outside of it.
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=half, cache_enabled=False):
+        with mixed(self._device, self._options.precision, cache=False):
             logits = self._output(self._rnn(self._embedding(windows[:, :-1]))[0])
         return F.cross_entropy(logits.float().flatten(0, 1), windows[:, 1:].flatten())
 
@@ -166,8 +166,10 @@ def layers_alone(shape: Shape) -> Update:
     import torch
     from torch import nn
 
+    from ..trainer.device import dtype_of
+
     card, options = shape.card, shape.options
-    dtype = torch.bfloat16 if options.precision == "bfloat16" else torch.float32
+    dtype = dtype_of(options.precision)
     rnn = nn.LSTM(
         card.embedding, card.hidden, card.layers, batch_first=True, device=shape.device, dtype=dtype
     )

@@ -51,9 +51,21 @@ def choose_precision(name: str, device: torch.device, cell: str) -> str:
     return "bfloat16" if native else "float32"
 
 
-def mixed(device: torch.device, precision: str) -> torch.autocast:
-    """Inside it products are of bfloat16 numbers if the precision says so; the weights stay float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+def mixed(device: torch.device, precision: str, *, cache: bool = True) -> torch.autocast:
+    """Inside it products are of bfloat16 numbers if the precision says so; the weights stay float32.
+
+    Args:
+        device: where.
+        precision: a settled one.
+        cache: whether weights are shortened once for all of their products.
+    """
+    short = dtype_of(precision) != torch.float32
+    return torch.autocast(device.type, torch.bfloat16, enabled=short, cache_enabled=cache)
+
+
+def dtype_of(precision: str) -> torch.dtype:
+    """What numbers the products of a settled precision take."""
+    return torch.bfloat16 if precision == "bfloat16" else torch.float32
 
 
 def _cpu_computes_bfloat16() -> bool:
