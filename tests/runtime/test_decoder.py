@@ -50,8 +50,11 @@ def test_rows_advance_together_and_equal_texts_are_read_once(engine):
     texts = [
         np.array(text, np.int64) for text in ([1, 2, 3, 4, 5], [7], [1, 2, 3, 4, 5], [8], [9, 9, 9], [7])
     ]
-    read_texts(engine, texts)
+    found = engine.snapshot(read_texts(engine, texts))
     assert engine.fed == [(4, 1), (2, 2), (1, 2)]
+    for row, text in enumerate(texts):
+        for name, values in engine.snapshot(read_texts(engine, [text])).items():
+            np.testing.assert_allclose(found[name][row], values[0], atol=1e-6)
 
 
 def test_texts_begun_together_go_on_as_each_alone(engine):

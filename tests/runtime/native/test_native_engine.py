@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from p2.contract.agreement import agreement
@@ -115,6 +115,8 @@ def test_weights_of_16_bits_are_read_as_they_are(cell, precision, card_of, write
     place=st.sampled_from([binding.OWN, binding.SHARED, binding.MEMORY]),
     seed=st.integers(0, 1000),
 )
+@example(batch=7, cuts=[5], threads=2, division=binding.TEXTS, place=binding.OWN, seed=1)
+@example(batch=4, cuts=[], threads=1, division=binding.PANELS, place=binding.MEMORY, seed=2)
 def test_a_text_depends_on_nothing_but_itself(
     precision, batch, cuts, threads, division, place, seed, engines
 ):
