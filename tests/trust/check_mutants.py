@@ -1,0 +1,60 @@
+"""Faults planted in a copy of p2, each of which a test has to notice: the tests are tested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from p2.runtime import native
+
+from ..runtime.cuda import emulator
+from .mutation import export, judging, kernels, learning, serving, writing
+from .mutation.planting import Mutant, Nursery, traces_of
+
+MUTANTS: tuple[Mutant, ...] = tuple(
+    mutant for room in (export, writing, kernels, serving, learning, judging) for mutant in room.MUTANTS
+)
+
+
+def is_possible(mutant: Mutant) -> bool:
+    """Whether what the fault is in can run here."""
+    if mutant.path.startswith("runtime/cuda"):
+        return emulator.compiler() is not None
+    return native.available() or not mutant.path.startswith("runtime/native")
+
+
+CHECKS = sorted({check for mutant in MUTANTS if is_possible(mutant) for check in mutant.checks})
+
+
+@pytest.fixture(scope="module")
+def nursery(tmp_path_factory, request) -> Iterator[Nursery]:
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if hasattr(request.config, "workerinput") else base
+    made = Nursery(tmp_path_factory.mktemp("nursery"), shared, native.available())
+    yield made
+    made.close()
+
+
+def test_there_are_enough():
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
+
+
+@pytest.mark.parametrize("file", sorted({check.partition("::")[0] for check in CHECKS}))
+def test_without_a_fault_they_pass(file, nursery):
+    """In the same copy and by the same means."""
+    answer = nursery.run([check for check in CHECKS if check.startswith(f"{file}::") or check == file])
+    assert answer["code"] == 0, answer["said"]
+    assert answer["passed"]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
+def test_a_planted_fault_is_noticed(mutant, nursery, trust):
+    if not is_possible(mutant):
+        pytest.skip("what it is in cannot run here")
+    with nursery.planted(mutant):
+        answers = {check: nursery.run([check], traces_of(mutant)) for check in mutant.checks}
+    for check, answer in answers.items():
+        assert answer["code"] == 1, f"{check} does not notice it\n{answer['said']}"
+    names = ", ".join(answer["failed"].removeprefix("tests/") for answer in answers.values())
+    trust.count("Mutants", mutant.name, where=mutant.path, noticed_by=names)
