@@ -26,9 +26,10 @@ import h5py
 def read(_, found):
     [*found.attrs.items()]
     if isinstance(found, h5py.Dataset) and not found.is_virtual and not found.external:
-        if found.nbytes <= found.id.get_storage_size():
+        if found.nbytes <= min(found.id.get_storage_size(), len(data)):
             found[()]
-with h5py.File(io.BytesIO(sys.stdin.buffer.read()), "r") as file:
+data = sys.stdin.buffer.read()
+with h5py.File(io.BytesIO(data), "r") as file:
     read("", file)
     file.visititems(read)
 """

@@ -58,7 +58,7 @@ def read_keras(path: Path) -> Found:
             config, weights = _unpacked(path, length)
             try_hdf5(weights, path)
             with h5py.File(io.BytesIO(weights), "r") as file:
-                return _Reader(path, _layers(config, path), _Saved(file, path, False)).found()
+                return _Reader(path, _layers(config, path), _Saved(file, path, False, len(weights))).found()
         data = path.read_bytes()
         try_hdf5(data, path)
         with h5py.File(io.BytesIO(data), "r") as file:
@@ -66,7 +66,7 @@ def read_keras(path: Path) -> Found:
             if config is None:
                 raise P2Error(f"{path} holds weights without the model's configuration: save it as .keras")
             said = config.encode() if isinstance(config, str) else bytes(config)
-            return _Reader(path, _layers(said, path), _Saved(file, path, True)).found()
+            return _Reader(path, _layers(said, path), _Saved(file, path, True, length)).found()
     except P2Error:
         raise
     except Exception as error:  # whatever the bytes make the reader stumble over
@@ -103,12 +103,12 @@ def _layers(config: bytes, path: Path) -> list[dict[str, Any]]:
 
 
 class _Saved:
-    """The variables of a file, by layer."""
+    """The variables of a file of so many bytes, by layer."""
 
-    def __init__(self, file: Any, path: Path, is_whole: bool) -> None:
+    def __init__(self, file: Any, path: Path, is_whole: bool, length: int) -> None:
         self._file, self._path, self._is_whole = file, path, is_whole
         self._counted: dict[str, int] = {}
-        self._left = MOST_BYTES
+        self._left = length  # what a file says of its own parts is not believed
 
     def of(self, layer: dict[str, Any], inside: str = "") -> list[tuple[str, npt.NDArray[Any]]]:
         """Names and arrays of a layer's variables, in Keras's order; `inside` is where its own are."""

@@ -11,7 +11,8 @@ import pytest
 
 import p2
 from p2.cli import main
-from p2.importing import hdf5_trial
+from p2.contract.errors import P2Error
+from p2.importing import hdf5_trial, keras_file
 
 from .conftest import V
 
@@ -252,3 +253,13 @@ def test_a_file_that_holds_up_or_ends_hdf5s_library_is_a_sentence(tmp_path, voca
             out = str(tmp_path / "out")
             assert main(["import", str(tmp_path / name), "--vocab", str(vocab), "-o", out]) == 1
             assert f"{name} is damaged: HDF5's library does not" in capsys.readouterr().err
+
+
+def test_an_array_larger_than_its_file_is_not_read(tmp_path):
+    """Damage can make the library itself believe that gigabytes are stored in a file of kilobytes."""
+    path = tmp_path / "model.h5"
+    h5(path, layers(depth=1))
+    with h5py.File(path) as file:
+        saved = keras_file._Saved(file, path, True, V * E * 4 - 1)
+        with pytest.raises(P2Error, match=f"claims {V} x {E} numbers, and fewer are there"):
+            saved.of({"name": "embedding_1"})
