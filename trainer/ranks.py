@@ -243,10 +243,17 @@ def _reason(error: str) -> str:
 
 
 def launched() -> tuple[int, int]:
-    """Number of this process, and how many torchrun has started; ``(0, 1)`` without it."""
+    """Number of this process, and how many torchrun has started; ``(0, 1)`` without it.
+
+    Raises:
+        UsageError: the environment's numbers cannot be meant.
+    """
     if not all(os.environ.get(name) for name in _GIVEN):
         return 0, 1
-    return int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    rank, size = os.environ["RANK"], os.environ["WORLD_SIZE"]
+    if not (rank.isdecimal() and size.isdecimal() and int(rank) < int(size)):
+        raise UsageError(f"RANK={rank} of WORLD_SIZE={size} is no process of torchrun's: unset both")
+    return int(rank), int(size)
 
 
 @contextlib.contextmanager

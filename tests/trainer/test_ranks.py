@@ -15,7 +15,7 @@ import torch
 from torch.distributed import TCPStore
 from torch.distributed.run import main as torchrun
 
-from p2.contract.errors import BackendMissing, P2Error
+from p2.contract.errors import BackendMissing, P2Error, UsageError
 from p2.trainer import checkpoint, loop, ranks, run
 from p2.trainer.device import choose_device
 from p2.trainer.display import Silent
@@ -294,6 +294,15 @@ def test_one_process_of_torchrun_is_alone(monkeypatch: pytest.MonkeyPatch) -> No
     pretend(monkeypatch, "0", "1")
     with joined() as group:
         assert group is ALONE
+
+
+@pytest.mark.parametrize(("rank", "size"), [("2", "2"), ("x", "2"), ("0", "0"), ("-1", "2"), ("0", "1e9")])
+def test_an_environment_that_is_not_torchruns_is_refused(
+    rank: str, size: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(monkeypatch, rank, size)
+    with pytest.raises(UsageError, match=f"RANK={rank} of WORLD_SIZE={size} is no process"), joined():
+        pass
 
 
 def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
