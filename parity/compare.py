@@ -26,7 +26,7 @@ STREAMS = 4
 BATCH_CHARACTERS = 200
 # Rounding differs a little between reading and writing, so a close call may fall the other way.
 WRITTEN = 0.98
-POINTS = 1000  # of the errors along a text, at most
+SHORT, POINTS = 1000, 250  # steps of a text whose errors are all told; of a longer one at most so many
 
 
 @dataclass(frozen=True)
@@ -75,8 +75,8 @@ class Parity:
         return values | {"limits": vars(LIMITS[self.precision]), "passed": not self.failures}
 
     def drift(self) -> tuple[list[float], int]:
-        """The errors along the text, the largest of every so many steps, and how many: at most `POINTS`."""
-        each = -(-len(self.errors) // POINTS)
+        """The errors along the text, and of how many steps each is the largest: one, if there are few."""
+        each = 1 if len(self.errors) <= SHORT else -(-len(self.errors) // POINTS)
         return [max(self.errors[at : at + each]) for at in range(0, len(self.errors), each)], each
 
 

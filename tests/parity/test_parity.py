@@ -236,8 +236,8 @@ def test_the_errors_along_a_long_text_are_its_largest(exported):
     assert len(result.to_dict()["errors"]) == 20
     errors = [float(step % 7) for step in range(2500)]
     told = dataclasses.replace(result, errors=errors).to_dict()
-    assert told["steps_of_an_error"] == 3
-    assert told["errors"] == [max(errors[at : at + 3]) for at in range(0, 2500, 3)]
+    assert told["steps_of_an_error"] == 10
+    assert told["errors"] == [max(errors[at : at + 10]) for at in range(0, 2500, 10)]
     assert "<svg" in _picture([dataclasses.replace(result, errors=errors)]).decode()
 
 
