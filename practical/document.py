@@ -120,11 +120,14 @@ def make_room(folder: Path, experiment: str, results: dict[str, Any] | None = No
     path = folder / f"{experiment}.json"
     figures = []
     if path.is_file():
-        with contextlib.suppress(P2Error):  # not readable: kept all the same
+        try:
             earlier = read(path)
             if results is not None and earlier["results"] == json.loads(json.dumps(results)):
                 return ""
             figures = [folder / Path(figure["file"]).name for figure in earlier["figures"]]
+        except P2Error as error:  # damaged: kept all the same
+            if isinstance(error.__cause__, OSError):
+                raise  # whole perhaps, and its figures would be replaced
     kept = keep_aside(path, *figures)
     return f"the {path} of an earlier run is kept, with its pictures, in {kept}" if kept else ""
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
 
 from p2.contract.errors import P2Error
+from p2.contract.files import reading
 from p2.practical import document as documents
 from p2.practical import page
 from p2.practical.document import Document, alone, make_room
@@ -57,3 +59,17 @@ def test_the_second_at_an_experiment_is_refused(tmp_path):
     with alone(tmp_path, "text"), alone(tmp_path, "gradients"), refused, alone(tmp_path, "text"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+def test_a_document_that_the_disk_does_not_give_makes_no_room(tmp_path, monkeypatch):
+    """Its figures, which only it names, would be written over."""
+    (tmp_path / "text.json").write_text("{}")
+
+    def fails(path):
+        with reading(path):
+            raise OSError(errno.EIO, "dead")
+
+    monkeypatch.setattr(documents, "read_document", fails)
+    with pytest.raises(P2Error, match=r"cannot read .*text\.json: dead"):
+        make_room(tmp_path, "text")
+    assert [path.name for path in tmp_path.iterdir()] == ["text.json"]
