@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := train,cpu,rtx,cuda,bench,serve,keras,data,test
 
-.PHONY: demo pages test trust ray-test wheel-check lint format gpu-check soak load clean
+.PHONY: demo pages test trust ray-test wheel-check lock supply lint format gpu-check soak load clean
 
 # The demo: train, export, compare, write - at most three minutes of work on two cores.
 demo: $(READY)
@@ -37,6 +37,27 @@ ray-test: $(READY)
 # Half a minute, most of it the C compiler's; downloads nothing.
 wheel-check: $(READY)
 	$(BIN)/python -m pytest tests/check_wheel.py
+
+# requirements.lock: the versions of constraints.txt, with the hashes of every file that PyPI has of them; but for torch,
+# whose builds (+cpu, +cu130) have a hash each, and come from elsewhere.
+SUPPLY := build/supply
+TOOLS  := $(SUPPLY)/env/bin
+lock: $(TOOLS)/uv
+	sed -n '1,/^[^#]/{/^#/p}' requirements.lock > $(SUPPLY)/head
+	$(TOOLS)/uv pip compile --quiet --no-deps --no-header --no-annotate --generate-hashes --no-emit-package torch \
+	  --python-version 3.11 constraints.txt --output-file $(SUPPLY)/lock
+	cat $(SUPPLY)/head $(SUPPLY)/lock > requirements.lock
+
+# Of what is installed here: licences, a bill of materials (CycloneDX), and what PyPI knows to be vulnerable. The last asks
+# PyPI; where that does not answer, it says which packages it could not look up.
+supply: $(READY) $(TOOLS)/uv
+	$(TOOLS)/pip-licenses --python $(BIN)/python --format markdown --output-file $(SUPPLY)/licences.md
+	$(TOOLS)/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file $(SUPPLY)/sbom.json
+	$(TOOLS)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
+
+$(TOOLS)/uv:
+	$(PYTHON) -m venv $(SUPPLY)/env
+	$(TOOLS)/pip install --quiet --disable-pip-version-check uv==0.13.9 cyclonedx-bom==7.5.0 pip-licenses==5.5.5 pip-audit==2.10.1
 
 # Style, and types as strict as they go: p2's own, and those that a user's program meets (tests/typed_user.py).
 # mypy looks for a folder called p2; the repository's root is that package under another name.

@@ -181,7 +181,7 @@ class Killing:
         while (first := self.victims.ended(started, child, True)) is None:
             time.sleep(0.0005)
         if second is not None and second.code == 1:
-            if "is being written by another p2" not in second.said:
+            if "p2: " not in second.said or "Traceback" in second.said:
                 yield f"the second: {second.said[-2000:]}"
             if first.code:
                 yield f"the first: {first.code}, {first.said[-2000:]}"
