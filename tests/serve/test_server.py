@@ -230,7 +230,6 @@ def test_metrics_count(served):
         assert f"{name}{{" in after
 
 
-@pytest.mark.slow
 def test_a_thousand_idle_connections(served):
     lines = [connect(served) for _ in range(1000)]
     try:
