@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .planting import Mutant
 
-_INTERLEAVED = "serve/test_completions.py::test_interleaved_requests_all_equal_p2_generate"
+_INTERLEAVED = "serve/test_completions.py::test_500_interleaved_requests_all_equal_p2_generate"
 
 MUTANTS = (
     Mutant(
