@@ -253,8 +253,9 @@ class Batcher:
                 text.place = IN_BATCH
                 fresh.append(text)
                 free -= 1
-        self._reading.change([t for t in self._reading.texts if t.cancelled], [t for t in fresh if t.unread])
-        self._writing.change([t for t in self._writing.texts if t.cancelled], back)
+        # Who is cancelled from here on leaves at the next border: only those in `gone` have been ended.
+        self._reading.change([t for t in gone if t in self._reading.texts], [t for t in fresh if t.unread])
+        self._writing.change([t for t in gone if t in self._writing.texts], back)
         self._begin([text for text in fresh if not text.unread])
         return True
 
@@ -330,7 +331,8 @@ class Batcher:
                 pieces.append((text, piece))
         ended = self._publish(pieces)
         with self._changed:
-            slow = [text for text in texts if text not in ended and text.sent - text.taken > UNREAD_PIECES]
+            going = [text for text in texts if text not in ended and not text.cancelled]
+            slow = [text for text in going if text.sent - text.taken > UNREAD_PIECES]
             for text in slow:
                 text.place = PAUSED
                 self._paused.add(text)
