@@ -121,8 +121,9 @@ class Victims:
         if not done:
             return None
         log = self._layer.layer_log().decode(errors="replace").splitlines() if counts else []
-        said = (self._scratch / f"said-{child}").read_text(errors="replace")
-        (self._scratch / f"said-{child}").unlink()
+        output = self._scratch / f"said-{child}"
+        said = output.read_text(errors="replace") if output.exists() else ""  # it was killed before
+        output.unlink(missing_ok=True)
         return Ended(os.waitstatus_to_exitcode(status), log, said, time.monotonic() - started)
 
     def stopped(self, child: int) -> bool:
