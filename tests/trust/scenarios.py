@@ -174,6 +174,7 @@ SCENARIOS = [
         BOOK_RUN,
         (texts,),
         again_or(BOOK_RUN, resume=f"practical text --resume --out done {WRITING}"),
+        may_be_more=(".json.old-",),
     ),
 ]
 
