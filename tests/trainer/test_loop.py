@@ -8,6 +8,7 @@ import math
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -159,8 +160,14 @@ def test_the_carried_state_matters(options: Options, corpus: Corpus, tmp_path: P
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_saves_and_the_run_goes_on_the_same(
-    options: Options, corpus: Corpus, tmp_path: Path, number: signal.Signals
+    options: Options,
+    corpus: Corpus,
+    tmp_path: Path,
+    number: signal.Signals,
+    request: pytest.FixtureRequest,
 ) -> None:
+    if number == signal.SIGHUP:  # which stays ignored where these tests run under nohup
+        request.addfinalizer(partial(signal.signal, number, signal.signal(number, signal.SIG_DFL)))
     loop.train(options(steps=6, dropout=0.3, out=tmp_path / "whole"), corpus, Silent())
     handlers = [signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)]
     stopping = Notes(3, lambda: os.kill(os.getpid(), number))
