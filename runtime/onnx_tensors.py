@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from ..contract.schema import shown
 from .protobuf import Bytes, Damaged, Fields, encode, fields, integer, message, text, varint, varints
 
 # TensorProto.DataType
@@ -110,19 +111,19 @@ class Tensor:
             elif number in _TYPED:
                 typed.setdefault(number, []).append(value)
             elif number == 13 or (number == 14 and value):
-                raise Damaged(f"the weights {name!r} lie in another file")
+                raise Damaged(f"the weights {shown(name)} lie in another file")
         if typed and not raw:
             raw = memoryview(_raw(kind, typed))
         tensor = cls(name, kind, tuple(shape), raw)
         bits = 8 * np.dtype(_NUMPY[kind]).itemsize if kind in _NUMPY else _BITS.get(kind, 0)
         if bits == 0:
-            raise Damaged(f"the weights {name!r} are of element type {kind}, which p2 does not read")
+            raise Damaged(f"the weights {shown(name)} are of element type {kind}, which p2 does not read")
         if len(shape) > MOST_DIMENSIONS or min(shape, default=1) < 0:
-            raise Damaged(f"the weights {name!r} have too many dimensions, or a negative one")
+            raise Damaged(f"the weights {shown(name)} have too many dimensions, or a negative one")
         if math.prod(max(size, 1) for size in shape) > MOST_ELEMENTS or len(raw) != -(
             -math.prod(shape) * bits // 8
         ):
-            raise Damaged(f"the weights {name!r} do not have the size that their shape says")
+            raise Damaged(f"the weights {shown(name)} do not have the size that their shape says")
         return tensor
 
     @classmethod

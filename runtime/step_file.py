@@ -14,6 +14,7 @@ from ..contract.card import CHECKSUM, Card
 from ..contract.errors import ContractError, P2Error
 from ..contract.files import reading
 from ..contract.finite import MOST_WEIGHT
+from ..contract.schema import shown
 from ..contract.stamp import CHANGED, DAMAGED, Probe, condition, read_probe
 from . import step_weights
 from .onnx_format import Graph, Model, Value
@@ -129,7 +130,7 @@ def _check_values(path: Path, card: Card, graph: Graph) -> int:
                 raise _broken(path, f"the {kind} {value.name} is missing")
             _check_value(path, kind, value, by_name.pop(value.name))
         if by_name:
-            raise _broken(path, f"there is an {kind} {next(iter(by_name))!r} that it does not know")
+            raise _broken(path, f"there is an {kind} {shown(next(iter(by_name)))} that it does not know")
     if float_type not in (FLOAT, FLOAT16):
         raise _broken(path, f"the states have element type {float_type}, neither float32 nor float16")
     return float_type
@@ -141,8 +142,8 @@ def _check_value(path: Path, kind: str, wanted: Value, found: Value) -> None:
         raise _broken(path, f"the {kind} {wanted.name} must be {names[0]}, and is {names[1]}")
     open_batch = len(found.shape) > 0 and isinstance(found.shape[0], str)
     if not open_batch or found.shape[1:] != wanted.shape[1:]:
-        shown = [", ".join(str(size) for size in value.shape) for value in (wanted, found)]
-        raise _broken(path, f"the {kind} {wanted.name} must be [{shown[0]}], and is [{shown[1]}]")
+        sizes = [", ".join(shown(size).strip("'") for size in value.shape[:4]) for value in (wanted, found)]
+        raise _broken(path, f"the {kind} {wanted.name} must be [{sizes[0]}], and is [{sizes[1]}]")
 
 
 def _is_changed(path: Path, model: Model) -> bool:

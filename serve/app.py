@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 from ..contract.documents import check, parse
 from ..contract.engine import Engine
 from ..contract.errors import ContractError, P2Error
+from ..contract.schema import shown
 from . import openapi
 from .access import Access
 from .answers import Events, Json, bearer, encode, read_json, refusal, unless_gone
@@ -165,7 +166,7 @@ class Server:
             known = ", ".join(self.batchers)
             raise ApiError(
                 404,
-                f"there is no model {name!r} here; there is {known}",
+                f"there is no model {shown(name)} here; there is {known}",
                 param="model",
                 code="model_not_found",
             )

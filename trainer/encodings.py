@@ -7,6 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 from ..contract.errors import UsageError
+from ..contract.schema import shown
 
 if TYPE_CHECKING:
     from .faults import Faults
@@ -51,7 +52,7 @@ def check_encoding(encoding: str) -> None:
         known = False
     if not known:
         raise UsageError(
-            f"unknown --encoding {encoding!r}: use the name of an encoding of texts that Python knows,"
+            f"unknown --encoding {shown(encoding)}: use the name of an encoding of texts that Python knows,"
             " such as latin-1 or cp1252"
         )
 

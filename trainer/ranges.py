@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from ..contract.errors import UsageError
+from ..contract.schema import shown
 from .encodings import ENCODING_ERRORS
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def check(options: TrainOptions) -> None:
     for name, allowed in CHOICES.items():
         if getattr(options, name) not in allowed:
             raise UsageError(
-                f"unknown {flag(name)} {getattr(options, name)!r}: choose one of {', '.join(allowed)}"
+                f"unknown {flag(name)} {shown(getattr(options, name))}: choose one of {', '.join(allowed)}"
             )
     _check_regularisation(options)
     _check_schedule(options)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..contract.errors import BackendMissing, P2Error
+from ..contract.schema import shown
 from ..contract.shell import install
 from .unfolding import Raw, check_ratio
 
@@ -147,5 +148,5 @@ def _rows(raw: Raw, file: Any, column: str, null: Callable[[int], None]) -> Iter
 
 
 def _some(names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMED]) or "none"
-    return shown if len(names) <= _NAMED else f"{shown} and {len(names) - _NAMED:,} more"
+    listed = ", ".join(shown(name)[1:-1] for name in names[:_NAMED]) or "none"
+    return listed if len(names) <= _NAMED else f"{listed} and {len(names) - _NAMED:,} more"

@@ -48,6 +48,7 @@ def test_openais_client_lists_the_models(client):
     ("fields", "kind", "said"),
     [
         ({"model": "none"}, openai.NotFoundError, "there is no model 'none' here; there is lstm, gru"),
+        ({"model": "x" * 9999}, openai.NotFoundError, f"there is no model '{'x' * 39}...' here"),
         ({"prompt": "abcÄd"}, openai.BadRequestError, "'Ä' (U+00C4 LATIN CAPITAL LETTER A WITH DIAERESIS)"),
         ({"prompt": ["a", "bÄ"]}, openai.BadRequestError, "prompt[1]: the model does not know"),
         ({"n": 0}, openai.BadRequestError, "n is not at least 1"),

@@ -45,6 +45,7 @@ from p2.trainer.ranges import flag
         ("val_fraction", 1.0, "--val-fraction must be at least 0"),
         ("keep_at_accuracy", (0.5, 65.0), "--keep-at-accuracy takes shares above 0 and at most 1, not 65"),
         ("device", "tpu", "unknown --device 'tpu': choose one of auto, cpu, cuda"),
+        ("precision", "x" * 9999, f"unknown --precision '{'x' * 39}...': choose"),
         (
             "schedule",
             "linear",

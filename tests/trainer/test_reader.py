@@ -277,6 +277,7 @@ def test_xz_that_asks_for_a_large_dictionary_is_refused(tmp_path: Path) -> None:
         (b'["text"]', "line 3 is no JSON object: --column takes a value out of each"),
         (b'{"id": 2, "Text": "a"}', "line 3 has no 'text'; it has id, Text"),
         (b"{}", "line 3 has no 'text'; it has none"),
+        (b'{"\\udfff\\u001b[2J": 1}', r"line 3 has no 'text'; it has \udfff\x1b[2J"),
         (b'{"text": 7}', "line 3: 'text' is a number, not a text"),
         (b'{"text": ["a"]}', "line 3: 'text' is a list, not a text"),
         (b'{"text": true}', "line 3: 'text' is true or false, not a text"),
