@@ -67,7 +67,7 @@ def test_killed_and_refused(trust, ask, name):
         trust.count(section, row, **counts)
 
     seed = str(trust.random().random())
-    done = ask("kills", name=name, most=trust.times(10, most=400), seed=seed)
+    done = ask("kills", name=name, most=trust.times(7, most=400), seed=seed)
     tried("Kills", name, done, **{"before or within an operation": done["tried"]})
     for by in ("SIGKILL", "SIGTERM"):
         done = ask("signals", name=name, times=trust.times(2, most=30), seed=seed, by=by)
