@@ -21,7 +21,7 @@ pages: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(PYTEST_ARGS)
 
-# What p2 promises, tried: kills, faults, hostile files, threads, planted mistakes. Six minutes on two cores; writes
+# What p2 promises, tried: kills, faults, hostile files, threads, planted mistakes. Some minutes on two cores; writes
 # artifacts/trust/report.json and .md.
 CHECKS = $(BIN)/python -m pytest -n 2 --dist worksteal tests/trust/check_*.py
 trust: $(READY)

@@ -149,8 +149,9 @@ def measured(result: Result, options: dict[str, Any], test: Path) -> dict[str, A
     """What came of it, in bits per character."""
     words: list[str | Path] = ["p2", "train", options["text"]]
     for name, value in options.items():
-        if name != "text":
-            words += [flag(name)] if value is True else [flag(name), str(value)]
+        if name != "text":  # a file by its name alone: where it lay is nobody else's business
+            shown = Path(value).name if name == "vocab_from" else str(value)
+            words += [flag(name)] if value is True else [flag(name), shown]
     best = checkpoint.load(result.folder)
     tested = p2.evaluate([result.folder], test).engines[0].score
     assert best.record.validation is not None
