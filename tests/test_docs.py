@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -117,3 +118,14 @@ def test_what_shows_a_promise_of_security_is_there():
             assert file.is_file(), name
         if not test.endswith(".py"):
             assert f"def {test}(" in file.read_text(encoding="utf-8"), name
+
+
+def test_no_committed_report_names_a_folder_of_somebodys_machine():
+    """Reports record commands and files; where those lay is nobody else's business."""
+    private = re.compile(r"(?<![\w.])/(work|home|tmp|root|Users)/")
+    assert private.search('"p2 train /home/me/book.txt"')
+    kept = subprocess.run(
+        ["git", "ls-files", "artifacts"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split("\n")
+    reports = [ROOT / name for name in kept if name.endswith((".json", ".jsonl", ".md"))]
+    assert not [path for path in reports if private.search(path.read_text(encoding="utf-8"))]
