@@ -93,7 +93,7 @@ clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(READY): pyproject.toml constraints.txt $(wildcard runtime/native/*.c runtime/native/*.h)
+$(READY): pyproject.toml setup.py constraints.txt $(wildcard runtime/native/*.[ch] runtime/native/*/*.[ch])
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "p2 needs Python 3.11 or newer: make PYTHON=python3.12")'
 	@echo "Installing p2 into $(VENV): PyTorch, TensorRT-RTX and others, about 1.9 GB; one to five minutes, once."
 	$(PYTHON) -m venv --clear $(VENV)

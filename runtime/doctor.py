@@ -163,7 +163,9 @@ def _trial(backend: Backend) -> _Need:
     if backend.key == NATIVE:
         remedy = f"p2 generate --backend {ONNXRUNTIME} runs a .onnx on this processor"
         if binding.library() is None:
-            remedy = "install a C compiler, then p2 again: " + install(anew=True)
+            remedy = install(anew=True)
+            if not binding.FILE.exists():
+                remedy = f"install a C compiler, then p2 again: {remedy}"
         return _Need(not reason, reason, remedy=remedy)
     if "torch" in backend.needs:
         return _Need(not reason, reason, remedy="pytorch.org says which PyTorch to install")

@@ -172,11 +172,3 @@ def test_every_package_is_in_the_wheel():
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
     folders = {path.parent.relative_to(ROOT) for path in modules()}
     assert set(config) == {"p2"} | {".".join(("p2", *folder.parts)) for folder in folders}
-
-
-def test_every_c_file_is_in_the_source_distribution():
-    """A header that `depends` does not name is neither shipped nor a reason to compile again."""
-    [decoder] = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["ext-modules"]
-    for key, pattern in (("sources", "*.c"), ("depends", "*.h")):
-        found = {path.relative_to(ROOT).as_posix() for path in (ROOT / "runtime" / "native").glob(pattern)}
-        assert set(decoder[key]) == found, key

@@ -33,7 +33,7 @@ def problem() -> str | None:
 
     found = binding.library()
     if found is None:
-        return "it was not compiled when p2 was installed"
+        return binding.absence()
     return None if found.p2_supported() else "it needs a processor with AVX-512 and VNNI"
 
 

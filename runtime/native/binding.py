@@ -10,7 +10,7 @@ import ctypes
 import functools
 import math
 import operator
-from importlib.machinery import EXTENSION_SUFFIXES
+import platform
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -160,18 +160,47 @@ class Job(_Checked):
     )
 
 
-@functools.cache
+FILE = Path(__file__).with_name("_decoder.so")
+
+# Processors, by their numbers in ELF files.
+_PROCESSORS = {62: "x86_64", 183: "aarch64"}
+
+
 def library() -> ctypes.CDLL | None:
-    """The compiled decoder, or None where it was not built: it needs a C compiler when p2 is installed."""
-    for suffix in EXTENSION_SUFFIXES:
-        path = Path(__file__).parent / f"_decoder{suffix}"
-        if path.exists():
-            try:
-                found = ctypes.CDLL(str(path))
-                return _declared(found) if found.p2_layout() == LAYOUT else None
-            except (OSError, AttributeError):  # built for another machine, or from another version
-                return None
-    return None
+    """The compiled decoder; None where `absence` says why there is none."""
+    found = _loaded(FILE)
+    return None if isinstance(found, str) else found
+
+
+def absence() -> str | None:
+    """Why there is no compiled decoder; None if there is one."""
+    found = _loaded(FILE)
+    return found if isinstance(found, str) else None
+
+
+@functools.cache
+def _loaded(path: Path) -> ctypes.CDLL | str:
+    if not path.exists():
+        return "it was not compiled when p2 was installed"
+    try:
+        found = ctypes.CDLL(str(path))
+        if found.p2_layout() == LAYOUT:
+            return _declared(found)
+    except AttributeError:
+        pass
+    except OSError as error:
+        made, here = _processor(path), platform.machine()
+        if made not in (None, here):
+            return f"it was compiled for {made}, and this processor is {here}"
+        return f"it does not load: {' '.join(str(error).split())}"
+    return "it was compiled from another version of p2"
+
+
+def _processor(path: Path) -> str | None:
+    """What an ELF file was compiled for; None where that is not to be seen."""
+    with path.open("rb") as file:
+        head = file.read(20)
+    return _PROCESSORS.get(int.from_bytes(head[18:], "little")) if head.startswith(b"\x7fELF") else None
 
 
 def _declared(found: ctypes.CDLL) -> ctypes.CDLL:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import os
+import platform
 import re
+import struct
 import subprocess
 import sys
 
@@ -200,18 +202,38 @@ def test_a_pytorch_that_does_not_reach_the_gpu(examine):
         assert "tried" not in run.missing
 
 
+def test_a_processor_without_the_decoders_instructions(examine, monkeypatch):
+    monkeypatch.setattr(binding, "library", OldProcessor)
+    verdict = examine(EVERYTHING, NONE).engines[NATIVE].run
+    assert (verdict.possible, verdict.missing) == (False, "it needs a processor with AVX-512 and VNNI")
+    assert "--backend onnxruntime-cpu" in verdict.remedy
+
+
+# Of a library in ELF, for another processor than this one.
+OTHER = "aarch64" if platform.machine() == "x86_64" else "x86_64"
+ELF = struct.pack("<4s12xHB45x", b"\x7fELF", 3, {"aarch64": 183, "x86_64": 62}[OTHER])
+
+
 @pytest.mark.parametrize(
-    ("library", "missing", "remedy"),
+    ("held", "missing"),
     [
-        (lambda: None, "it was not compiled when p2 was installed", "install a C compiler"),
-        (OldProcessor, "it needs a processor with AVX-512 and VNNI", "--backend onnxruntime-cpu"),
+        (None, "it was not compiled when p2 was installed"),
+        (ELF, f"it was compiled for {OTHER}, and this processor is {platform.machine()}"),
+        (ELF[:17], "it does not load: "),
+        (b"", "it does not load: "),
+        (b"no library\n" * 99, "it does not load: "),
     ],
 )
-def test_why_the_compiled_decoder_does_not_run(library, missing, remedy, examine, monkeypatch):
-    monkeypatch.setattr(binding, "library", library)
+def test_a_compiled_decoder_that_is_not_there_or_does_not_load(held, missing, examine, monkeypatch, tmp_path):
+    monkeypatch.setattr(binding, "FILE", tmp_path / "_decoder.so")
+    if held is not None:
+        binding.FILE.write_bytes(held)
     verdict = examine(EVERYTHING, NONE).engines[NATIVE].run
-    assert (verdict.possible, verdict.missing) == (False, missing)
-    assert remedy in verdict.remedy
+    assert not verdict.possible
+    assert verdict.missing.startswith(missing)
+    assert "\n" not in verdict.missing
+    compiler = "install a C compiler, then p2 again: " if held is None else ""
+    assert verdict.remedy == compiler + install(anew=True)
 
 
 def test_two_onnx_runtimes_are_a_problem(examine):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.machinery
 import multiprocessing
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import numpy as np
@@ -69,11 +67,10 @@ def sanitised(folder: Path, *flags: str) -> Path:
             target = folder / "p2" / above / entry.name
             if not target.exists() and entry.suffix != ".so" and not entry.name.startswith("."):
                 target.symlink_to(entry)
-    made = inside / f"_decoder{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+    made = inside / "_decoder.so"
     words = ["gcc", "-O1", "-g", "-fno-omit-frame-pointer", *flags, "-pthread", "-fPIC", "-shared"]
     sources = sorted(map(str, (ROOT / "runtime" / "native").glob("*.c")))
-    include = f"-I{sysconfig.get_path('include')}"
-    subprocess.run([*words, include, *sources, "-o", str(made), "-lm"], check=True)
+    subprocess.run([*words, *sources, "-o", str(made), "-lm"], check=True)
     return folder
 
 

@@ -6,7 +6,6 @@ import ctypes
 import re
 import shutil
 import subprocess
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,6 @@ from p2.runtime import native
 from p2.runtime.native import binding
 
 FOLDER = Path(native.__file__).parent
-ROOT = FOLDER.parent.parent
 HEADERS, SOURCES = sorted(FOLDER.glob("*.h")), sorted(FOLDER.glob("*.c"))
 MOST_PARAMETERS = 8
 
@@ -35,17 +33,10 @@ def included(path: Path) -> list[str]:
 
 
 def test_every_header_compiles_alone_and_without_a_warning():
-    from setuptools._distutils.ccompiler import new_compiler
-    from setuptools._distutils.sysconfig import customize_compiler
-
-    compiler = new_compiler()
-    customize_compiler(compiler)
-    command = getattr(compiler, "compiler_so", None)
-    if not command or shutil.which(command[0]) is None or not native.available():
+    if shutil.which("gcc") is None or not native.available():
         pytest.skip("there is no C compiler here for the decoder's instructions")
-    flags = built()["extra-compile-args"]
     for header in HEADERS:
-        checks = [*command[:1], *flags, "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c"]
+        checks = ["gcc", "-O3", "-pthread", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-x", "c"]
         done = subprocess.run([*checks, str(header)], capture_output=True, text=True)
         assert done.returncode == 0, f"{header.name}: {done.stderr}"
 
@@ -105,17 +96,3 @@ def exported(library: ctypes.CDLL, name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def built() -> dict:
-    settings = ROOT / "pyproject.toml"
-    if not settings.exists():
-        pytest.skip("p2 was installed without its pyproject.toml")
-    return tomllib.loads(settings.read_text())["tool"]["setuptools"]["ext-modules"][0]
-
-
-def test_pyproject_names_every_file():
-    """Without a source a symbol is missing, without a header the source distribution does not compile."""
-    settings = built()
-    assert settings["sources"] == [str(path.relative_to(ROOT)) for path in SOURCES]
-    assert settings["depends"] == [str(path.relative_to(ROOT)) for path in HEADERS]

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.machinery
 import json
 import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +139,7 @@ class Nursery:
         return _linked([*objects, *made], self._folder / "decoder.so")
 
     def _use_decoder(self, library: Path) -> None:
-        target = self._folder / "p2" / NATIVE / f"_decoder{importlib.machinery.EXTENSION_SUFFIXES[0]}"
+        target = self._folder / "p2" / NATIVE / "_decoder.so"
         target.unlink(missing_ok=True)
         shutil.copy(library, target)
 
@@ -178,22 +176,9 @@ def _objects(shared: Path) -> list[Path]:
 
 
 def _compile(source: Path, target: Path) -> Path:
-    include = sysconfig.get_paths()["include"]
-    command = [
-        "gcc",
-        "-O1",
-        "-pthread",
-        "-fPIC",
-        "-I",
-        include,
-        "-I",
-        source.parent,
-        "-c",
-        source,
-        "-o",
-        target,
-    ]
-    subprocess.run(command, check=True)
+    subprocess.run(
+        ["gcc", "-O1", "-pthread", "-fPIC", "-I", source.parent, "-c", source, "-o", target], check=True
+    )
     return target
 
 
