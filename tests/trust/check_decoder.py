@@ -75,7 +75,14 @@ def sanitised(folder: Path, *flags: str) -> Path:
 
 
 def run(
-    words: list[str], package: Path, models: Path, preload: str, seed: int, count: int, kind: str, **more: str
+    words: list[str],
+    package: Path,
+    models: Path,
+    preload: str,
+    seed: int,
+    turns: tuple[int, float | None],
+    kind: str,
+    **more: str,
 ):
     """What `decoding` counted, watched; a fault fails with what was said, and keeps the input."""
     script = str(Path(__file__).parent / "decoding.py")
@@ -88,7 +95,7 @@ def run(
         **more,
     }
     done = subprocess.run(
-        [*words, sys.executable, script, str(models), str(seed), str(count), kind],
+        [*words, sys.executable, script, str(models), str(seed), *map(str, turns), kind],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -98,6 +105,7 @@ def run(
     return tuple(map(int, done.stdout.split()))
 
 
+@pytest.mark.weight(90)
 def test_no_address_is_wrong_and_nothing_undefined(models, trust, tmp_path):
     preload = f"{library('libasan.so')} {library('libubsan.so')}"
     package = sanitised(tmp_path, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
@@ -105,20 +113,21 @@ def test_no_address_is_wrong_and_nothing_undefined(models, trust, tmp_path):
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    for kind, count in (("valid", 36), ("forged", 600)):
-        wanted = trust.times(count)
+    for kind, count, part in (("valid", 36, 0.4), ("forged", 600, 1)):
+        wanted = trust.times(count), trust.part(part)
         inputs, ran, written = run([], package, models, preload, trust.seed, wanted, kind, **options)
         row = f"{kind} step files, AddressSanitizer and UndefinedBehaviorSanitizer"
         trust.count("The compiled decoder", row, inputs=inputs, ran=ran, characters=written, stops=0)
 
 
+@pytest.mark.weight(60)
 def test_no_thread_races_with_another(models, trust, tmp_path):
     preload = library("libtsan.so")
     package = sanitised(tmp_path, "-fsanitize=thread")
     words = ["setarch", "-R"] if shutil.which("setarch") else []  # it knows no addresses at random
     options = {"TSAN_OPTIONS": "halt_on_error=1:exitcode=66:ignore_noninstrumented_modules=1"}
-    count = trust.times(24)
-    inputs, ran, written = run(words, package, models, preload, trust.seed, count, "threads", **options)
+    wanted = trust.times(24), trust.until
+    inputs, ran, written = run(words, package, models, preload, trust.seed, wanted, "threads", **options)
     row = "valid step files, ThreadSanitizer, 1 to 5 threads"
     trust.count("The compiled decoder", row, inputs=inputs, ran=ran, characters=written, stops=0)
 
@@ -145,13 +154,16 @@ def load():
         one.join(10)
 
 
+@pytest.mark.weight(30)
 @pytest.mark.usefixtures("load")
 def test_a_text_is_the_same_on_any_number_of_threads(models, trust):
     """While others want the processors, and where the number changes in the middle of the text."""
     from p2.runtime.native.engine import NativeEngine
 
     rnd, texts = trust.random(), 0
-    for path in sorted(models.glob("*.onnx")) * trust.times(1):
+    paths = sorted(models.glob("*.onnx"))
+    for turn in trust.turns(len(paths)):
+        path = paths[turn % len(paths)]
         engine = NativeEngine(open_step(path), 1)
         batch = rnd.choice((1, 2, 5, 9))
         draws = [Draw(rnd.getrandbits(64), row, 0, rnd.choice(SETTINGS)) for row in range(batch)]

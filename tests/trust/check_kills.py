@@ -58,6 +58,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         process.stdin.close()
 
 
+@pytest.mark.weight(24)
 @pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS])
 def test_killed_and_refused(trust, ask, name):
     problems: list[str] = []
@@ -67,19 +68,22 @@ def test_killed_and_refused(trust, ask, name):
         trust.count(section, row, **counts)
 
     seed = str(trust.random().random())
-    done = ask("kills", name=name, most=trust.times(7, most=400), seed=seed)
+    ask("prepare", name=name)
+    done = ask("kills", name=name, most=trust.times(7, most=400), seed=seed, until=trust.part(0.5))
     tried("Kills", name, done, **{"before or within an operation": done["tried"]})
     for by in ("SIGKILL", "SIGTERM"):
-        done = ask("signals", name=name, times=trust.times(2, most=30), seed=seed, by=by)
+        until = trust.part(0.2)
+        done = ask("signals", name=name, times=trust.times(2, most=30), seed=seed, by=by, until=until)
         tried("Kills", name, done, **{f"{by} at random": done["tried"]})
-    for kind, (do, more) in FAULTS.items():
-        done = ask(do, name=name, most=trust.times(1, most=40), seed=seed, **more)
+    for number, (kind, (do, more)) in enumerate(FAULTS.items()):
+        until = trust.part(1 / (len(FAULTS) - number))
+        done = ask(do, name=name, most=trust.times(1, most=40), seed=seed, until=until, **more)
         tried("Faults", kind, done, tried=done["tried"])
     assert not problems
 
 
 def test_a_decoder_without_memory_or_threads(trust, ask):
-    done = ask("starved", name="generate", most=40, seed="")
+    done = ask("starved", name="generate", most=trust.times(12, most=40), seed=str(trust.random().random()))
     trust.count("Faults", "the compiled decoder: no memory, no thread", tried=done["tried"])
     assert not done["problems"]
     assert sum(done["said"].values()) > 3
@@ -88,6 +92,7 @@ def test_a_decoder_without_memory_or_threads(trust, ask):
 WANTED = {"model": "charlm", "prompt": "a", "max_tokens": 30_000, "seed": 3}
 
 
+@pytest.mark.weight(60)
 def test_a_server_that_is_killed(trust, tmp_path, monkeypatch):
     (tmp_path / "charlm.onnx").write_bytes(step_bytes(make_card()))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -96,7 +101,7 @@ def test_a_server_that_is_killed(trust, tmp_path, monkeypatch):
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     rng = trust.random()
-    for number in range(trust.times(3, most=60)):
+    for number in trust.turns(3, most=60):
         by = (signal.SIGKILL, signal.SIGTERM)[number % 2]
         with serving(tmp_path) as (process, client), ThreadPoolExecutor(4) as threads:
             answers = [threads.submit(asked, client) for _ in range(4)]

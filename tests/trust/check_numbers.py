@@ -42,6 +42,7 @@ def reference_of(tmp_path_factory, request) -> Callable[..., tuple[Path, Referen
     return made
 
 
+@pytest.mark.weight(12)
 @pytest.mark.parametrize("precision", TABLE)
 def test_parity(precision, cell, reference_of, tmp_path, trust):
     """Every backend says what eager PyTorch says, in the last steps as in the first."""

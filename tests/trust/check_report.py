@@ -28,7 +28,7 @@ def test_fault(trust):
 def test_counts_of_all_processes_come_together(tmp_path):
     folder = tmp_path / "trust"
     folder.mkdir()
-    for name in ("conftest.py", "report.py"):
+    for name in ("conftest.py", "budget.py", "report.py"):
         shutil.copy(HERE / name, folder / name)
     (folder / "check_some.py").write_text(CHECKS)
     out = tmp_path / "made" / "report.json"

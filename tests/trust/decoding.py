@@ -1,15 +1,19 @@
 """The compiled decoder at work on models of odd shapes: a program of its own, for sanitizers to watch.
 
-``python decoding.py FOLDER SEED COUNT forged|valid|threads`` takes step files of a folder by turns, as they
-are or forged, and reads and writes with them in batches, on threads and with settings that change. It exits
-with 0, having printed how many ran, unless something is wrong.
+``python decoding.py FOLDER SEED COUNT UNTIL forged|valid|threads`` takes step files of a folder by turns, as
+they are or forged, and reads and writes with them in batches, on threads and with settings that change: so
+often, or where UNTIL is not None, to that second of the epoch. It exits with 0, having printed how many it
+took, how many ran and what they wrote, unless something is wrong.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import random
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,13 +80,25 @@ def _forging() -> Any:
     return module
 
 
-def main(folder: Path, seed: str, count: int, forges: bool, threads: tuple[int, ...]) -> None:
+def turns(count: int, until: str) -> Iterator[int]:
+    """As many as there is time for."""
+    if until == "None":
+        yield from range(count)
+        return
+    for turn in itertools.count():
+        if turn and time.time() >= float(until):
+            return
+        yield turn
+
+
+def main(folder: Path, seed: str, wanted: Iterator[int], forges: bool, threads: tuple[int, ...]) -> None:
     rnd, models = random.Random(seed), sorted(folder.glob("*.onnx"))
     forge = _forging().forged if forges else lambda data, _: data
     path = folder / "now" / "input.onnx"
     path.parent.mkdir(exist_ok=True)
     ran = written = 0
-    for number in range(count):
+    number = 0
+    for number in wanted:
         path.write_bytes(forge(models[number % len(models)].read_bytes(), rnd))
         try:
             engine = NativeEngine(open_step(path), 1)
@@ -90,15 +106,10 @@ def main(folder: Path, seed: str, count: int, forges: bool, threads: tuple[int, 
             ran += 1
         except P2Error:
             assert forges, path
-    print(count, ran, written)
+    print(number + 1, ran, written)
 
 
 if __name__ == "__main__":
-    _forges = sys.argv[4] == "forged"
-    main(
-        Path(sys.argv[1]),
-        sys.argv[2],
-        int(sys.argv[3]),
-        _forges,
-        THREADS if sys.argv[4] == "threads" else USUAL,
-    )
+    _folder, _seed, _count, _until, _kind = sys.argv[1:]
+    _threads = THREADS if _kind == "threads" else USUAL
+    main(Path(_folder), _seed, turns(int(_count), _until), _kind == "forged", _threads)

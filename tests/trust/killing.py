@@ -35,7 +35,12 @@ class Killing:
 
     Args:
         folder: for their files.
+
+    Attributes:
+        until: when no further case is begun, in seconds of the epoch; None: all are.
     """
+
+    until: float | None = None
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -61,6 +66,11 @@ class Killing:
         assert ended.code == 0, f"p2 {command}: {ended.code}: {ended.said}"
         return ended
 
+    def prepare(self, name: str) -> dict[str, Any]:
+        """Begin a scenario, so that what follows takes no longer than its own time."""
+        self.begun(named(name))
+        return {}
+
     def kills(self, name: str, most: int, seed: str) -> dict[str, Any]:
         """Kill before operations and within writes: all of them, or so many."""
         scenario = named(name)
@@ -71,7 +81,7 @@ class Killing:
             for at, what in enumerate(operations)
             if what.startswith("write ")
         ]
-        return tried(cases, most, seed, lambda fault: self._killed(scenario, fault, None))
+        return self._tried(cases, most, seed, lambda fault: self._killed(scenario, fault, None))
 
     def signals(self, name: str, times: int, seed: str, by: str) -> dict[str, Any]:
         """Send a signal after random times."""
@@ -79,7 +89,7 @@ class Killing:
         seconds = self.begun(scenario)[2].seconds
         when = [(rng.uniform(0, seconds), signal.Signals[by]) for _ in range(times)]
         cases = [(f"{by} after {after[0]:.3f} s", after) for after in when]
-        return tried(cases, times, seed, lambda after: self._killed(scenario, None, after))
+        return self._tried(cases, times, seed, lambda after: self._killed(scenario, None, after))
 
     def faults(self, name: str, kind: str, most: int, seed: str) -> dict[str, Any]:
         """Let single operations, reading included, and all from one on, fail; or let files vanish."""
@@ -99,7 +109,7 @@ class Killing:
                 number = getattr(errno, ERRORS[kind])
                 changes = sum(not w.startswith(("read ", "open to read ")) for w in operations[:at])
                 cases += [(f"from {what} on", Fault(FAIL_ON, changes, number))]
-        return tried(cases, most, seed, lambda fault: self._failed(scenario, fault))
+        return self._tried(cases, most, seed, lambda fault: self._failed(scenario, fault))
 
     def clock(self, name: str, most: int, seed: str) -> dict[str, Any]:
         """Set the clock back by ten years while the command runs."""
@@ -107,7 +117,7 @@ class Killing:
         cases = [
             (f"after {n} looks", Fault(clock=(n, 10 * 365 * 86400))) for n in (0, 1, 2, 3, 5, 8, 13, 21, 50)
         ]
-        return tried(cases, most, seed, lambda fault: self._unharmed(scenario, fault))
+        return self._tried(cases, most, seed, lambda fault: self._unharmed(scenario, fault))
 
     def memory(self, name: str, most: int, seed: str) -> dict[str, Any]:
         """Let the command run out of address space."""
@@ -116,21 +126,45 @@ class Killing:
         cases = [
             (f"{n} MiB", Fault(memory=n << 20)) for n in (0, 1, 2, 3, 5, 8, 12, 16, 24, 32, 48, 64, 96, 128)
         ]
-        return tried(cases, most, seed, lambda fault: self._failed(scenario, fault))
+        return self._tried(cases, most, seed, lambda fault: self._failed(scenario, fault))
 
     def starved(self, name: str, most: int, seed: str) -> dict[str, Any]:
         """Refuse the compiled decoder memory and threads, from each request on."""
         scenario = named(name)
         self.begun(scenario)
         cases = [(f"{n} requests granted", Fault(starve=n)) for n in range(40)]
-        return tried(cases, most, seed, lambda fault: self._failed(scenario, fault))
+        return self._tried(cases, most, seed, lambda fault: self._failed(scenario, fault))
 
     def pairs(self, name: str, most: int, seed: str) -> dict[str, Any]:
         """Call the command a second time while the first stands still before one of its operations."""
         scenario = named(name)
         operations = self.begun(scenario)[2].operations
         cases = [(f"at {what}", Fault(STOP, at)) for at, what in enumerate(operations)]
-        return tried(cases, most, seed, lambda fault: self._second(scenario, fault))
+        return self._tried(cases, most, seed, lambda fault: self._second(scenario, fault))
+
+    def _tried(
+        self,
+        cases: Iterable[tuple[str, Any]],
+        most: int,
+        seed: str,
+        attempt: Callable[[Any], Iterator[str]],
+    ) -> dict[str, Any]:
+        """Try cases, in any order: how many, what was wrong, and how often each other thing was said."""
+        cases = [*cases]
+        problems: list[str] = []
+        said: Counter[str] = Counter()
+        count = 0
+        for where, case in random.Random(seed).sample(cases, min(most, len(cases))):
+            if count and self.until is not None and time.time() >= self.until:
+                break
+            count += 1
+            try:
+                found = [*attempt(case)]
+            except Exception as error:
+                found = [f"{type(error).__name__}: {error}"]
+            said.update(one[1:] for one in found if one.startswith("+"))
+            problems += [f"{where}: {one}" for one in found if not one.startswith("+")]
+        return {"tried": count, "problems": problems[:SHOWN], "said": said}
 
     def _prepared(self, scenario: Scenario) -> tuple[Path, dict[str, str]]:
         folder = scenarios.copy(self.begun(scenario)[0], self.folder / "case")
@@ -228,25 +262,6 @@ class Killing:
                 yield f"{name} differs{scenarios.difference(found[name], expected[name])}"
 
 
-def tried(
-    cases: Iterable[tuple[str, Any]], most: int, seed: str, attempt: Callable[[Any], Iterator[str]]
-) -> dict[str, Any]:
-    """Try cases, or so many of them: how many, what was wrong, and how often each other thing was said."""
-    cases = [*cases]
-    if len(cases) > most:
-        cases = random.Random(seed).sample(cases, most)
-    problems: list[str] = []
-    said: Counter[str] = Counter()
-    for where, case in cases:
-        try:
-            found = [*attempt(case)]
-        except Exception as error:
-            found = [f"{type(error).__name__}: {error}"]
-        said.update(one[1:] for one in found if one.startswith("+"))
-        problems += [f"{where}: {one}" for one in found if not one.startswith("+")]
-    return {"tried": len(cases), "problems": problems[:SHOWN], "said": said}
-
-
 def lost(kept: dict[str, str], folder: Path, by: str) -> Iterator[str]:
     there = scenarios.digests(folder, ("**/*",))
     for sha, name in kept.items():
@@ -269,9 +284,9 @@ def main() -> None:
     with contextlib.suppress(KeyboardInterrupt):
         for line in sys.stdin:
             asked = json.loads(line)
-            started = time.monotonic()
+            killing.until = asked.pop("until", None)
             told = getattr(killing, asked.pop("do"))(**asked)
-            print(json.dumps({**told, "seconds": time.monotonic() - started}), file=answers, flush=True)
+            print(json.dumps(told), file=answers, flush=True)
 
 
 if __name__ == "__main__":

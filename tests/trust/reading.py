@@ -22,6 +22,7 @@ KEPT = ROOT / "artifacts" / "trust" / "inputs"  # what a reader stumbled over
 
 MOST_SECONDS = 5.0  # of a processor: others may have this machine too
 SLACK = 64 << 20  # bytes that a reader may take beyond twice the file
+KINDS = 12  # good files of a reader, at most: every cell in every precision
 ADDRESSES = 16 << 30  # bytes of addresses a child may have: what asks for more is refused by the system
 
 Files = dict[str, bytes]
@@ -34,7 +35,7 @@ class Reader:
 
     Attributes:
         name: in the report.
-        good: files that are right.
+        good: files that are right, by number, from 0 to `KINDS` - 1.
         forge: the same, hostile.
         read: reads what is in a folder, and uses it a little; a `P2Error` refuses it.
         inputs: how many in `make trust`.
@@ -59,15 +60,25 @@ class Told:
     faults: list[str] = field(default_factory=list)
 
 
-def try_batch(reader: Reader, folder: Path, rnd: random.Random, count: int) -> Told:
-    """Try so many inputs in a child of their own; faults come back, with the input kept."""
+def try_batch(
+    reader: Reader, folder: Path, rnd: random.Random, count: int, until: float | None = None
+) -> Told:
+    """Try so many inputs, or as many as there is time for, in a child; faults come back, the input is kept.
+
+    Args:
+        reader: of them.
+        folder: for an input.
+        rnd: what they are made by.
+        count: at most so many.
+        until: seconds of the epoch.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     inside, said = folder / "input", folder / "told.json"
     said.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
         try:
-            _child(reader, inside, said, rnd, count)
+            _child(reader, inside, said, rnd, count, until)
         except BaseException:  # a fault of the check itself
             said.write_text(json.dumps({"faults": [traceback.format_exc()]}))
         finally:
@@ -80,7 +91,9 @@ def try_batch(reader: Reader, folder: Path, rnd: random.Random, count: int) -> T
     return Told(**json.loads(said.read_text()))
 
 
-def _child(reader: Reader, inside: Path, said: Path, rnd: random.Random, count: int) -> None:
+def _child(
+    reader: Reader, inside: Path, said: Path, rnd: random.Random, count: int, until: float | None
+) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESSES, ADDRESSES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     silent = os.open(os.devnull, os.O_RDWR)
@@ -91,7 +104,9 @@ def _child(reader: Reader, inside: Path, said: Path, rnd: random.Random, count: 
     _write(inside, reader.good(0))
     reader.read(inside)  # imports and first uses are no input's
     for number in range(count):
-        files = reader.forge(reader.good(number), rnd)
+        if until is not None and number and time.time() >= until:
+            break
+        files = reader.forge(reader.good(number % KINDS), rnd)
         _write(inside, files)
         before = _peak(reset=True)
         started = time.process_time()

@@ -15,7 +15,9 @@ def test_tables():
         ("Faults", "full disk", {"tried": 3}),
     ):
         add(sections, *said)
-    told = report.document(sections, checks=4, failed=["x::test_y"], scale=50, seed=7, started=0.0)
+    told = report.document(
+        sections, checks=4, failed=["x::test_y"], scale=50, minutes=None, seed=7, started=0.0
+    )
     tables = report.markdown(told)
     assert tables.startswith("4 checks, 1 failed: x::test_y. ")
     assert "1970-01-01" in tables
@@ -25,5 +27,19 @@ def test_tables():
         "| Kills | killed | slowest | by |\n| --- | --- | --- | --- |\n"
         "| export | 15 |  | SIGTERM |\n| train | 1,060 | 2.5 |  |\n| **all** | 1,075 |  |  |\n"
     )
-    page = report.placed(f"# Trust\n\n{report.MARK}\nold\n{report.MARK}\n\nEnd.\n", told)
-    assert page == f"# Trust\n\n{report.MARK}\n{tables}{report.MARK}\n\nEnd.\n"
+    mark, own = "<!-- counts -->\n", "<!-- counts of Mutants -->\n"
+    page = report.placed(f"# Trust\n\n{mark}old\n{mark}\n{own}kept\n{own}End.\n", told)
+    assert page == f"# Trust\n\n{mark}{tables}{mark}\n{own}kept\n{own}End.\n"
+
+
+def test_a_section_with_a_page_of_its_own_stands_there_only():
+    sections: report.Sections = {"Mutants": {"a": {"where": "x.c"}, "b": {"where": "y.c"}}}
+    told = report.document(sections, checks=2, failed=[], scale=1, minutes=70, seed=0, started=0.0)
+    assert "| a | x.c |" in report.markdown(told)
+    mark, own = "<!-- counts -->\n", "<!-- counts of Mutants -->\n"
+    page = report.placed(f"{mark}{mark}{own}{own}", told)
+    tables, mutants = page.removeprefix(mark).split(mark)
+    assert "70 minutes given" in tables
+    assert "| a |" not in tables
+    assert mutants.startswith(f"{own}2 of them, 1970-01-01, commit ")
+    assert mutants.endswith(f"| Mutants | where |\n| --- | --- |\n| a | x.c |\n| b | y.c |\n{own}")
