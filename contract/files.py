@@ -224,6 +224,12 @@ def keep_aside(document: Path, *companions: Path) -> Path | None:
     return free
 
 
+def is_name(text: str) -> bool:
+    """Whether a text from a document can be the name of a file beside it: no path, and not too long."""
+    fits = text.isprintable() and 0 < len(os.fsencode(text)) <= 255
+    return fits and Path(text).name == text != ".."
+
+
 def is_kept_aside(path: Path) -> bool:
     """Whether `keep_aside` has made this folder."""
     return re.search(r"\.old-\d+$", path.name) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
@@ -161,6 +162,7 @@ def load(path: Path) -> dict[str, Any]:
         raise P2Error(f"{path} is not a report of `p2 gpu-check`")
     check(document, _Document, str(path))
     for at, one in enumerate(document["checks"]):
+        one["check"] = asdict(Check("", 0)) | one["check"]  # a field that is not there is as it usually is
         kind = _DETAILS.get(one["check"]["kind"])
         found = problem(one["details"], kind, f"checks[{at}].details") if kind and one["details"] else ""
         if found:

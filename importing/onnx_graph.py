@@ -119,10 +119,11 @@ class _Reader:
         logits, bias = name, None
         if node.op == "Add":
             constant = [one for one in node.inputs if self._is_constant(one)]
-            if len(constant) != 1:
+            others = [one for one in node.inputs if one not in constant]
+            if len(constant) != 1 or len(others) != 1:
                 raise self._refused(node)
             bias = self._vector(constant[0], "output bias")
-            name = self._back(next(one for one in node.inputs if one != constant[0]), _MOVES)
+            name = self._back(others[0], _MOVES)
             node = self._maker(name)
         turned = node.op == "MatMul"
         if node.op == "Gemm":

@@ -26,7 +26,7 @@ from typing import Any, Literal, TypedDict
 
 from ..contract.documents import check, read_document
 from ..contract.errors import P2Error
-from ..contract.files import keep_aside, locked, write_json
+from ..contract.files import is_name, keep_aside, locked, write_json
 from ..contract.schema import Measure, shown
 
 VERSION = 1
@@ -161,6 +161,6 @@ def read(path: Path) -> Document:
     if document["experiment"] != path.stem:
         raise P2Error(f"{path} is the document of {document['experiment']}: each has a name of its own")
     for figure in document["figures"]:
-        if Path(figure["file"]).name != figure["file"] or "\0" in figure["file"]:
+        if not is_name(figure["file"]):
             raise P2Error(f"{path} is damaged: {shown(figure['file'])} is no name of a figure beside it")
     return document

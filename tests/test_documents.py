@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import io
 import json
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -254,6 +256,19 @@ def test_a_damaged_document_is_one_sentence_or_harmless(kind: str, tmp_path: Pat
         assert len(said) < len(str(path)) + 400
 
     refused_or_read()
+
+
+@pytest.mark.usefixtures("pictures_aside")
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_document_without_any_one_of_its_values_is_one_sentence_or_harmless(
+    kind: str, tmp_path: Path
+) -> None:
+    path, document, read = KINDS[kind](tmp_path)
+    there = [place for place in places(document) if place]
+    for place in random.Random(kind).sample(there, min(len(there), 150)):
+        path.write_bytes(changed(document, place, ...))
+        with contextlib.suppress(P2Error):
+            read(path)
 
 
 @pytest.mark.usefixtures("pictures_aside")

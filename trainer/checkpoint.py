@@ -28,7 +28,7 @@ from torch import Tensor
 from ..contract.card import Card
 from ..contract.documents import check, read_sealed, write_sealed
 from ..contract.errors import ContractError, P2Error
-from ..contract.files import reading, remove_leftovers, write_bytes
+from ..contract.files import is_name, reading, remove_leftovers, write_bytes
 from ..contract.finite import first_not_finite
 from ..contract.kinds import kind_of
 from ..contract.schema import shown
@@ -213,8 +213,8 @@ def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / MANIFEST
     manifest = check(read_sealed(path, "format", FORMAT, _FORMER), _Manifest, str(path))
     for entry in filter(None, manifest["files"].values()):
-        if Path(entry["name"]).name != entry["name"] or not entry["name"].isprintable():
-            raise ContractError(f"{path} is damaged: {entry['name']!a} is no name of a file beside it")
+        if not is_name(entry["name"]):
+            raise ContractError(f"{path} is damaged: {shown(entry['name'])} is no name of a file beside it")
     return dict(manifest)
 
 

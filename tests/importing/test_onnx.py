@@ -256,13 +256,17 @@ def test_damaged_files_and_those_of_p2_are_answered(tmp_path, vocab, capsys, wri
 @pytest.mark.parametrize(
     "op", ["Gather", "OneHot", "LSTM", "Squeeze", "Transpose", "MatMul", "Add", "Softmax"]
 )
-@pytest.mark.parametrize("part", ["input", "output", "constants"])
+@pytest.mark.parametrize("part", ["input", "output", "constants", "first", "last", "more"])
 def test_nodes_without_what_they_need_are_answered(op, part, tmp_path, vocab):
-    """No inputs, no outputs, or constants of no numbers."""
+    """No inputs, no outputs, constants of no numbers, one input less, or more of them."""
     model = graph(head="OneHot" if op == "OneHot" else "Gather", layers=1)
     for node in model.graph.node:
-        if node.op_type == op and part != "constants":
+        if node.op_type == op and part in ("input", "output"):
             del getattr(node, part)[:]
+        elif node.op_type == op and part in ("first", "last"):
+            del node.input[0 if part == "first" else -1]
+        elif node.op_type == op and part == "more":
+            node.input.extend(node.input)
         for tensor in model.graph.initializer:
             if node.op_type == op and part == "constants" and tensor.name in node.input:
                 tensor.CopyFrom(numpy_helper.from_array(np.zeros(0, np.float32), tensor.name))

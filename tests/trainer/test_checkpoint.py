@@ -221,6 +221,12 @@ WEIGHTS = "model-1.safetensors"
         (edit(lambda m: m["files"]["model"].update(name="../a")), r"'\.\./a' is no name of a file beside it"),
         (edit(lambda m: m["files"]["model"].update(name="a\0")), r"'a\\x00' is no name of a file beside it"),
         (edit(lambda m: m["files"]["model"].update(name="\x1b[2J")), r"'\\x1b\[2J' is no name of a file"),
+        (edit(lambda m: m["files"]["model"].update(name="..")), r"'\.\.' is no name of a file"),
+        (edit(lambda m: m["files"]["model"].update(name="")), r"'' is no name of a file"),
+        (
+            edit(lambda m: m["files"]["model"].update(name="x" * 9999)),
+            r"'x{10,100}\.\.\.' is no name of a file",
+        ),
         (edit(lambda m: m["files"]["model"].update(sha256="0" * 64)), "card is of other weights"),
     ],
 )

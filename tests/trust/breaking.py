@@ -335,8 +335,8 @@ def archive(data: bytes, rnd: random.Random, inside: Callable[[str, bytes, rando
         entries.append((name, content))
     elif how < 0.88:
         entries[at] = rnd.choice(("../x", "/etc/x", f"{name}x", "x" * 300, name.upper())), content
-    elif how < 0.94:
-        entries[at] = name, bytes(64 << 20)
+    elif how < 0.9:
+        entries[at] = name, bytes(96 << 20)
         pack = zipfile.ZIP_DEFLATED
     else:
         pack = rnd.choice((zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA))

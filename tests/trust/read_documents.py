@@ -11,6 +11,7 @@ import lzma
 import random
 import struct
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -111,10 +112,11 @@ LINES = b"".join(
 
 @functools.cache
 def good_packed(number: int) -> Files:
-
     from p2.trainer.tokenizing import tokenize
 
     plain = good_text(0)["text.txt"]
+    for pack in (gzip.compress, lzma.compress):
+        zeros(pack)
     with tempfile.TemporaryDirectory() as folder:
         path, tokens = Path(folder) / "text.txt", Path(folder) / "text.tokens"
         path.write_bytes(plain)
@@ -128,8 +130,13 @@ def good_packed(number: int) -> Files:
         )[number % 5]
 
 
-def forge_packed(files: Files, rnd: Rnd) -> Files:
+@functools.cache
+def zeros(pack: Callable[[bytes], bytes]) -> bytes:
+    """What unpacks to much more."""
+    return pack(bytes(96 << 20))
 
+
+def forge_packed(files: Files, rnd: Rnd) -> Files:
     ((name, data),) = files.items()
     if name.endswith(".tokens"):
         return {name: forge_tokens(data, rnd)}
@@ -143,8 +150,10 @@ def forge_packed(files: Files, rnd: Rnd) -> Files:
     pack, unpack = (
         (lzma.compress, lzma.decompress) if name.endswith(".xz") else (gzip.compress, gzip.decompress)
     )
+    if rnd.random() < 0.02:
+        return {name: zeros(pack)}
     plain = breaking.text(unpack(data), rnd)
-    return {name: pack(rnd.choice((plain, pack(plain), bytes(96 << 20) if rnd.random() < 0.05 else plain)))}
+    return {name: pack(rnd.choice((plain, plain, pack(plain))))}
 
 
 def forge_tokens(data: bytes, rnd: Rnd) -> bytes:
