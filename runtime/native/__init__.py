@@ -1,4 +1,4 @@
-"""The decode loop in C, for x86 processors: no operators, one pass over the weights a character.
+"""The decode loop in C: no operators, one pass over the weights a character.
 
 In Python:
 
@@ -15,26 +15,62 @@ In C, where every header says what its ``.c`` file does:
 - ``loops``: writing and reading, character by character.
 - ``steps``: one character of a layer, and the prediction.
 - ``multiply``: which kernels make a product.
-- ``kernels``: products with weights in 32, 16, 8 and 4 bits.
-- ``compact``, ``compacting.c``, ``opening``: float32 weights in 28 bits: their kernels, how they are made,
-  and where they are widened for a whole piece of a text.
-- ``cells``: from sums to the next state.
+- ``compact.h``, ``compacting.c``, ``opening``: float32 weights in 28 bits: how they are made, and where they
+  are widened for a whole piece of a text.
 - ``noise``, ``choice``: the noise by address, and the character that is chosen.
 - ``team``, ``memory``: threads that wait for one another, and what they work on.
-- ``avx512.h``, ``arithmetic.h``: the instructions of the kernels, and functions on vectors.
+- ``instructions``: which level runs, of those that are compiled.
+
+A level is what is compiled for one kind of processor, a folder each (``avx512``):
+
+- ``vectors.h``: its instructions and vectors.
+- ``floats.c``, ``integers.c``, ``compact.c``: products with weights in 32 and 16, in 8 and 4, and in 28 bits.
+- ``level.c``: the level as ``instructions`` knows it, with what all have in common: ``lanes``, where
+  ``arithmetic.h`` and ``cells.h`` go from sums to the next state, and ``noise.h`` makes noise, nearly.
 """
 
 from __future__ import annotations
 
+import os
 
-def problem() -> str | None:
-    """Why the compiled decoder cannot run on this machine; None if it can."""
+from ...contract.errors import UsageError
+
+CPU = "P2_CPU"  # the variable that names a level
+
+
+def level() -> str | None:
+    """The name of the level that the decoder runs on, `CPU` or the fastest one; None where it runs on none.
+
+    Raises:
+        UsageError: `CPU` names none, or one whose instructions this processor lacks.
+    """
     from . import binding
 
-    found = binding.library()
-    if found is None:
-        return binding.absence()
-    return None if found.p2_supported() else "it needs a processor with AVX-512 and VNNI"
+    if binding.library() is None:
+        return None
+    levels, asked = binding.levels(), os.environ.get(CPU)
+    if not asked:
+        return next((name for name, there in levels.items() if there), None)
+    if asked not in levels:
+        raise UsageError(f"{CPU} must be {' or '.join(levels)} on this kind of machine, not {asked!r}")
+    if not levels[asked]:
+        raise UsageError(f"{CPU}={asked} asks for instructions that this processor does not have")
+    return asked
+
+
+def problem() -> str | None:
+    """Why the compiled decoder cannot run on this machine; None if it can.
+
+    Raises:
+        UsageError: as `level` does.
+    """
+    from . import binding
+
+    chosen = level()
+    if chosen is not None:
+        binding.use(chosen)
+        return None
+    return binding.absence() or "it needs a processor with AVX-512 and VNNI"
 
 
 def available() -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import math
 import operator
 import platform
@@ -21,7 +22,7 @@ from ...contract.arguments import MAX_THREADS
 from ...contract.cells import FORMS
 from ...contract.errors import P2Error, UsageError
 
-LAYOUT = 8  # of the structures; the compiled side says the same, or it is of another version
+LAYOUT = 9  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {form.name: number for number, form in enumerate(FORMS)}
 
@@ -212,7 +213,9 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
 
     types: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "p2_layout": (whole, ()),
-        "p2_supported": (whole, ()),
+        "p2_level": (ctypes.c_char_p, (whole,)),
+        "p2_there": (whole, (whole,)),
+        "p2_use": (None, (whole,)),
         "p2_decode": (whole, job),
         "p2_feed": (whole, job),
         "p2_approximate_noise": (None, (array(np.uint32), whole, array(np.float32))),
@@ -232,6 +235,23 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
         function = getattr(found, name)
         function.restype, function.argtypes = answer, arguments
     return found
+
+
+def levels() -> dict[str, bool]:
+    """The levels of this build, the fastest first, and whether this processor has their instructions."""
+    found = library()
+    assert found is not None
+    names = iter(found.p2_level(number) for number in itertools.count())
+    known = [name.decode() for name in itertools.takewhile(bool, names)]
+    return {name: bool(found.p2_there(number)) for number, name in enumerate(known)}
+
+
+def use(name: str) -> None:
+    """Let every engine of this process run on a level that is there, from its next call on."""
+    found = library()
+    assert found is not None
+    assert levels()[name]
+    found.p2_use([*levels()].index(name))
 
 
 def compact(

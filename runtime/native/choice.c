@@ -2,7 +2,7 @@
 
 #include "choice.h"
 
-#include "noise.h"
+#include "instructions.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -52,12 +52,12 @@ static float gumbel(uint32_t word) { return (float)-log(-log((word + 0.5) * 0x1p
 int64_t choose_drawn(const float *logits, drawing d, int vocab, const choosing *text, float *scratch) {
     const float temperature = text->temperature;
     const float least = text->filters.on ? threshold(logits, vocab, &text->filters, scratch) : -INFINITY;
-    float bound, highest = -INFINITY;
-    int last = 0;
-    if (score(logits, d.nearly, vocab, temperature, least, scratch, &bound, &last) == 1) return last;
+    contest c = {vocab, temperature, least, .scores = scratch};
+    if (level->score(logits, d.nearly, &c) == 1) return c.winner;
+    float highest = -INFINITY;
     int64_t best = 0;
     for (int v = 0; v < vocab; v++) {
-        if (scratch[v] < bound || !(logits[v] >= least)) continue;
+        if (scratch[v] < c.bound || !(logits[v] >= least)) continue;
         const float noise = gumbel(d.words[v]) * temperature, now = logits[v] + noise;
         if (now > highest) {
             highest = now;

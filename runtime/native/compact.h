@@ -20,17 +20,6 @@
 /* Groups of a panel, or of its first rows. Rows come in multiples of 4. */
 static inline size_t groups_of(int rows, int vectors) { return (size_t)rows * vectors / 4; }
 
-#pragma GCC visibility push(hidden)
-/* Kernels without and with `ahead`. */
-extern const kernel_table compact_kernels[2];
-
-/* For the first rows of a batch of more than ROWS. */
-extern const kernel_table widening_kernels;
-
-/* Panels of COMPACT weights as float [panels][rows][vectors][16], without the outliers. */
-void open_panels(const product *m, range panels, float *opened);
-#pragma GCC visibility pop
-
 /* Make COMPACT weights of float [panels][rows][vectors * 16]: see compact_panel, whose answer this is. */
 int64_t p2_compact(const float *weights, int panels, int rows, int vectors, uint8_t *bytes, uint8_t *places,
                    uint8_t *exponents, outlier *outliers, int32_t *outlier_ends, int64_t most);

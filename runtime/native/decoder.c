@@ -1,5 +1,5 @@
-/* The decode loop of recurrent character models on x86 processors: whole characters per call, threads that
- * wait for one another by spinning, one barrier a layer.
+/* The decode loop of recurrent character models on processors: whole characters per call, threads that wait for one
+ * another by spinning, one barrier a layer.
  *
  * Every thread of a team owns some panels of every matrix and the units that they make, so a layer's products, its
  * cell and the rounding of its state stay with one thread and in its cache. Small models can have a team for every few
@@ -7,7 +7,7 @@
  * contract/card.py (step_shapes) and contract/sampling.py.
  *
  * Here: what Python calls, and who does what in a job. p2_approximate_noise is in noise.c, p2_compact in
- * compacting.c. */
+ * compacting.c, what chooses the level in instructions.c. */
 
 #define _GNU_SOURCE /* processors of a thread */
 
@@ -21,15 +21,7 @@
 #include <stdlib.h>
 
 /* Of the structures in types.h; binding.py expects this one. */
-int p2_layout(void) { return 8; }
-
-/* Whether this processor has the instructions. */
-int p2_supported(void) {
-    __builtin_cpu_init();
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
-}
+int p2_layout(void) { return 9; }
 
 enum { WAIT, GO, LEAVE };
 

@@ -28,7 +28,7 @@ from ..host_states import HostStates, State
 from ..processor import cpu_name, processors
 from ..step_file import StepFile
 from ..tuning import Setting
-from . import binding, packing, problem
+from . import binding, level, packing, problem
 from .binding import Job
 from .pace import Pace
 
@@ -63,8 +63,8 @@ FEED_NUMBERS = 1 << 23
 
 def why_not(step: StepFile) -> str | None:
     """Why the decoder cannot run a step here; None if it can."""
-    if problem():
-        return problem()
+    if found := problem():
+        return found
     if not packing.can_pack(step):
         return "the step is not as p2 exports it"
     return None
@@ -92,7 +92,7 @@ class NativeEngine(HostStates):
         self.path = step.path
         self._given = check_threads(threads)
         # The number goes up where the decoder changes so much that settings found before no longer hold.
-        where = f"{cpu_name()} x {processors()}, compiled, 5"
+        where = f"{cpu_name()} x {processors()}, {level()}, 5"
         self._memory = tuning.Memory(step.card, where, processors())
         self._alone_until = 0.0
         self._steps, self._waits = 0, 0  # since they were last judged

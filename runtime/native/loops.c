@@ -2,8 +2,8 @@
 
 #include "loops.h"
 
-#include "cells.h"
 #include "choice.h"
+#include "instructions.h"
 #include "multiply.h"
 #include "noise.h"
 #include "opening.h"
@@ -124,7 +124,7 @@ void feed(team *w, int thread) {
             }
             if (thread == 0) {
                 memcpy(w->old[l].floats, c.new.floats, (size_t)w->rows * m->width * sizeof(float));
-                round_rows(w->old[l], w->rows);
+                level->round_rows(w->old[l], w->rows);
             }
             if (leaves)
                 take_in(m, &m->layer[w->layers.end], here, rows,

@@ -2,7 +2,7 @@
 
 #include "memory.h"
 
-#include "cells.h"
+#include "instructions.h"
 
 #include <string.h>
 
@@ -76,6 +76,6 @@ void carry(team *w, const value *from, int back) {
             float *cells = w->j->cells + at;
             memcpy(back ? cells : w->cells[l], back ? w->cells[l] : cells, bytes);
         }
-        if (!back) round_rows(from[l], w->rows);
+        if (!back) level->round_rows(from[l], w->rows);
     }
 }

@@ -3,7 +3,7 @@
 #include "multiply.h"
 
 #include "compact.h"
-#include "kernels.h"
+#include "instructions.h"
 
 /* Rows that a kernel takes in a turn, and the bytes of them in a panel. */
 static int turn_rows(const product *m) { return m->kind == INT8 ? 4 : m->kind == INT4 ? 8 : 1; }
@@ -48,10 +48,10 @@ static int least(int a, int b) { return a < b ? a : b; }
 static __attribute__((noinline)) void multiply_compact(part p, value a, int rows, int last, target to) {
     float widened[PIECE * 64] __attribute__((aligned(64)));
     const product *m = p.m, wide = {.kind = FLOATS, .vectors = m->vectors, .weights = widened};
-    p.table = rows > ROWS ? widening_kernels : compact_kernels[m->ahead];
+    p.table = rows > ROWS ? *level->widening : level->compact[m->ahead];
     for (p.from = 0; p.from < m->rows; p.from = p.to) {
         p.to = least(p.from + PIECE, m->rows);
-        const part others = {kernels[MEMORY], &wide, 0, p.panels, 0, p.to - p.from};
+        const part others = {level->floats[MEMORY], &wide, 0, p.panels, 0, p.to - p.from};
         const size_t done = groups_of(m->rows, m->vectors) * p.panel + groups_of(p.to, m->vectors);
         const errand e = {(const char *)m->weights + done * GROUP_BYTES,
                           last && p.to == m->rows ? 0 : m->vectors * GROUP_BYTES / 4, widened};
@@ -66,7 +66,7 @@ static void multiply_opened(part p, value a, int rows, target to) {
     for (p.from = 0; p.from < m->rows; p.from = p.to) {
         p.to = least(p.from + PIECE, m->rows);
         part opened = p;
-        opened.table = kernels[MEMORY];
+        opened.table = level->floats[MEMORY];
         opened.m = &wide;
         multiply_part(opened, opened, a, rows, (errand){0}, to);
         add_outliers(p, a, rows, to);
@@ -80,7 +80,7 @@ static void multiply_opened(part p, value a, int rows, target to) {
 static void multiply_plain(part p, value a, int rows, int last, target to) {
     const product *m = p.m;
     const int once = rows <= ROWS, piece = is_float(m) && !once ? PIECE : m->rows;
-    p.table = kernels[m->place == SHARED && !m->ahead ? OWN : m->place];
+    p.table = (is_float(m) ? level->floats : level->integers)[m->place == SHARED && !m->ahead ? OWN : m->place];
     for (p.from = 0; p.from < m->rows; p.from = p.to) {
         p.to = least(p.from + piece, m->rows);
         const size_t before = ((size_t)p.panel * m->rows + (once ? p.from : p.to)) / turn_rows(m);

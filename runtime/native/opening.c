@@ -2,7 +2,7 @@
 
 #include "opening.h"
 
-#include "compact.h"
+#include "instructions.h"
 #include "team.h"
 
 #include <stdlib.h>
@@ -39,7 +39,7 @@ float *room_for_opened(const model *m, int steps) {
 /* Widens the thread's own panels, for only it meets them, and turns `m` to them. Returns what follows them all. */
 static float *open_product(const team *w, int thread, product *m, int panels, float *room) {
     if (m->kind != COMPACT) return room;
-    open_panels(m, share(w, thread, panels), room);
+    level->open_panels(m, share(w, thread, panels), room);
     float *next = room + opened_floats(m, panels);
     m->kind = OPENED;
     m->weights = room;

@@ -2,11 +2,10 @@
 
 #include "steps.h"
 
-#include "cells.h"
+#include "instructions.h"
 #include "multiply.h"
 #include "team.h"
 
-#include <immintrin.h>
 #include <string.h>
 
 const int IN_ORDER[4] = {0, 1, 2, 3}, FROM_STATE[4] = {0, 1, 3, 3};
@@ -17,7 +16,7 @@ void clear(float *z, int rows, range panels) {
 }
 
 void ask(const void *numbers, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += 64) _mm_prefetch((const char *)numbers + at, _MM_HINT_T0);
+    for (size_t at = 0; at < bytes; at += 64) __builtin_prefetch((const char *)numbers + at);
 }
 
 static void ask_for_value(const team *w, value v) {
@@ -38,15 +37,15 @@ void advance(team *w, int thread, const character *c) {
         multiply(&l->x, *c->below, c->rows, panels, c->back, gates);
     }
     multiply(&l->h, c->old, c->rows, panels, c->back, from_state);
-    if (!is_staged(m)) new_state(m->cell, c, panels);
+    if (!is_staged(m)) level->new_state(m->cell, c, panels);
     else {
-        first_gates(c, panels, w->reset_state, w->updates);
+        level->first_gates(c, panels, w->reset_state, w->updates);
         meet(w);
         panels = share(w, thread, m->width / 64);
         if (c->fresh) clear(candidate.z, c->rows, panels);
         if (c->below) multiply(&l->candidate_x, *c->below, c->rows, panels, c->back, candidate);
         multiply(&l->candidate_h, w->reset_state, c->rows, panels, c->back, candidate);
-        plain(c, panels, w->updates);
+        level->plain(c, panels, w->updates);
     }
     meet(w);
 }

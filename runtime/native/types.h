@@ -187,6 +187,17 @@ typedef struct {
     int fresh, back; /* the sums begin here; see multiply: it pays where the same layer comes again and again */
 } character;
 
+/* A choice among `vocab` characters. Scores, of a multiple of 16, are logit + temperature * noise, -INFINITY for logits
+ * below `least`. What reaches `bound` can be the highest: the noise is off by so much, both here and in the best one,
+ * and so are the roundings of product and sum; those of far lower scores are smaller than the distance. `winner` is the
+ * only one that does. */
+typedef struct {
+    int vocab;
+    float temperature, least, bound;
+    float *scores;
+    int winner;
+} contest;
+
 /* Noise for one choice: words, and what they are nearly; room for a multiple of 64. */
 typedef struct {
     uint32_t *words;
@@ -220,6 +231,39 @@ typedef struct {
     int piece;     /* feed: characters of a text that go through a layer together */
     atomic_int arrived, generation, waits;
 } team;
+
+/* What is compiled for one kind of processor. Numbers are the same on all, to the last bit.
+ *
+ * floats, integers: by the place of the weights; SHARED for those that are to be asked for in advance, which pays on
+ *         some processors and costs on others. With as little to compute as for one or two rows the processor fetches by
+ *         itself what lies in the memory.
+ * compact: without and with `ahead`; widening: for the first rows of a batch of more than ROWS.
+ * open_panels: panels of COMPACT weights as float [panels][rows][vectors][16], without the outliers. */
+typedef struct {
+    const char *name;   /* as P2_CPU calls it */
+    int (*there)(void); /* whether this processor has the instructions */
+    const kernel_table *floats, *integers, *compact, *widening;
+    void (*open_panels)(const product *m, range panels, float *opened);
+
+    /* The cells, lanes/cells.h: from a layer's sums and biases to its next state. For floats, and as
+     * contract/integers.py defines it. First, 8 bits and their sums of the floats of a state. */
+    void (*round_rows)(value a, int rows);
+
+    /* The next state of a cell whose gates are all known at once. */
+    void (*new_state)(int cell, const character *c, range panels);
+
+    /* Of a staged cell: panels of 32 units, r and r, then z and z. Leaves r * h in `reset_state` and z in `updates`. */
+    void (*first_gates)(const character *c, range panels, value reset_state, float *updates);
+
+    /* Panels of 64 units: a vanilla RNN's state, or, with `updates`, what a staged cell moves towards. */
+    void (*plain)(const character *c, range panels, const float *updates);
+
+    /* The noise, lanes/noise.h: of words, a multiple of 16 of them. */
+    void (*approximate)(const uint32_t *words, int count, float *noise);
+
+    /* The scores of a text's characters, and what can win: see `contest`. Returns how many can. */
+    int (*score)(const float *logits, const float *noise, contest *c);
+} instructions;
 
 /* Memory of a job, from one block: the first pass adds up, the second hands out. */
 typedef struct {

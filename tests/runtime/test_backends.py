@@ -75,7 +75,11 @@ def test_with_neither_the_cure_is_named(write_step, card_of, not_compiled, no_on
 def test_an_older_processor(write_step, card_of, monkeypatch):
     class Library:
         @staticmethod
-        def p2_supported():
+        def p2_level(number):
+            return [b"fast", b"slow", None][number]
+
+        @staticmethod
+        def p2_there(number):
             return 0
 
     monkeypatch.setattr(binding, "library", Library)

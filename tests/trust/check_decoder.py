@@ -69,7 +69,7 @@ def sanitised(folder: Path, *flags: str) -> Path:
                 target.symlink_to(entry)
     made = inside / "_decoder.so"
     words = ["gcc", "-O1", "-g", "-fno-omit-frame-pointer", *flags, "-pthread", "-fPIC", "-shared"]
-    sources = sorted(map(str, (ROOT / "runtime" / "native").glob("*.c")))
+    sources = sorted(map(str, (ROOT / "runtime" / "native").rglob("*.c")))
     subprocess.run([*words, *sources, "-o", str(made), "-lm"], check=True)
     return folder
 

@@ -16,7 +16,7 @@ from p2.runtime.native.engine import NativeEngine
 from p2.runtime.step_file import open_step
 
 pytestmark = pytest.mark.skipif(
-    not native.available(), reason="the decoder was not compiled, or this processor has no AVX-512 with VNNI"
+    not native.available(), reason="the decoder was not compiled, or this processor has none of its levels"
 )
 
 

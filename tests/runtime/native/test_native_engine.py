@@ -30,7 +30,7 @@ from ...conftest import make_card
 from ...quantized import step_of, tensors_of
 
 pytestmark = pytest.mark.skipif(
-    not native.available(), reason="the decoder was not compiled, or this processor has no AVX-512 with VNNI"
+    not native.available(), reason="the decoder was not compiled, or this processor has none of its levels"
 )
 
 WIDTHS = [32, 100]  # 100 is no multiple of a vector, nor of a block

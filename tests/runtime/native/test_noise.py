@@ -21,7 +21,7 @@ from p2.runtime.onnx_tensors import Tensor
 from p2.runtime.step_file import open_step
 
 pytestmark = pytest.mark.skipif(
-    not native.available(), reason="the decoder was not compiled, or this processor has no AVX-512 with VNNI"
+    not native.available(), reason="the decoder was not compiled, or this processor has none of its levels"
 )
 
 # What is left of it is for the rounding of the noise and of its product with the temperature.

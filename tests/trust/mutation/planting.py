@@ -130,12 +130,14 @@ class Nursery:
         objects = dict.fromkeys(_objects(self._shared))
         sources = [changed]
         if changed.suffix == ".h":
-            known = _including(changed)
-            sources = [path for path in sorted(changed.parent.glob("*.c")) if _includes(path) & known]
+            native = self._folder / "p2" / NATIVE
+            known = _including(changed, native)
+            sources = [path for path in sorted(native.rglob("*.c")) if _includes(path) & known]
         made = []
         for source in sources:
-            objects.pop(self._shared / "objects" / f"{source.stem}.o")
-            made.append(_compile(source, self._folder / f"{source.stem}.o"))
+            name = _object_name(source)
+            objects.pop(self._shared / "objects" / name)
+            made.append(_compile(source, self._folder / name))
         return _linked([*objects, *made], self._folder / "decoder.so")
 
     def _use_decoder(self, library: Path) -> None:
@@ -169,16 +171,19 @@ def _objects(shared: Path) -> list[Path]:
         if not folder.exists():
             part = shared / "objects.part"
             part.mkdir()
-            for source in sorted((ROOT / NATIVE).glob("*.c")):
-                _compile(source, part / f"{source.stem}.o")
+            for source in sorted((ROOT / NATIVE).rglob("*.c")):
+                _compile(source, part / _object_name(source))
             part.rename(folder)
     return sorted(folder.glob("*.o"))
 
 
+def _object_name(source: Path) -> str:
+    """Files of several folders have one name."""
+    return f"{source.parent.name}-{source.stem}.o"
+
+
 def _compile(source: Path, target: Path) -> Path:
-    subprocess.run(
-        ["gcc", "-O1", "-pthread", "-fPIC", "-I", source.parent, "-c", source, "-o", target], check=True
-    )
+    subprocess.run(["gcc", "-O1", "-pthread", "-fPIC", "-c", source, "-o", target], check=True)
     return target
 
 
@@ -189,14 +194,14 @@ def _linked(objects: Sequence[Path], target: Path) -> Path:
     return target
 
 
-def _includes(path: Path) -> set[str]:
+def _includes(path: Path) -> set[Path]:
     lines = path.read_text(encoding="utf-8").splitlines()
-    return {line.split('"')[1] for line in lines if line.startswith('#include "')}
+    return {(path.parent / line.split('"')[1]).resolve() for line in lines if line.startswith('#include "')}
 
 
-def _including(header: Path) -> set[str]:
+def _including(header: Path, folder: Path) -> set[Path]:
     """A header, and those that include it, however far."""
-    known, headers = {header.name}, sorted(header.parent.glob("*.h"))
-    while more := {path.name for path in headers if _includes(path) & known} - known:
+    known, headers = {header.resolve()}, sorted(folder.resolve().rglob("*.h"))
+    while more := {path for path in headers if _includes(path) & known} - known:
         known |= more
     return known

@@ -1,27 +1,29 @@
-/* The cells of a layer, for the panels of one thread: see cells.h. */
+/* The cells of a layer, for the panels of one thread: see `instructions`. A level's source includes this once. */
+#ifndef P2_LANES_CELLS_H
+#define P2_LANES_CELLS_H
 
-#include "cells.h"
-
+#include "../types.h"
 #include "arithmetic.h"
 
-AVX512
+LEVEL
 
-/* Put 16 new numbers of a state into its row, in 8 bits as well where products want that. */
+/* The first numbers of the vectors in 16. */
+#define EACH_VECTOR(at) for (int at = 0; at < 16; at += LANES)
+
+/* Put new numbers of a state into its row, in 8 bits as well where products want that. */
 INLINE void keep(value a, int row, int unit, vf numbers) {
     *(vfu *)(a.floats + (size_t)row * a.width + unit) = numbers;
     if (!a.bytes) return;
-    const __m512 steps = (__m512)(numbers * all(127.0f)), least = _mm512_set1_ps(-128), most = _mm512_set1_ps(127);
-    const vi rounded = (vi)_mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(steps, least), most));
+    const vi rounded = nearest(smaller(larger(numbers * all(127.0f), all(-128)), all(127)));
     *(vbu *)(a.bytes + (size_t)row * a.width + unit) = __builtin_convertvector(rounded + 128, vb);
     if (!a.sums) return;
-    int total = 0;
-    for (int i = 0; i < 16; i++) total += rounded[i];
-    a.sums[row * (a.width / 16) + unit / 16] = total;
+    int32_t *sum = a.sums + row * (a.width / 16) + unit / 16;
+    *sum = total_of(rounded) + (LANES < 16 && unit % 16 ? *sum : 0);
 }
 
-void round_rows(value a, int rows) {
+static void round_rows(value a, int rows) {
     for (int row = 0; row < rows; row++)
-        for (size_t unit = 0; unit < a.width; unit += 16)
+        for (size_t unit = 0; unit < a.width; unit += LANES)
             keep(a, row, unit, *(const vfu *)(a.floats + (size_t)row * a.width + unit));
 }
 
@@ -37,35 +39,38 @@ INLINE const float *bias_of(const character *c, const float *biases, int row, in
 INLINE void lstm_of(const int defined, const character *original, range panels) {
     const character c = *original;
     for (int panel = panels.first; panel < panels.end; panel++)
-        for (int row = 0; row < c.rows; row++) {
-            const float *given = c.sums.gates + panel * c.sums.panel + row * Z_ROW;
-            const float *bias = bias_of(&c, c.l->bias, row, c.new.width / 16, panel);
-            vfu *cell = (vfu *)(c.cells + (size_t)row * c.new.width + panel * 16);
-            vf input = gate(defined, *(const vfu *)given + *(const vfu *)bias);
-            vf forget = gate(defined, *(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
-            vf output = gate(defined, *(const vfu *)(given + 32) + *(const vfu *)(bias + 32));
-            vf candidate = tangent(defined, *(const vfu *)(given + 48) + *(const vfu *)(bias + 48));
-            vf now = defined ? rounded_product(forget, *cell) + rounded_product(input, candidate)
-                             : forget * *cell + input * candidate;
-            *cell = now;
-            keep(c.new, row, panel * 16, output * tangent(defined, now));
-        }
+        for (int row = 0; row < c.rows; row++)
+            EACH_VECTOR(at) {
+                const float *given = c.sums.gates + panel * c.sums.panel + row * Z_ROW + at;
+                const float *bias = bias_of(&c, c.l->bias, row, c.new.width / 16, panel) + at;
+                vfu *cell = (vfu *)(c.cells + (size_t)row * c.new.width + panel * 16 + at);
+                vf input = gate(defined, *(const vfu *)given + *(const vfu *)bias);
+                vf forget = gate(defined, *(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
+                vf output = gate(defined, *(const vfu *)(given + 32) + *(const vfu *)(bias + 32));
+                vf candidate = tangent(defined, *(const vfu *)(given + 48) + *(const vfu *)(bias + 48));
+                vf now = defined ? rounded_product(forget, *cell) + rounded_product(input, candidate)
+                                 : forget * *cell + input * candidate;
+                *cell = now;
+                keep(c.new, row, panel * 16 + at, output * tangent(defined, now));
+            }
 }
 
 INLINE void gru_after_of(const int defined, const character *original, range panels) {
     const character c = *original;
     for (int panel = panels.first; panel < panels.end; panel++)
-        for (int row = 0; row < c.rows; row++) {
-            const float *given = c.sums.gates + panel * c.sums.panel + row * Z_ROW;
-            const float *bias = bias_of(&c, c.l->bias, row, c.new.width / 16, panel);
-            vf reset = gate(defined, *(const vfu *)given + *(const vfu *)bias);
-            vf update = gate(defined, *(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
-            vf from_input = *(const vfu *)(given + 32) + *(const vfu *)(bias + 32);
-            vf from_state = *(const vfu *)(given + 48) + *(const vfu *)(bias + 48);
-            vf candidate = tangent(defined, plus_product(defined, from_input, reset, from_state));
-            vf before = *(const vfu *)(c.old.floats + (size_t)row * c.old.width + panel * 16);
-            keep(c.new, row, panel * 16, plus_product(defined, candidate, update, before - candidate));
-        }
+        for (int row = 0; row < c.rows; row++)
+            EACH_VECTOR(at) {
+                const float *given = c.sums.gates + panel * c.sums.panel + row * Z_ROW + at;
+                const float *bias = bias_of(&c, c.l->bias, row, c.new.width / 16, panel) + at;
+                const int unit = panel * 16 + at;
+                vf reset = gate(defined, *(const vfu *)given + *(const vfu *)bias);
+                vf update = gate(defined, *(const vfu *)(given + 16) + *(const vfu *)(bias + 16));
+                vf from_input = *(const vfu *)(given + 32) + *(const vfu *)(bias + 32);
+                vf from_state = *(const vfu *)(given + 48) + *(const vfu *)(bias + 48);
+                vf candidate = tangent(defined, plus_product(defined, from_input, reset, from_state));
+                vf before = *(const vfu *)(c.old.floats + (size_t)row * c.old.width + unit);
+                keep(c.new, row, unit, plus_product(defined, candidate, update, before - candidate));
+            }
 }
 
 INLINE void gru_gates_of(const int defined, const character *original, range panels, value reset_state,
@@ -75,12 +80,12 @@ INLINE void gru_gates_of(const int defined, const character *original, range pan
         for (int row = 0; row < c.rows; row++) {
             const float *given = c.sums.gates + panel * c.sums.panel + row * Z_ROW;
             const float *bias = bias_of(&c, c.l->bias, row, c.old.width / 32, panel);
-            for (int half = 0; half < 32; half += 16) {
-                const size_t at = (size_t)row * c.old.width + panel * 32 + half;
-                vf reset = gate(defined, *(const vfu *)(given + half) + *(const vfu *)(bias + half));
-                vf update = gate(defined, *(const vfu *)(given + 32 + half) + *(const vfu *)(bias + 32 + half));
+            for (int part = 0; part < 32; part += LANES) {
+                const size_t at = (size_t)row * c.old.width + panel * 32 + part;
+                vf reset = gate(defined, *(const vfu *)(given + part) + *(const vfu *)(bias + part));
+                vf update = gate(defined, *(const vfu *)(given + 32 + part) + *(const vfu *)(bias + 32 + part));
                 *(vfu *)(updates + at) = update;
-                keep(reset_state, row, panel * 32 + half, reset * *(const vfu *)(c.old.floats + at));
+                keep(reset_state, row, panel * 32 + part, reset * *(const vfu *)(c.old.floats + at));
             }
         }
 }
@@ -93,7 +98,7 @@ INLINE void plain_of(const int defined, const character *original, range panels,
         for (int row = 0; row < c.rows; row++) {
             const float *given = z + panel * c.sums.panel + row * Z_ROW;
             const float *bias = bias_of(&c, biases, row, c.new.width / 64, panel);
-            for (int part = 0; part < 64; part += 16) {
+            for (int part = 0; part < 64; part += LANES) {
                 const size_t at = (size_t)row * c.new.width + panel * 64 + part;
                 vf candidate = tangent(defined, *(const vfu *)(given + part) + *(const vfu *)(bias + part));
                 if (updates) {
@@ -116,20 +121,22 @@ static void gru_after(const character *c, range panels) {
     else gru_after_of(1, c, panels);
 }
 
-void first_gates(const character *c, range panels, value reset_state, float *updates) {
+static void first_gates(const character *c, range panels, value reset_state, float *updates) {
     if (is_float(&c->l->h)) gru_gates_of(0, c, panels, reset_state, updates);
     else gru_gates_of(1, c, panels, reset_state, updates);
 }
 
-void plain(const character *c, range panels, const float *updates) {
+static void plain(const character *c, range panels, const float *updates) {
     if (is_float(&c->l->h)) plain_of(0, c, panels, updates);
     else plain_of(1, c, panels, updates);
 }
 
-void new_state(int cell, const character *c, range panels) {
+static void new_state(int cell, const character *c, range panels) {
     if (cell == RNN) plain(c, panels, NULL);
     else if (cell == LSTM) lstm(c, panels);
     else gru_after(c, panels);
 }
 
-END_AVX512
+END_LEVEL
+
+#endif

@@ -1,11 +1,15 @@
 /* Products with float32 weights in 28 bits: see compact.h. */
 
-#include "compact.h"
+#ifdef __x86_64__
 
-#include "arithmetic.h"
+#include "../compact.h"
+
 #include "kernels.h"
+#include "vectors.h"
 
-AVX512
+#include "../lanes/kernels.h"
+
+LEVEL
 
 /* Groups that are asked for in advance: with as much to compute for a byte some processors do not do it by
  * themselves. */
@@ -16,8 +20,7 @@ INLINE __m512i exponents_of(const product *m, int panel) {
 }
 
 /* The numbers of a group. */
-INLINE void expand(const int how, const uint8_t *bytes, const uint8_t *places,
-                                                         __m512i exponents, vf *made) {
+INLINE void expand(const int how, const uint8_t *bytes, const uint8_t *places, __m512i exponents, vf *made) {
     if (how & LOOKING) {
         for (int line = 0; line < GROUP_BYTES; line += 64)
             _mm_prefetch((const char *)bytes + AHEAD * GROUP_BYTES + line, _MM_HINT_T0);
@@ -37,7 +40,7 @@ INLINE void expand(const int how, const uint8_t *bytes, const uint8_t *places,
     }
 }
 
-void open_panels(const product *m, range panels, float *opened) {
+void avx512_open_panels(const product *m, range panels, float *opened) {
     const size_t groups = groups_of(m->rows, m->vectors);
     for (int panel = panels.first; panel < panels.end; panel++) {
         const __m512i exponents = exponents_of(m, panel);
@@ -67,7 +70,7 @@ INLINE void compact_kernel(const shape s, const part *here, const value *value, 
     EACH(p, panels)
         EACH(r, rows)
             EACH(v, vectors)
-                sum[p * rows + r][v] = *sums_at(t, p, r, v);
+                sum[p * rows + r][v] = *(const vfu *)sums_at(t, p, r, v);
     float *left = e->widened;
     for (int k = from; k < to; k += together) {
         EACH(i, together) fetch(s.how, e, k - from + i);
@@ -92,7 +95,7 @@ INLINE void compact_kernel(const shape s, const part *here, const value *value, 
     EACH(p, panels)
         EACH(r, rows)
             EACH(v, vectors)
-                *sums_at(t, p, r, v) = sum[p * rows + r][v];
+                *(vfu *)sums_at(t, p, r, v) = sum[p * rows + r][v];
 }
 
 #define ONE_COMPACT_SIZE(name, how, rows, panels)                                                            \
@@ -118,12 +121,15 @@ ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 4, 1)
 ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 5, 1)
 ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 6, 1)
 
-const kernel_table compact_kernels[2] = {
+const kernel_table avx512_compact[2] = {
     {compact_1_2, compact_2_2, compact_1_1, compact_2_1, asking_3_1, asking_4_1, asking_5_1, asking_6_1},
     {asking_1_2, asking_2_2, asking_1_1, asking_2_1, asking_3_1, asking_4_1, asking_5_1, asking_6_1},
 };
 
-const kernel_table widening_kernels = {NULL,         NULL,         NULL,         NULL,
-                                              widening_3_1, widening_4_1, widening_5_1, widening_6_1};
+const kernel_table avx512_widening = {
+    NULL, NULL, NULL, NULL, widening_3_1, widening_4_1, widening_5_1, widening_6_1,
+};
 
-END_AVX512
+END_LEVEL
+
+#endif

@@ -1,22 +1,8 @@
-/* Vectors of 16 numbers and the functions of the cells on them. */
-#ifndef P2_ARITHMETIC_H
-#define P2_ARITHMETIC_H
+/* The functions of the cells, on the vectors of the level that includes this: its vectors.h comes before. */
+#ifndef P2_LANES_ARITHMETIC_H
+#define P2_LANES_ARITHMETIC_H
 
-#include "avx512.h"
-
-#include <stdint.h>
-
-AVX512
-
-typedef float vf __attribute__((vector_size(64)));
-typedef int32_t vi __attribute__((vector_size(64)));
-typedef uint8_t vb __attribute__((vector_size(16)));
-typedef float vfu __attribute__((vector_size(64), aligned(4), may_alias));
-typedef uint8_t vbu __attribute__((vector_size(16), aligned(1), may_alias));
-
-INLINE vf all(float x) {
-    return x - (vf){0};
-}
+LEVEL
 
 INLINE vf pick(vi where, vf a, vf b) {
     return (vf)(((vi)a & where) | ((vi)b & ~where));
@@ -69,17 +55,10 @@ INLINE vf hyperbolic_tangent(vf x) {
     return (vf)((vi)result | ((vi)x & (int)0x80000000));
 }
 
-/* a * b, rounded before anything is added to it: the compiler must not make one instruction of both. */
-INLINE vf rounded_product(vf a, vf b) {
-    vf product = a * b;
-    __asm__("" : "+v"(product));
-    return product;
-}
-
 /* The functions of int8 and int4 models, to the last bit as contract/integers.py defines them. */
 INLINE vf defined_tanh(vf x) {
     const vf limit = all(5.25f);
-    x = (vf)_mm512_min_ps(_mm512_max_ps((__m512)x, (__m512)-limit), (__m512)limit);
+    x = smaller(larger(x, -limit), limit);
     const vf s = rounded_product(x, x);
     vf above = rounded_product(s, all(0.0509145f)) + all(8.1414f);
     above = rounded_product(above, s) + all(80.689f);
@@ -100,6 +79,6 @@ INLINE vf plus_product(const int defined, vf a, vf b, vf c) {
     return defined ? a + rounded_product(b, c) : a + b * c;
 }
 
-END_AVX512
+END_LEVEL
 
 #endif

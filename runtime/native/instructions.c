@@ -1,0 +1,18 @@
+/* Which level runs: see instructions.h. */
+
+#include "instructions.h"
+
+static const instructions *const levels[] = {
+#ifdef __x86_64__
+    &avx512,
+#endif
+    NULL,
+};
+
+const instructions *level;
+
+const char *p2_level(int number) { return levels[number] ? levels[number]->name : NULL; }
+
+int p2_there(int number) { return levels[number]->there(); }
+
+void p2_use(int number) { level = levels[number]; }

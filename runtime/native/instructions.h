@@ -1,0 +1,24 @@
+/* The levels: what is compiled for one kind of processor each, and which of them runs. */
+#ifndef P2_INSTRUCTIONS_H
+#define P2_INSTRUCTIONS_H
+
+#include "types.h"
+
+#pragma GCC visibility push(hidden)
+/* Of the folders of these names. */
+extern const instructions avx512;
+
+/* The one that runs: p2_use. */
+extern const instructions *level;
+#pragma GCC visibility pop
+
+/* The name of a level, the fastest first; NULL after the last. */
+const char *p2_level(int number);
+
+/* Whether this processor has a level's instructions. */
+int p2_there(int number);
+
+/* Let all jobs run on a level that is there; no job runs meanwhile. */
+void p2_use(int number);
+
+#endif
