@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := train,cpu,rtx,cuda,bench,serve,keras,data,test
 
-.PHONY: demo pages test trust ray-test wheel-check lock supply lint format gpu-check soak load clean
+.PHONY: demo pages test trust ray-test wheels wheel-check lock supply lint format gpu-check soak load clean
 
 # The demo: train, export, compare, write - at most three minutes of work on two cores.
 demo: $(READY)
@@ -33,8 +33,11 @@ ray-test: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt 'ray[data,serve]'
 	$(BIN)/python -m pytest tests/ray tests/ray/check_large.py $(PYTEST_ARGS)
 
-# What a stranger installs: a source distribution, the wheel built from it, and that one used away from here.
-# Half a minute, most of it the C compiler's; downloads nothing.
+# What would be published, in dist/: the source distribution, and a wheel for each kind of processor. Prints their SHA-256.
+wheels: $(READY)
+	$(BIN)/python docs/wheels.py dist
+
+# The same built twice, and what a stranger does with it: away from here, without a compiler. A minute; downloads nothing.
 wheel-check: $(READY)
 	$(BIN)/python -m pytest tests/check_wheel.py
 

@@ -1,11 +1,15 @@
-"""`make wheel-check`: p2 built, installed in an empty environment and used from another folder.
+"""`make wheel-check`: p2 built as it would be published, and used in an empty environment without a compiler.
 
 Downloads nothing: the environment sees the dependencies that are installed here, and not this checkout.
 """
 
 from __future__ import annotations
 
+import hashlib
+import importlib.util
+import json
 import os
+import platform
 import shlex
 import shutil
 import subprocess
@@ -22,45 +26,53 @@ from p2.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
 LIBRARIES = sorted({sysconfig.get_path(name) for name in ("purelib", "platlib")})
+SCRIPT = ROOT / "docs" / "wheels.py"
 
 # The reader's own settings of pip and Python would find this checkout, or an index.
 CLEAN = {k: v for k, v in os.environ.items() if not k.startswith(("PIP_", "PYTHON"))}
 CLEAN |= {"PIP_NO_INDEX": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYTHONNOUSERSITE": "1"}
 
 
-def run(*words: str | Path, cwd: Path) -> str:
-    done = subprocess.run([*map(str, words)], cwd=cwd, env=CLEAN, capture_output=True, text=True)
+def run(*words: str | Path, cwd: Path, **more: str) -> str:
+    done = subprocess.run([*map(str, words)], cwd=cwd, env=CLEAN | more, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 @pytest.fixture(scope="module")
-def tracked() -> list[str]:
-    """The files that git knows, with / between the folders."""
-    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
-    return [name for name in listed.split("\0") if (ROOT / name).is_file()]
+def wheels():
+    spec = importlib.util.spec_from_file_location("wheels", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture(scope="module")
-def sdist(tracked: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Built from a fresh copy: setuptools would take over what an earlier build left in a checkout."""
-    copy, made = tmp_path_factory.mktemp("checkout"), tmp_path_factory.mktemp("sdist")
-    for name in tracked:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(ROOT / name, copy / name)
-    build = "import sys; from setuptools.build_meta import build_sdist; build_sdist(sys.argv[1])"
-    run(sys.executable, "-c", build, made, cwd=copy)
-    [path] = made.iterdir()
-    return path
+def processors(wheels) -> list[str]:
+    """Those that are compiled for here; this machine's own is one, or there is nothing to check."""
+    found = [one for one in wheels.PROCESSORS if shutil.which(wheels.compiler(one))]
+    if platform.machine() not in found:
+        pytest.skip(f"{wheels.compiler(platform.machine())} is missing")
+    return found
 
 
 @pytest.fixture(scope="module")
-def wheel(sdist: Path) -> Path:
-    """Built from the source distribution, as pip does."""
-    options = ["--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", sdist.parent / "wheel"]
-    run(sys.executable, "-m", "pip", "wheel", *options, sdist, cwd=sdist.parent)
-    [path] = (sdist.parent / "wheel").iterdir()
-    return path
+def built(processors, tmp_path_factory) -> list[Path]:
+    """The source distribution, and the wheels."""
+    made = tmp_path_factory.mktemp("built")
+    run(sys.executable, SCRIPT, made, *processors, cwd=ROOT)
+    return sorted(made.glob("*.tar.gz")) + [next(made.glob(f"*{one}.whl")) for one in processors]
+
+
+@pytest.fixture(scope="module")
+def sdist(built: list[Path]) -> Path:
+    return built[0]
+
+
+@pytest.fixture(scope="module")
+def wheel(built: list[Path]) -> Path:
+    """This machine's."""
+    return next(path for path in built if path.name.endswith(f"{platform.machine()}.whl"))
 
 
 @pytest.fixture(scope="module")
@@ -76,31 +88,75 @@ def elsewhere(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable
     # A line with a folder: what is installed in it is found, and its own .pth files, p2's too, are not read.
     (site / "dependencies.pth").write_text("\n".join(LIBRARIES))
     (base / "work").mkdir()
+    assert not any(shutil.which(compiler, path=str(scripts)) for compiler in ("cc", "gcc", "clang"))
 
     def call(command: str, *words: str) -> str:
         start = pip if command == "pip" else (scripts / command,)
-        return run(*start, *words, cwd=base / "work")
+        return run(*start, *words, cwd=base / "work", PATH=str(scripts))
 
     return call
 
 
-def test_the_source_distribution_is_what_builds_a_wheel(sdist, tracked):
+def test_two_builds_are_one(built, processors, tmp_path, capsys):
+    """In another folder, later, by somebody with other habits."""
+    umask = os.umask(0o077)
+    try:
+        run(sys.executable, SCRIPT, tmp_path, *processors, cwd=tmp_path, TZ="Asia/Tokyo", LC_ALL="C")
+    finally:
+        os.umask(umask)
+    sums = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in built}
+    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in tmp_path.iterdir()} == sums
+    with capsys.disabled():
+        print("", *(f"{value}  {name}" for name, value in sums.items()), sep="\n")
+
+
+def test_the_source_distribution_is_what_builds_a_wheel(sdist, wheels):
     with tarfile.open(sdist) as archive:
         names = {m.name.partition("/")[2] for m in archive if m.isfile()}
+    tracked = wheels.tracked()
     folders = {name.partition("/")[0] for name in tracked if name.endswith("/__init__.py")}
     source = {n for n in tracked if n.partition("/")[0] in folders or (n.endswith(".py") and "/" not in n)}
     made = {n for n in names if ".egg-info/" in n} | {"PKG-INFO", "setup.cfg"}
     assert names - made == source | {"LICENSE", "MANIFEST.in", "README.md", "py.typed", "pyproject.toml"}
 
 
-def test_the_wheel_holds_every_room_and_nothing_else(wheel, tracked):
-    with zipfile.ZipFile(wheel) as archive:
-        names = {name for name in archive.namelist() if ".dist-info/" not in name}
-    decoder = "p2/runtime/native/_decoder.so"
+def test_a_wheel_holds_every_room_and_nothing_else(built, wheels):
     outside = ("tests/", "docs/", "setup.py")
+    tracked = wheels.tracked()
     python = {f"p2/{n}" for n in tracked if n.endswith(".py") and not n.startswith(outside)}
     kernels = {f"p2/{n}" for n in tracked if n.startswith("runtime/cuda/kernels/")}
-    assert names == python | kernels | {decoder, "p2/py.typed", "p2/serve/playground.html"}
+    for path in built[1:]:
+        with zipfile.ZipFile(path) as archive:
+            names = {name for name in archive.namelist() if ".dist-info/" not in name}
+        assert names == python | kernels | {wheels.DECODER, "p2/py.typed", "p2/serve/playground.html"}
+
+
+def test_a_wheel_runs_where_its_name_says(built, processors):
+    """By the symbols that the decoder asks the system's libraries for."""
+    for path, processor in zip(built[1:], processors, strict=True):
+        said = json.loads(run(sys.executable, "-m", "auditwheel", "show", "--json", path, cwd=path.parent))
+        for tag in (said["overall_tag"], said["sym_tag"]):
+            manylinux, major, minor, machine = tag.split("_", 3)
+            assert (manylinux, major, machine) == ("manylinux", "2", processor)
+            assert int(minor) <= 28
+        assert path.name.endswith(f"-py3-none-manylinux_2_28_{processor}.whl")
+        assert said["external_libs"] == {}
+
+
+def test_pip_refuses_another_processors_wheel(elsewhere, built, wheel):
+    for other in built[1:]:
+        if other != wheel:
+            with pytest.raises(AssertionError, match="is not a supported wheel on this platform"):
+                elsewhere("pip", "install", "--dry-run", other)
+
+
+def test_the_source_distribution_installs_without_a_compiler(elsewhere, sdist, tmp_path):
+    """There is no decoder then, and ONNX Runtime does its work."""
+    elsewhere("pip", "install", "--no-deps", "--no-build-isolation", "--target", tmp_path, sdist)
+    find = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from p2.runtime import native"
+    said = elsewhere("python", "-c", f"{find}; print(native.__file__, native.problem())")
+    assert said.startswith(str(tmp_path))
+    assert said.strip().endswith("it was not compiled when p2 was installed")
 
 
 def test_every_module_is_imported_from_the_wheel(elsewhere):
