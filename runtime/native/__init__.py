@@ -21,7 +21,8 @@ In C, where every header says what its ``.c`` file does:
 - ``team``, ``memory``: threads that wait for one another, and what they work on.
 - ``instructions``: which level runs, of those that are compiled.
 
-A level is what is compiled for one kind of processor, a folder each (``avx512``):
+A level is what is compiled for one kind of processor, a folder each (``avx512``; ``neon`` has three levels,
+whose ``plain.c``, ``dotprod.c`` and ``i8mm.c`` multiply integers):
 
 - ``vectors.h``: its instructions and vectors.
 - ``floats.c``, ``integers.c``, ``compact.c``: products with weights in 32 and 16, in 8 and 4, and in 28 bits.

@@ -2,6 +2,7 @@
 
 #include "choice.h"
 
+#include "inline.h"
 #include "instructions.h"
 
 #include <math.h>
@@ -48,7 +49,7 @@ int64_t choose(const float *logits, const float *noise, int vocab, const filters
 /* -log(-log((word + 1/2) / 2**32)), as contract/noise.py has it. */
 static float gumbel(uint32_t word) { return (float)-log(-log((word + 0.5) * 0x1p-32)); }
 
-/* Here no product and sum become one instruction: both are rounded, as in contract/sampling.py. */
+/* Product and sum are both rounded, as in contract/sampling.py. */
 int64_t choose_drawn(const float *logits, drawing d, int vocab, const choosing *text, float *scratch) {
     const float temperature = text->temperature;
     const float least = text->filters.on ? threshold(logits, vocab, &text->filters, scratch) : -INFINITY;
@@ -58,7 +59,7 @@ int64_t choose_drawn(const float *logits, drawing d, int vocab, const choosing *
     int64_t best = 0;
     for (int v = 0; v < vocab; v++) {
         if (scratch[v] < c.bound || !(logits[v] >= least)) continue;
-        const float noise = gumbel(d.words[v]) * temperature, now = logits[v] + noise;
+        const float noise = rounded(gumbel(d.words[v]) * temperature), now = logits[v] + noise;
         if (now > highest) {
             highest = now;
             best = v;

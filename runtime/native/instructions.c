@@ -5,6 +5,8 @@
 static const instructions *const levels[] = {
 #ifdef __x86_64__
     &avx512,
+#elif defined(__aarch64__)
+    &i8mm, &dotprod, &neon,
 #endif
     NULL,
 };

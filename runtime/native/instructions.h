@@ -5,8 +5,8 @@
 #include "types.h"
 
 #pragma GCC visibility push(hidden)
-/* Of the folders of these names. */
-extern const instructions avx512;
+/* Of the folders of these names; `neon` has three. */
+extern const instructions avx512, neon, dotprod, i8mm;
 
 /* The one that runs: p2_use. */
 extern const instructions *level;

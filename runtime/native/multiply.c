@@ -3,6 +3,7 @@
 #include "multiply.h"
 
 #include "compact.h"
+#include "inline.h"
 #include "instructions.h"
 
 /* Rows that a kernel takes in a turn, and the bytes of them in a panel. */
@@ -37,7 +38,7 @@ static void add_outliers(part p, value a, int rows, target to) {
         for (int i = piece ? m->outlier_ends[piece - 1] : 0; i < m->outlier_ends[piece]; i++) {
             const outlier o = m->outliers[i];
             float *at = to.z + number * to.panel + to.slot[o.column / 16] * 16 + o.column % 16;
-            for (int row = 0; row < rows; row++) at[row * Z_ROW] += a.floats[row * a.width + o.row] * o.weight;
+            for (int row = 0; row < rows; row++) at[row * Z_ROW] += rounded(a.floats[row * a.width + o.row] * o.weight);
         }
     }
 }

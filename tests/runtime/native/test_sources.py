@@ -13,6 +13,8 @@ import pytest
 from p2.runtime import native
 from p2.runtime.native import binding
 
+from . import emulated
+
 FOLDER = Path(native.__file__).resolve().parent
 HEADERS, SOURCES = sorted(FOLDER.rglob("*.h")), sorted(FOLDER.rglob("*.c"))
 # What every level includes after its own vectors.
@@ -35,14 +37,21 @@ def included(path: Path) -> list[Path]:
     return [(path.parent / name).resolve() for name in names]
 
 
-def test_every_header_compiles_alone_and_without_a_warning():
-    if shutil.which("gcc") is None or not native.available():
-        pytest.skip("there is no C compiler here for the decoder's instructions")
+# Folders of levels, by the compiler of their machines.
+MACHINES = {"gcc": [*binding.levels()] if native.available() else [], emulated.COMPILER: ["neon"]}
+
+
+@pytest.mark.parametrize("compiler", MACHINES)
+def test_every_header_compiles_alone_and_without_a_warning(compiler):
     flags = ["-O3", "-pthread", "-Wall", "-Wextra", "-Werror", "-Wno-unused-function"]
-    vectors = next(path for name in binding.levels() if (path := FOLDER / name / "vectors.h").exists())
-    for header in HEADERS:
-        before = ["-include", str(vectors)] if header in LANES else []
-        checks = ["gcc", *flags, "-fsyntax-only", *before, "-x", "c", str(header)]
+    levels = [path.parent for path in FOLDER.glob("*/level.c")]
+    here = [folder for folder in levels if folder.name in MACHINES[compiler]]
+    if shutil.which(compiler) is None or not here:
+        pytest.skip(f"there is no {compiler} here, or no level of its")
+    common = [path for path in HEADERS if path.parent not in levels and compiler == "gcc"]
+    for header in common + [path for path in HEADERS if path.parent in here]:
+        before = ["-include", str(here[0] / "vectors.h")] if header in LANES else []
+        checks = [compiler, *flags, "-fsyntax-only", *before, "-x", "c", str(header)]
         done = subprocess.run(checks, capture_output=True, text=True)
         assert done.returncode == 0, f"{header}: {done.stderr}"
 
