@@ -116,6 +116,22 @@ def export(
             rich_help_panel="Triton",
         ),
     ] = None,
+    web: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Put a page into this folder that writes with the model in any browser, without a server.",
+            rich_help_panel="Web",
+        ),
+    ] = None,
+    ort_web: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Its onnxruntime-web: the file of npm pack, or a folder; by default npm is asked, once.",
+            rich_help_panel="Web",
+        ),
+    ] = None,
 ) -> None:
     """Turn a checkpoint into charlm.onnx, and charlm.plan where TensorRT is installed."""
     if fp16 and precision is not None:
@@ -137,8 +153,13 @@ def export(
         version_compatible=version_compatible,
         hardware_compatible=hardware_compatible,
         triton=triton,
+        web=web,
+        ort_web=ort_web,
     )
     if made.plan is None:
         say(made.plan_note)
+    if made.web is not None:
+        print(f"next: {command('python', '-m', 'http.server', '--directory', made.web)}")
+        return
     best = made.plan if made.plan and runs_here(made.plan) else made.onnx
     print(f"next: {command('p2', 'generate', '--engine', name_for(best))}")

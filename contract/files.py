@@ -100,7 +100,7 @@ def write_atomically(
                 os.fsync(file.fileno())
                 if not locks.available():
                     file.close()  # Windows renames no open file; elsewhere the lock holds until it is done
-                os.chmod(name, 0o666 & ~_umask())  # mkstemp makes it private; a result should not be
+                os.chmod(name, 0o666 & ~umask())  # mkstemp makes it private; a result should not be
                 ready(Path(name))
                 os.replace(name, path)
         except BaseException:
@@ -292,7 +292,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _umask() -> int:
+def umask() -> int:
+    """The bits of a mode that this process gives to no new file."""
     current = os.umask(0)
     os.umask(current)
     return current

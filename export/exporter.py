@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 ENGINES = ("auto", "none", "tensorrt", "tensorrt-rtx")
 FOR_A_PLAN = ("batch", "target", "version_compatible", "hardware_compatible")
-NAMED = ("precision", "opset", "out", "engine", "triton", *FOR_A_PLAN)
+NAMED = ("precision", "opset", "out", "engine", "triton", "web", "ort_web", *FOR_A_PLAN)
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Exported:
         plan: the TensorRT engine, or None.
         plan_note: which engine it is, or why there is none.
         triton: folders of the models in the Triton repository, if one was asked for.
+        web: the folder of the page, if one was asked for.
     """
 
     onnx: Path
@@ -41,6 +42,7 @@ class Exported:
     plan: Path | None
     plan_note: str
     triton: tuple[Path, ...] = ()
+    web: Path | None = None
 
 
 def parse_batch(text: str) -> tuple[int, int, int]:
@@ -63,7 +65,7 @@ def named(options: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments of `export_checkpoint` from options as a caller names them; None and False are not named.
 
     Args:
-        options: of `NAMED`. `out` and `triton` may be texts, `batch` and `target` as on the command line
+        options: of `NAMED`. Paths may be texts, `batch` and `target` as on the command line
             (``"1,8,64"``, ``"sm89,sm120"``) or a sequence of the same.
 
     Raises:
@@ -76,7 +78,9 @@ def named(options: Mapping[str, Any]) -> dict[str, Any]:
     useless = ", ".join("--" + name.replace("_", "-") for name in FOR_A_PLAN if name in given)
     if useless and given.get("engine") == "none":
         raise UsageError(f"{useless}: for a .plan, and --engine none builds none")
-    for name in ("out", "triton"):
+    if "ort_web" in given and "web" not in given:
+        raise UsageError("--ort-web is for a page, and --web names none")
+    for name in ("out", "triton", "web", "ort_web"):
         if name in given:
             given[name] = Path(given[name])
     if "batch" in given:
@@ -103,6 +107,8 @@ def export_checkpoint(
     version_compatible: bool = False,
     hardware_compatible: bool = False,
     triton: Path | None = None,
+    web: Path | None = None,
+    ort_web: Path | None = None,
     say: Say = lambda _: None,
     stage: Say = lambda _: None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -121,6 +127,8 @@ def export_checkpoint(
         batch: smallest, usual and largest batch the plan has to serve.
         targets, version_compatible, hardware_compatible: see `export.targets.Options`.
         triton: a Triton model repository, which the models are put into (`triton.repository`).
+        web: a folder, which a page that runs the step in a browser is put into (`web.page`).
+        ort_web: files of onnxruntime-web for that page; None asks npm (`web.ort_web`).
         say: receives a line about each thing done.
         stage: receives a few words about each thing that is begun and may take long.
         progress: how far the plan's builder is: phase, steps done, steps in all.
@@ -139,6 +147,8 @@ def export_checkpoint(
     from .opset import OPSET, check_opset
     from .triton.repository import Repository
     from .verify import BATCH, STEPS, read_back, verify
+    from .web.ort_web import PACKAGE
+    from .web.page import Page
 
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: choose one of {', '.join(ENGINES)}")
@@ -166,6 +176,10 @@ def export_checkpoint(
             raise UsageError(
                 f"--batch {batch[0]},...: Triton makes batches of every size, so min must be 1 or 2"
             )
+    page = None if web is None else Page(web, ort_web)
+    if page is not None:
+        stage(f"looking for {PACKAGE}")
+        page.check()
     card = loaded.card.with_(precision=precision)
     say(f"{card.cell}, {card.layers} x {card.hidden}, {card.vocab} characters, from {loaded.folder}")
     stage("tracing one step")
@@ -191,7 +205,9 @@ def export_checkpoint(
 
     def made(plan: Path | None, note: str) -> Exported:
         placed = () if repository is None else repository.put(path, plan, say)
-        return Exported(path, measured, plan, note, placed)
+        if page is not None:
+            page.put(path, say)
+        return Exported(path, measured, plan, note, placed, web)
 
     plan = path.with_suffix(".plan")
     if flavour is None:

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp
 from ..contract.documents import check, parse
 from ..contract.engine import Engine
 from ..contract.errors import ContractError, P2Error
+from ..contract.page import filled
 from ..contract.schema import shown
 from . import openapi
 from .access import Access
@@ -287,7 +288,7 @@ class Server:
         return Json(openapi.document(Body, Verbatims, list(self.batchers), self.settings))
 
     async def _playground(self, _request: Request) -> Response:
-        page = resources.files(__package__).joinpath("playground.html").read_bytes()
+        page = filled(resources.files(__package__).joinpath("playground.html").read_text(encoding="utf-8"))
         return Response(page, media_type="text/html", headers=_PAGE_HEADERS)
 
 

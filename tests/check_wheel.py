@@ -125,10 +125,12 @@ def test_a_wheel_holds_every_room_and_nothing_else(built, wheels):
     tracked = wheels.tracked()
     python = {f"p2/{n}" for n in tracked if n.endswith(".py") and not n.startswith(outside)}
     kernels = {f"p2/{n}" for n in tracked if n.startswith("runtime/cuda/kernels/")}
+    pages = {f"p2/{n}" for n in tracked if n.startswith(("contract/", "export/web/"))}
+    pages.add("p2/serve/playground.html")
     for path in built[1:]:
         with zipfile.ZipFile(path) as archive:
             names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        assert names == python | kernels | {wheels.DECODER, "p2/py.typed", "p2/serve/playground.html"}
+        assert names == python | kernels | pages | {wheels.DECODER, "p2/py.typed"}
 
 
 def test_a_wheel_runs_where_its_name_says(built, processors):

@@ -16,7 +16,7 @@ import pytest
 
 from p2.contract.card import Card
 
-from . import tracing
+from . import browsing, tracing
 from .reading_pages import Checked
 
 # Tiny models run fastest on one thread, and two test workers with two threads each would wait for
@@ -230,3 +230,11 @@ def tiny_run(trained: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 def checked() -> type[Checked]:
     """Read a page: ``checked(markup).text``."""
     return Checked
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory):
+    """Chromium, by selenium; one for all tests of a process."""
+    found = browsing.start(tmp_path_factory.mktemp("chromium"))
+    yield found
+    found.quit()

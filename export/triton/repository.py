@@ -13,16 +13,16 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...contract import files, locks
+from ...contract import files
 from ...contract.errors import P2Error
 from ...contract.plan import FLAVOURS, TENSORRT, read_sidecar, sidecar_path
 from ...runtime.onnx_tensors import FLOAT16
 from ...runtime.step_file import open_step
+from ..scratch import appear, scratch
 from . import config
 
 # The Python backend looks for this class in this file. What it does is in the package, so that a new p2 is
@@ -125,26 +125,25 @@ class Repository:
         with files.writing(self.path):
             self.path.mkdir(parents=True, exist_ok=True)
             for model in models:
-                with _scratch(self.path) as scratch:
-                    said = _put(model, scratch)
+                with scratch(self.path, _SCRATCH) as folder:
+                    said = _put(model, folder)
                 say(f"{said} ({model.said})")
         return folders
 
 
-def _put(model: Model, scratch: Path) -> str:
+def _put(model: Model, made: Path) -> str:
     """Put one model in; returns what was done."""
     newest = _newest(model.folder, model.read)
     if newest is not None and all(_same(newest / name, source) for name, source in model.files.items()):
         return f"{newest} is this model already"
     number = 1 if newest is None else int(newest.name) + 1
-    version = scratch / str(number)
+    version = made / str(number)
     version.mkdir()
     for name, source in model.files.items():
         _place(source, version / name)
     if newest is None:
-        files.write_bytes(scratch / "config.pbtxt", model.config.encode())
-        os.chmod(scratch, os.stat(version).st_mode)  # mkdtemp makes it private
-        os.rename(scratch, model.folder)
+        files.write_bytes(made / "config.pbtxt", model.config.encode())
+        appear(made, model.folder)
     else:
         os.rename(version, model.folder / str(number))
     files.sync_folder(model.folder)
@@ -212,28 +211,3 @@ def _place(source: Path | str, target: Path) -> None:
         return
     with source.open("rb") as file:
         files.write_atomically(target, lambda copy: shutil.copyfileobj(file, copy))
-
-
-@contextlib.contextmanager
-def _scratch(repository: Path) -> Iterator[Path]:
-    """A locked folder beside the models; those that killed exports left are removed first."""
-    for path in repository.glob(f"{_SCRATCH}????????"):
-        _remove(path)
-    folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=repository))
-    handle = os.open(folder, os.O_RDONLY)
-    locks.grab(handle)
-    try:
-        yield folder
-    finally:
-        os.close(handle)
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-        try:
-            if locks.is_leftover(handle, os.fstat(handle).st_mtime):
-                shutil.rmtree(folder, ignore_errors=True)
-        finally:
-            os.close(handle)

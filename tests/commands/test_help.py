@@ -33,6 +33,7 @@ PANELS = {
         "Graph": "--fp16 --precision",
         "Plan": "--engine --batch",
         "Triton": "--triton",
+        "Web": "--web --ort-web",
         "Options": "--help",
     },
     "generate": {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,18 +19,6 @@ from p2.serve.settings import Settings
 from p2.serve.verbatim import Verbatim
 
 from ..conftest import TINY_TEXT, make_card, step_bytes
-
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 class Running:
@@ -124,26 +111,3 @@ def start(engines: Callable[[], dict[str, p2.Model]]) -> Iterator[Callable[..., 
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "charlm.onnx").write_bytes(step_bytes(make_card("gru")))
     return tmp_path
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    if not (CHROMIUM and DRIVER):
-        pytest.skip("needs chromium and chromedriver (apt-get install chromium chromium-driver)")
-    selenium = pytest.importorskip("selenium.webdriver")
-    options = selenium.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('chromium')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    found = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
-    found.set_script_timeout(30)
-    yield found
-    found.quit()
-
-
-def until(browser, script: str):
-    """What a script comes to, once that is something."""
-    from selenium.webdriver.support.wait import WebDriverWait
-
-    return WebDriverWait(browser, 30, 0.02).until(lambda _: browser.execute_script(f"return {script}"))

@@ -11,8 +11,8 @@ from html.parser import HTMLParser
 
 import pytest
 
+from ..browsing import until
 from ..conftest import TINY_TEXT
-from .conftest import until
 
 
 class Elements(HTMLParser):
@@ -126,7 +126,10 @@ def test_the_page_in_a_browser(browser, served, alone):
     # An error is said; nothing was blocked or failed on the way.
     field("prompt").send_keys("Ä")
     field("write").click()
-    said = until(browser, "document.querySelector('.error') && document.getElementById('said').textContent")
+    said = until(
+        browser,
+        "!writing && document.querySelector('.error') && document.getElementById('said').textContent",
+    )
     assert "does not know the character 'Ä'" in said
     assert [line for line in browser.get_log("browser") if "400 (Bad Request)" not in line["message"]] == []
 
