@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .card import Card
-from .errors import P2Error
+from .errors import NotFinite
 
 # With this for the largest weight of an exported step no sum leaves float32, of any width and at any tau: no
 # state and no logit is ever NaN or infinite.
@@ -43,21 +43,25 @@ def top_state(card: Card) -> str:
     return card.state_names[card.layers - 1]
 
 
-def check_computed(card: Card, top: npt.NDArray[np.floating[Any]], who: str) -> None:
+def check_computed(card: Card, top: npt.NDArray[np.floating[Any]], who: str, result: Any = None) -> None:
     """Make sure that what an engine has just computed are numbers; else what it wrote is no text.
 
     Args:
         card: the model.
-        top: `top_state` after the call, or the logits.
+        top: `top_state` after the call, or the logits; a row a text.
         who: the engine's name.
+        result: what the call is about to return.
 
     Raises:
-        P2Error: there is NaN or an infinity among them. Once there it stays, so an engine on a device looks
-            when it waits for something anyway.
+        NotFinite: there is NaN or an infinity among them. Once there it stays, so an engine on a device looks
+            when it waits for something anyway. The state has been advanced.
     """
-    if not np.isfinite(top).all():
+    finite = np.isfinite(top)
+    if not finite.all():
         roomier = card.format.roomier
-        raise P2Error(
+        raise NotFinite(
             f"the model computes NaN or infinity ({who}), so no text follows: its weights are too large"
-            + (f" for {card.precision}: export it with --precision {roomier}" if roomier else "")
+            + (f" for {card.precision}: export it with --precision {roomier}" if roomier else ""),
+            np.flatnonzero(~finite.reshape(len(top), -1).all(axis=1)).tolist(),
+            result,
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ class CudaGraphEngine(TensorStates):
                         predicted.append(now)
                 if outputs is not None:
                     outputs[:, start : start + chunk] = torch.stack(predicted, dim=1).cpu().numpy()
-            self._check(state)
+            self._check(state, outputs)
         return outputs
 
     @torch.inference_mode()
@@ -112,8 +113,9 @@ class CudaGraphEngine(TensorStates):
                 self._loop = None  # its memory goes back first
                 self._loop = _Loop(self.card, self._step, batch, self._device, self._capture)
             written, state.tensors = self._loop.write(state.tensors, last, noise, sampling)
-            self._check(state)
-            return np.ascontiguousarray(written.cpu().numpy().T)
+            tokens = np.ascontiguousarray(written.cpu().numpy().T)
+            self._check(state, tokens)
+            return tokens
 
     def restore(self, snapshot: Snapshot) -> TensorState:
         """See `Engine.restore`.
@@ -130,8 +132,8 @@ class CudaGraphEngine(TensorStates):
         self._loop = None
         self._loaded = None
 
-    def _check(self, state: TensorState) -> None:
-        check_computed(self.card, state.tensors[top_state(self.card)].cpu().numpy(), self.name)
+    def _check(self, state: TensorState, result: Any) -> None:
+        check_computed(self.card, state.tensors[top_state(self.card)].cpu().numpy(), self.name, result)
 
     @property
     def _step(self) -> Step:

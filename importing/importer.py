@@ -14,12 +14,13 @@ from ..contract.card import Card
 from ..contract.codec import Tokens
 from ..contract.engine import predictions
 from ..contract.errors import P2Error, UsageError
-from ..contract.files import sha256_of
+from ..contract.files import locked, sha256_of
 from ..contract.schema import shown
 from ..trainer import checkpoint
 from ..trainer.eager import EagerEngine
 from ..trainer.model import CharModel
 from ..trainer.record import Record
+from ..trainer.takeover import lock_of
 from ..version import __version__
 from .found import Found, Row
 from .mapping import apply, read_mapping
@@ -69,11 +70,18 @@ def import_checkpoint(
     Raises:
         UsageError: not just one of `vocab` and `vocab_from`.
         P2Error: the source cannot be read or mapped, does not fit the vocabulary, or says something else than
-            the checkpoint would; nothing was written.
+            the checkpoint would, or another p2 is writing there; nothing was written.
     """
     if (vocab is None) == (vocab_from is None):
         raise UsageError("give --vocab FILE, the characters in the model's order, or --vocab-from TEXT")
-    _check_free(folder)
+    with locked(lock_of(folder), folder):
+        _check_free(folder)
+        return _import(source, folder, vocab, vocab_from, mapping)
+
+
+def _import(
+    source: Path, folder: Path, vocab: Path | None, vocab_from: Path | None, mapping: Path | None
+) -> Imported:
     found = _found(source, mapping)
     listed = (
         read_vocabulary(vocab, found.vocab)
@@ -108,7 +116,7 @@ def import_checkpoint(
 def _check_free(folder: Path) -> None:
     if folder.is_dir():
         checkpoint.tidy(folder)  # what a killed import left
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and (not folder.is_dir() or {*folder.iterdir()} - {folder / lock_of(folder).name}):
         raise P2Error(f"{folder} is there and not empty: name a new or an empty folder with --out")
 
 

@@ -12,7 +12,7 @@ from ..contract.agreement import LIMITS
 from ..contract.codec import Codec, Tokens
 from ..contract.engine import Engine
 from ..contract.errors import BackendMissing, P2Error, UsageError
-from ..contract.files import make_folder, read_text, write_bytes, write_json, writing
+from ..contract.files import locked, make_folder, read_text, write_bytes, write_json, writing
 from ..contract.shell import command
 from ..render.machine import machine
 from ..render.numbers import printable
@@ -120,9 +120,11 @@ def run_parity(
     results = [_compare(reference, path, engine, progress) for path, engine in opened]
     target = json_path or checkpoint / "parity.json"
     files = [target, target.with_suffix(".svg")]
+    picture = _picture(results)
     try:
-        write_json(target, _report(results, skipped, checkpoint, steps, characters, seed, text))
-        write_bytes(files[1], _picture(results))
+        with locked(target.with_name(f".{target.name}.lock"), target):  # its picture is no other report's
+            write_json(target, _report(results, skipped, checkpoint, steps, characters, seed, text))
+            write_bytes(files[1], picture)
     except P2Error as error:
         if json_path is not None:
             raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,8 +10,8 @@ import numpy.typing as npt
 
 from ..contract.arguments import check_last, check_snapshot, whole_number
 from ..contract.codec import Tokens
-from ..contract.engine import DrawingEngine, Engine, State, predictions
-from ..contract.errors import UsageError
+from ..contract.engine import DrawingEngine, Engine, Snapshot, State, predictions
+from ..contract.errors import NotFinite, UsageError
 from ..contract.noise import Address, Noise, NoiseSource
 from ..contract.sampling import Sampling, scale_noise
 
@@ -34,6 +34,9 @@ class Decoder:
     Every stream draws its noise by (seed, stream, position), so what it writes depends neither on
     its neighbours in the batch nor on how the writing is cut into calls.
 
+    Where a model computes NaN for some texts, reading and writing raise `NotFinite` when they are done: the
+    others have been advanced, and what was written of them is in its `result`.
+
     Args:
         engine: any backend.
         sampling: how characters are chosen.
@@ -53,6 +56,8 @@ class Decoder:
         self._last: Tokens | None = None
         self._source: NoiseSource | None = None
         self._drawing = engine if isinstance(engine, DrawingEngine) else None
+        self._lost: set[int] = set()  # rows that have no more characters
+        self._problem = ""
 
     def begin(self, texts: Sequence[Tokens]) -> None:
         """Read a text of its own for every stream, before anything else.
@@ -60,20 +65,32 @@ class Decoder:
         Args:
             texts: one for each stream, int64 ``[length]``, of any lengths >= 1.
         """
-        self._state = read_texts(self.engine, [text[:-1] for text in texts])
         self._last = np.array([text[-1] for text in texts], np.int64)
+        try:
+            self._state = read_texts(self.engine, [text[:-1] for text in texts])
+        except NotFinite as error:
+            self._state = error.result
+            self._lose(error)
+            raise
 
     def prompt(self, tokens: Tokens) -> None:
         """Read known text, int64 ``[batch, length]``, length >= 1, before writing."""
         if self._last is not None:
             tokens = np.concatenate([self._last[:, None], tokens], axis=1)
-        self.engine.feed(self._state, tokens[:, :-1])
         self._last = np.ascontiguousarray(tokens[:, -1])
+        try:
+            self.engine.feed(self._state, tokens[:, :-1])
+        except NotFinite as error:
+            self._lose(error)
+            raise
 
     def write(self, count: int) -> Tokens:
         """The next `count` characters of every stream, int64 ``[batch, count]``.
 
         With no prompt the first character is drawn uniformly from the vocabulary.
+
+        Raises:
+            NotFinite: some streams have no more characters; `result` is the characters of all.
         """
         pieces = []
         if self._last is None and count > 0:
@@ -82,15 +99,25 @@ class Decoder:
             self.position += 1
             count -= 1
         limit = noise_steps(len(self.streams), self.engine.card.vocab)
-        while count > 0:
+        while count > 0 and len(self._lost) < len(self.streams):
             assert self._last is not None
             now = min(count, limit)
-            tokens = self._write(self._last, now)
+            try:
+                tokens = self._write(self._last, now)
+            except NotFinite as error:
+                self._lose(error)
+                if len(self._lost) == len(self.streams):
+                    break
+                tokens = error.result
+                tokens[[*self._lost]] = 0
             self._last = np.ascontiguousarray(tokens[:, -1])
             self.position += now
             count -= now
             pieces.append(tokens)
-        return np.concatenate(pieces, axis=1) if pieces else np.zeros((len(self.streams), 0), np.int64)
+        written = np.concatenate(pieces, axis=1) if pieces else np.zeros((len(self.streams), 0), np.int64)
+        if self._lost:
+            raise NotFinite(self._problem, sorted(self._lost), written)
+        return written
 
     def predict(self) -> npt.NDArray[np.float32]:
         """Logits of the next character of every stream, float32 ``[batch, vocab]``; nothing is advanced.
@@ -106,8 +133,9 @@ class Decoder:
     def keep(self, rows: Sequence[int]) -> None:
         """Go on with these rows only, in this order."""
         index = np.asarray(rows, np.int64)
-        state = self.engine.snapshot(self._state)
-        self._state = self.engine.restore({name: values[index] for name, values in state.items()})
+        state = {name: values[index] for name, values in self.engine.snapshot(self._state).items()}
+        self._lost = {place for place, row in enumerate(rows) if row in self._lost}
+        self._state = self.engine.restore(_without(state, self._lost))
         self._last = None if self._last is None else self._last[index]
         self.streams = tuple(self.streams[row] for row in rows)
         self._source = None
@@ -141,6 +169,10 @@ class Decoder:
         self._state = self.engine.restore(snapshot["state"])
         self._last, self.position = last, position
 
+    def _lose(self, error: NotFinite) -> None:
+        self._lost |= {*error.rows}
+        self._problem = str(error)
+
     def _write(self, last: Tokens, count: int) -> Tokens:
         if self._drawing is None:
             return self.engine.decode(self._state, last, self._noise(count), self.sampling)
@@ -168,6 +200,9 @@ def read_texts(engine: Engine, texts: Sequence[Tokens]) -> State:
     Args:
         engine: any backend.
         texts: at least one, each int64 ``[length]``, length >= 0.
+
+    Raises:
+        NotFinite: some of them lead nowhere; `result` is the state of all.
     """
     place: dict[bytes, int] = {}
     index = [place.setdefault(text.tobytes(), len(place)) for text in texts]
@@ -175,13 +210,29 @@ def read_texts(engine: Engine, texts: Sequence[Tokens]) -> State:
     lengths = np.array([len(text) for text in distinct])
     state, rows, read = engine.zero_state(len(distinct)), np.arange(len(distinct)), 0
     ends = engine.snapshot(state)
+    lost: set[int] = set()
+    problem = ""
     for length in np.unique(lengths):
-        engine.feed(state, np.stack([distinct[row][read:length] for row in rows]))
-        read, reached = length, engine.snapshot(state)
+        try:
+            engine.feed(state, np.stack([distinct[row][read:length] for row in rows]))
+        except NotFinite as error:
+            lost, problem = lost | {int(rows[row]) for row in error.rows}, str(error)
+        there = {at for at, row in enumerate(rows) if row in lost}
+        read, reached = length, _without(engine.snapshot(state), there)
         ending = lengths[rows] == length
         for name, values in reached.items():
             ends[name][rows[ending]] = values[ending]
         rows = rows[~ending]
         if len(rows):
             state = engine.restore({name: values[~ending] for name, values in reached.items()})
-    return engine.restore({name: values[index] for name, values in ends.items()})
+    whole = engine.restore({name: values[index] for name, values in ends.items()})
+    if lost:
+        raise NotFinite(problem, [at for at, text in enumerate(index) if text in lost], whole)
+    return whole
+
+
+def _without(snapshot: Snapshot, lost: Iterable[int]) -> Snapshot:
+    """With zeros for the rows that are lost: no state is made of anything else than numbers."""
+    for values in snapshot.values():
+        values[[*lost]] = 0
+    return snapshot

@@ -120,13 +120,14 @@ class PieceWriter:
         """The next piece of every stream, int64 ``[batch, length]``, 1 <= length <= `most`."""
         size = min(self._size, most)
         started = time.perf_counter()
-        tokens = decoder.write(size)
-        took = time.perf_counter() - started
-        if took > 2 * PIECE_SECONDS:
-            self._size = max(1, size // 2)
-        elif took < PIECE_SECONDS / 2 and size == self._size:
-            self._size = min(2 * size, PIECE_CHARACTERS)
-        return tokens
+        try:
+            return decoder.write(size)
+        finally:
+            took = time.perf_counter() - started
+            if took > 2 * PIECE_SECONDS:
+                self._size = max(1, size // 2)
+            elif took < PIECE_SECONDS / 2 and size == self._size:
+                self._size = min(2 * size, PIECE_CHARACTERS)
 
 
 class Cutter:

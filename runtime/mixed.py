@@ -8,6 +8,7 @@ import numpy as np
 
 from ..contract.codec import Tokens
 from ..contract.engine import Draw, DrawingEngine, Engine, MixedEngine, State
+from ..contract.errors import NotFinite
 from ..contract.noise import Address, Noise, gumbel
 from ..contract.sampling import Sampling, scale_noise
 
@@ -25,7 +26,21 @@ def draw_each(
 
     Returns:
         the new tokens, int64 ``[batch, count]``; the state after them, in place of the one given.
+
+    Raises:
+        NotFinite: some texts have no more characters; `result` is the tokens of all and the state.
     """
+    try:
+        return _draw_each(engine, state, last, draws, count)
+    except NotFinite as error:
+        if not isinstance(error.result, tuple):
+            error.result = error.result, state
+        raise
+
+
+def _draw_each(
+    engine: Engine, state: State, last: Tokens, draws: Sequence[Draw], count: int
+) -> tuple[Tokens, State]:
     if isinstance(engine, MixedEngine):
         return engine.draw_each(state, last, draws, count), state
     first = draws[0]
@@ -40,14 +55,23 @@ def draw_each(
     if len(groups) == 1:
         return engine.decode(state, last, _noise(engine, draws, count), *groups), state
     written = np.empty((len(draws), count), np.int64)
+    lost, problem = [], None
     before = engine.snapshot(state)
     after = {name: np.empty_like(values) for name, values in before.items()}
     for sampling, rows in groups.items():
         part = engine.restore({name: values[rows] for name, values in before.items()})
         noise = _noise(engine, [draws[row] for row in rows], count)
-        written[rows] = engine.decode(part, last[rows], noise, sampling)
+        try:
+            written[rows] = engine.decode(part, last[rows], noise, sampling)
+        except NotFinite as error:
+            written[rows], problem = error.result, error
+            lost += [rows[row] for row in error.rows]
         for name, values in engine.snapshot(part).items():
             after[name][rows] = values
+    if problem is not None:
+        for values in after.values():
+            values[lost] = 0  # no state is made of others
+        raise NotFinite(str(problem), sorted(lost), (written, engine.restore(after)))
     return written, engine.restore(after)
 
 

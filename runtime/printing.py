@@ -12,10 +12,11 @@ from typing import Any, TextIO
 
 from ..contract.codec import Codec
 from ..contract.engine import Engine
+from ..contract.errors import NotFinite
 from .character_count import CharacterCount
 from .generate import Request, generate
 from .prompts import Prompts
-from .streams import write_texts
+from .streams import Text, write_texts
 
 
 class Skipped:
@@ -104,13 +105,19 @@ def print_json(engine: Engine, request: Request, out: TextIO) -> None:
         "prompt": request.prompt,
         "samples": [],
     }
+    problem: NotFinite | None = None
     with CharacterCount(request.num_samples * request.length, out) as progress:
         out.write(json.dumps(answer, indent=2).removesuffix("]\n}"))
-        for text in write_texts(engine, request, advance=progress.advance):
-            sample = json.dumps({"stream": text.stream, "text": text.text}, indent=2)
-            out.write(("," if text.sample else "") + "\n" + textwrap.indent(sample, " " * 4))
+        try:
+            for text in write_texts(engine, request, advance=progress.advance):
+                sample = json.dumps({"stream": text.stream, "text": text.text, **_error(text)}, indent=2)
+                out.write(("," if text.sample else "") + "\n" + textwrap.indent(sample, " " * 4))
+        except NotFinite as error:
+            problem = error  # all samples are there
         out.write("\n  ]\n}\n")
     out.flush()
+    if problem is not None:
+        raise problem
 
 
 def print_lines(engine: Engine, request: Request, out: TextIO, source: str | None = None) -> None:
@@ -118,7 +125,7 @@ def print_lines(engine: Engine, request: Request, out: TextIO, source: str | Non
 
     The keys: ``prompt_index`` and ``sample``, both from 0; ``stream`` and ``seed``, which write the
     same text again; ``prompt``; ``text``, what follows the prompt; ``stopped``, whether a stop string
-    ended it. Escapes only, as in `print_json`.
+    ended it; ``error`` only where the model computed NaN. Escapes only, as in `print_json`.
 
     Args:
         engine: any backend.
@@ -150,8 +157,13 @@ def print_lines(engine: Engine, request: Request, out: TextIO, source: str | Non
                 "prompt": text.prompt,
                 "text": text.text,
                 "stopped": text.stopped,
+                **_error(text),
             }
             out.write(json.dumps(line) + "\n")
             out.flush()
     if prompts is not None:
         skipped.say()
+
+
+def _error(text: Text) -> dict[str, str]:
+    return {"error": text.error} if text.error else {}

@@ -7,12 +7,13 @@ into runs; engines that round differently for another batch can differ where two
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from ..contract.codec import Codec, Tokens, UnknownCharacter
 from ..contract.engine import Engine
-from ..contract.errors import P2Error
+from ..contract.errors import NotFinite, P2Error
 from .decoder import Decoder
 from .generate import Cutter, PieceWriter, Request
 
@@ -35,6 +36,7 @@ class Text:
         prompt: the prompt as it was given.
         text: what was written after the prompt.
         stopped: whether a stop string ended it.
+        error: why it ended before it was as long as wanted: the model computed NaN; empty if it did not.
     """
 
     prompt_index: int
@@ -43,6 +45,7 @@ class Text:
     prompt: str
     text: str
     stopped: bool
+    error: str = ""
 
 
 @dataclass
@@ -56,11 +59,22 @@ class _Row:
     tokens: Tokens
     cutter: Cutter
     pieces: list[str] = field(default_factory=list)
+    error: str = ""
+
+    @property
+    def ended(self) -> bool:
+        return self.cutter.stopped or bool(self.error)
 
     def text(self) -> Text:
         written = "".join([*self.pieces, self.cutter.finish()])
         return Text(
-            self.prompt_index, self.sample, self.stream, self.prompt, written, stopped=self.cutter.stopped
+            self.prompt_index,
+            self.sample,
+            self.stream,
+            self.prompt,
+            written,
+            self.cutter.stopped,
+            self.error,
         )
 
 
@@ -87,8 +101,10 @@ def write_texts(
 
     Raises:
         UnknownCharacter: a prompt holds a character that the model does not know.
+        NotFinite: the model computed NaN for some texts (`Text.error`); all have been handed out then.
     """
     codec = Codec(engine.card.vocabulary)
+    texts, errors = 0, list[str]()
     for group in _groups(_rows(codec, request, prompts, waits)):
         # The first character of a text without a prompt is drawn, not decoded.
         for batch in ([r for r in group if len(r.tokens)], [r for r in group if not len(r.tokens)]):
@@ -96,6 +112,11 @@ def write_texts(
                 _write(engine, codec, request, batch, advance)
         for row in group:
             yield row.text()
+        texts += len(group)
+        errors += [row.error for row in group if row.error]
+    if errors:
+        said = errors[0] if texts == 1 else f"{len(errors):,} of {texts:,} texts: {errors[0]}"
+        raise NotFinite(said, ())
 
 
 def _groups(rows: Iterator[_Row | None]) -> Iterator[list[_Row]]:
@@ -149,19 +170,28 @@ def _write(
 ) -> None:
     """Write all rows to their end; either all of them have a prompt or none has."""
     decoder = Decoder(engine, request.sampling, request.seed, [row.stream for row in rows])
-    if len(rows[0].tokens):
-        decoder.begin([row.tokens for row in rows])
     writer, batch, written = PieceWriter(), len(rows), 0
+    if len(rows[0].tokens):
+        with contextlib.suppress(NotFinite):  # writing says so, too
+            decoder.begin([row.tokens for row in rows])
     while rows and written < request.length:
         most = request.length - written
         if request.stop:
             most = min(most, CLOSE_RANKS - written % CLOSE_RANKS)
-        tokens = writer.write(decoder, most)
+        try:
+            tokens = writer.write(decoder, most)
+        except NotFinite as error:
+            for row in (rows[at] for at in error.rows):
+                row.error = row.error or ("" if row.ended else str(error))
+            if len(error.rows) == len(rows):
+                break
+            tokens = error.result
         written += tokens.shape[1]
         advance(batch * tokens.shape[1])
         for row, new in zip(rows, tokens, strict=True):
-            row.pieces.append(row.cutter.push(codec.decode(new)))
-        going = [index for index, row in enumerate(rows) if not row.cutter.stopped]
+            if not row.error:
+                row.pieces.append(row.cutter.push(codec.decode(new)))
+        going = [index for index, row in enumerate(rows) if not row.ended]
         if not going or (written % CLOSE_RANKS == 0 and 2 * len(going) <= len(rows)):
             rows = [rows[index] for index in going]
             if rows:

@@ -72,7 +72,7 @@ def occupied(path: Path, say: Callable[[str], None], replaces: Replaces | None =
     Raises:
         P2Error: another one is training there, or the file system refused.
     """
-    with locked(_lock(path), path):
+    with locked(lock_of(path), path):
         with writing(path):
             old = _recover(path, replaces)
         if old is not None:
@@ -207,7 +207,7 @@ def _sibling(path: Path, sibling: Path) -> Path:
     return path.with_name(sibling.name) if same else sibling
 
 
-def _lock(path: Path) -> Path:
+def lock_of(path: Path) -> Path:
     """The lock of a run folder: beside it, since the folder moves; inside, where it cannot move anyway."""
     full = path.resolve()
     alone = full.is_dir() and not os.access(full.parent, os.W_OK | os.X_OK)

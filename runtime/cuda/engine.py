@@ -173,7 +173,7 @@ class CudaEngine:
                     result[own, piece] = predicted
                 done += count
         if logits:
-            self._check(state)
+            self._check(state, result)
         return result
 
     def decode(self, state: CudaState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
@@ -286,15 +286,15 @@ class CudaEngine:
                 made = launcher.write(fields | given, newest, some)
                 written[own, done : done + some] = made
                 newest, done = made[:, -1], done + some
-        self._check(state)
+        self._check(state, written)
         return written
 
-    def _check(self, state: CudaState) -> None:
+    def _check(self, state: CudaState, result: Any) -> None:
         """Of the top layer's state, which is where `contract.finite.top_state` says."""
         row = 4 * state.batch * self._share.width
         top = np.empty((state.batch, self._share.width), np.float32)
         self._device.download(top, state.address + (self.card.layers - 1) * row)
-        check_computed(self.card, top, self.name)
+        check_computed(self.card, top, self.name, result)
 
     def _groups(self, state: CudaState) -> Iterator[tuple[int, Launcher, dict[str, int]]]:
         """A state's texts in groups: the first one of each, what launches it, and where its states are."""

@@ -21,6 +21,7 @@ from ...contract.card import bytes_per_step
 from ...contract.codec import Tokens
 from ...contract.engine import Draw
 from ...contract.errors import BackendMissing
+from ...contract.finite import check_computed, top_state
 from ...contract.noise import Address
 from ...contract.sampling import Floats, Sampling
 from .. import tuning
@@ -135,7 +136,9 @@ class NativeEngine(HostStates):
             self._run("p2_feed", state, threads, part, part.shape[1], logits=predicted)
             if predicted is not None:
                 pieces.append(predicted)
-        return np.concatenate(pieces, axis=1) if logits else None
+        found = np.concatenate(pieces, axis=1) if logits else None
+        check_computed(card, state[top_state(card)], self.name, found)
+        return found
 
     def decode(self, state: State, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
@@ -238,6 +241,18 @@ class NativeEngine(HostStates):
         last: Tokens,
         count: int,
         how: npt.NDArray[np.void],
+        noise: Floats | None = None,
+    ) -> Tokens:
+        written = self._write(state, last, count, how, noise=noise)
+        check_computed(self.card, state[top_state(self.card)], self.name, written)
+        return written
+
+    def _write(
+        self,
+        state: State,
+        last: Tokens,
+        count: int,
+        how: npt.NDArray[np.void],
         threads: int | None = None,
         noise: Floats | None = None,
     ) -> Tokens:
@@ -299,7 +314,7 @@ class NativeEngine(HostStates):
         how = _choosing([Draw(0, stream, 0, Sampling()) for stream in range(setting.group)], self.card.vocab)
 
         def steps(count: int) -> None:
-            self._decode(state, last, count, how, setting.threads)
+            self._write(state, last, count, how, setting.threads)
 
         return tuning.seconds_per_step(steps) / setting.group
 

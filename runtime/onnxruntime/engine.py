@@ -96,7 +96,9 @@ class OnnxEngine(HostStates):
             results = self._run("feed+logits" if logits else "feed", threads, state, feeds)
             if logits:
                 pieces.append(results[-1].transpose(1, 0, 2))
-        return np.concatenate(pieces, axis=1) if logits else None
+        found = np.concatenate(pieces, axis=1) if logits else None
+        check_computed(self.card, state[top_state(self.card)], self.name, found)
+        return found
 
     def decode(self, state: State, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
         """Write ``len(noise)`` characters per stream; see `Engine.decode`."""
@@ -111,7 +113,17 @@ class OnnxEngine(HostStates):
             # Rounding can carry a cumulated probability past 1: "all" must be out of its reach.
             feeds["top_p"] = np.array(sampling.top_p if sampling.top_p < 1 else np.inf, np.float32)
             feeds["min_p"] = np.array(sampling.min_p, np.float32)
-        kind = "decode+filters" if sampling.filters else "decode"
+        written = self._decode("decode+filters" if sampling.filters else "decode", state, feeds)
+        check_computed(self.card, state[top_state(self.card)], self.name, written)
+        return written
+
+    def close(self) -> None:
+        """Drop the sessions and the weights."""
+        self._sessions.clear()
+
+    def _decode(self, kind: str, state: State, feeds: dict[str, npt.NDArray[Any]]) -> Tokens:
+        """In one call, or in groups where those are faster."""
+        last, noise = feeds["first"], feeds["noise"]
         setting = self.setting(len(last))
         if len(last) <= setting.group:
             return np.ascontiguousarray(self._run(kind, setting.threads, state, feeds)[-1].T)
@@ -125,10 +137,6 @@ class OnnxEngine(HostStates):
             state[name] = np.concatenate([part[name] for part, _ in pieces])
         return np.concatenate([tokens for _, tokens in pieces])
 
-    def close(self) -> None:
-        """Drop the sessions and the weights."""
-        self._sessions.clear()
-
     def _run(
         self, kind: str, threads: int, state: State, feeds: dict[str, npt.NDArray[Any]]
     ) -> list[npt.NDArray[Any]]:
@@ -140,7 +148,6 @@ class OnnxEngine(HostStates):
             self._check_results(kind, feeds, results)
         for name, array in zip(self._states, results, strict=False):
             state[name] = array
-        check_computed(self.card, state[top_state(self.card)], self.name)
         return results
 
     def _check_results(

@@ -109,7 +109,7 @@ class OnnxGpuEngine:
                 result[:, done : done + count] = values.swapaxes(0, 1)
             done += count
         if logits:
-            self._check(state)
+            self._check(state, result)
         return result
 
     def decode(self, state: GpuState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
@@ -187,7 +187,7 @@ class OnnxGpuEngine:
             written[:, done : done + steps] = rows[:, :batch].T
             last = written[:, done + steps - 1]
             done += steps
-        self._check(state)
+        self._check(state, written)
         return written
 
     @functools.cached_property
@@ -233,9 +233,9 @@ class OnnxGpuEngine:
                 session.run_with_iobinding(kept[slot])
         state.current = (state.current + count) % 2
 
-    def _check(self, state: GpuState) -> None:
+    def _check(self, state: GpuState, result: Any) -> None:
         top = state.sets[state.current][top_state(self.card)]
-        check_computed(self.card, self._memory.get(top, self._zeros(state.batch)), self.name)
+        check_computed(self.card, self._memory.get(top, self._zeros(state.batch)), self.name, result)
 
     def _bind(self, session: Any, kind: str, state: GpuState, slot: int) -> Any:
         """Bind everything that the step in this slot reads and writes."""

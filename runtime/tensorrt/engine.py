@@ -14,6 +14,7 @@ from __future__ import annotations
 import functools
 import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -156,7 +157,7 @@ class PlanEngine:
         if length >= READ and self._on_device and self._reads_recorded(batch):
             self._loop_for(batch).read(state.buffers[state.current], tokens, result)
             if logits:
-                self._check(state)
+                self._check(state, result)
             return result
         token_type = self._compiled.token_type
         token_row, logits_row = aligned(batch * token_type.itemsize), aligned(batch * vocab * 4)
@@ -179,7 +180,7 @@ class PlanEngine:
             values = values[:, : batch * vocab].reshape(count, batch, vocab)
             result[:, start : start + count] = values.swapaxes(0, 1)
         if logits:
-            self._check(state)
+            self._check(state, result)
         return result
 
     def decode(self, state: PlanState, last: Tokens, noise: Floats, sampling: Sampling) -> Tokens:
@@ -206,7 +207,7 @@ class PlanEngine:
             return logits
 
         written = write(predict, last, noise, sampling)
-        self._check(state)
+        self._check(state, written)
         return written
 
     def draw(
@@ -261,13 +262,13 @@ class PlanEngine:
     def _write(self, state: PlanState, last: Tokens, count: int, fill: Fill, sampling: Sampling) -> Tokens:
         filters = np.tile(filter_row(sampling, self.card.vocab), (state.batch, 1))
         written = self._loop_for(state.batch).write(state.buffers[state.current], last, count, fill, filters)
-        self._check(state)
+        self._check(state, written)
         return written
 
-    def _check(self, state: PlanState) -> None:
+    def _check(self, state: PlanState, result: Any) -> None:
         top = np.empty((state.batch, self.card.hidden), self._compiled.float_type)
         self._device.download(top, state.buffers[state.current][top_state(self.card)])
-        check_computed(self.card, top, self.name)
+        check_computed(self.card, top, self.name, result)
 
     @functools.cached_property
     def _noise(self) -> DeviceNoise | None:
