@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import subprocess
 import tarfile
@@ -26,6 +27,7 @@ FILES = {
 
 _PLACES = (".", "dist", "package/dist", "onnxruntime-web/dist", "node_modules/onnxruntime-web/dist")
 _PATIENCE = 300  # seconds for 33 MB
+_MOST = 1 << 26  # bytes: no file of the package that a page needs is larger
 
 Contents = dict[str, bytes]
 
@@ -79,12 +81,21 @@ def _instead() -> str:
 
 
 def _of_archive(path: Path) -> Contents:
+    found: Contents = {}
     try:
-        with reading(path), tarfile.open(path, "r:gz") as archive:
-            members = {name: archive.extractfile(f"package/dist/{name}") for name in FILES}
-            return {name: member.read() for name, member in members.items() if member}
+        with reading(path), open(path, "rb", opener=_at_once) as file, tarfile.open(fileobj=file) as archive:
+            for name in FILES:
+                member = archive.getmember(f"package/dist/{name}")
+                content = archive.extractfile(member) if member.isfile() else None
+                found[name] = content.read(_MOST) if content else b""
     except (tarfile.TarError, zlib.error, EOFError, KeyError) as error:
         raise P2Error(f"{path} is damaged, or not what `npm pack {PACKAGE}` writes") from error
+    return found
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Without waiting for somebody to write into a pipe of that name."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def _of_folder(path: Path) -> Contents:

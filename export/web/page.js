@@ -159,6 +159,8 @@ $("form").onsubmit = async (event) => {
   swap("stop", "write");
   writing = null;
 };
+// A field that is out of its range can be seen: the browser points at it.
+$("form").addEventListener("invalid", (event) => event.target.closest("details")?.setAttribute("open", ""), true);
 $("stop").onclick = () => writing && writing.abort();
 for (const id of ["prompt", "length", "seed", "top-k", "top-p", "min-p", "greedy"]) $(id).oninput = calls;
 listen();

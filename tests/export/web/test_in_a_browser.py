@@ -216,6 +216,11 @@ def test_a_bad_order_is_a_sentence(browser, opened):
     assert problem(browser) == "min-p must be at least 0 (off) and below 1, not 1."
     write(browser, length=3)
     assert problem(browser) == ""
+    # What the browser itself refuses lies in a part that is closed at first.
+    browser.execute_script("document.querySelectorAll('details').forEach(found => found.open = false)")
+    write(browser, **{"min-p": 2})
+    assert browser.execute_script("return $('min-p').closest('details').open")
+    assert browser.switch_to.active_element.get_attribute("id") == "min-p"
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):

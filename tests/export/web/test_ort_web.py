@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +14,8 @@ from p2.export.web import ort_web
 from p2.runtime import cache
 
 from .conftest import STAND_INS
+
+ROOT = Path(__file__).parents[3]
 
 NPM = """#!/bin/sh
 echo "$@" >> {log}
@@ -44,6 +47,10 @@ def npm(tmp_path, archive, monkeypatch):
         return log
 
     return make
+
+
+def test_the_docs_name_the_version():
+    assert f"`npm pack {ort_web.PACKAGE}`" in (ROOT / "docs" / "export.md").read_text(encoding="utf-8")
 
 
 def test_npm_is_asked_once(npm, tmp_path):
@@ -81,10 +88,15 @@ def test_an_archive_will_do_and_a_damaged_one_is_refused(archive, tmp_path):
         archive.write_bytes(damaged)
         with pytest.raises(P2Error, match=r"ort.tgz is (damaged, or )?not (what|onnxruntime-web)"):
             ort_web.find(archive)
+    link = tarfile.TarInfo("package/dist/ort.wasm.min.js")
+    link.type, link.linkname = tarfile.SYMTYPE, "ort.wasm.min.js"  # to itself
     with tarfile.open(archive, "w:gz") as made:
-        made.addfile(tarfile.TarInfo("package/dist/ort.wasm.min.js"))
+        made.addfile(link)
     with pytest.raises(P2Error, match="is damaged, or not what `npm pack"):
         ort_web.find(archive)
+    os.mkfifo(tmp_path / "pipe")  # into which nobody writes
+    with pytest.raises(P2Error, match=r"cannot read .*pipe"):
+        ort_web.find(tmp_path / "pipe")
     with pytest.raises(P2Error, match=r"cannot read .*none.tgz: no such file"):
         ort_web.find(tmp_path / "none.tgz")
 
