@@ -13,9 +13,10 @@ from .readers import ALL
 from .reading import KINDS, try_batch
 
 
-@pytest.mark.weight(60)
 @pytest.mark.usefixtures("pictures_aside")
-@pytest.mark.parametrize("reader", ALL, ids=lambda reader: reader.name)
+@pytest.mark.parametrize(
+    "reader", [pytest.param(one, id=one.name, marks=pytest.mark.weight(one.weight)) for one in ALL]
+)
 def test_a_hostile_file_is_a_sentence(reader, trust, tmp_path):
     rnd = trust.random()
     for number in range(KINDS):

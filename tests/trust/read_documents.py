@@ -187,5 +187,5 @@ READERS = (
     *(of_document(kind) for kind in documents.KINDS if kind not in ("checkpoint", "sidecar")),
     Reader("documents: tuning", good_tuning, forge_documents, read_tuning, 600),
     Reader("texts and prompts", good_text, forge_text, read_text, 1300),
-    Reader("texts: packed, tables, tokens", good_packed, forge_packed, read_packed, 1000),
+    Reader("texts: packed, tables, tokens", good_packed, forge_packed, read_packed, 1000, 90),
 )

@@ -155,5 +155,5 @@ READERS = (
     Reader("checkpoint: tensors", good_checkpoint, forge_tensors, read_checkpoint, 1000),
     Reader("step: fields", step, forge_fields, read_step, 3000),
     Reader("step: meaning", step, forge_meaning, run_step, 400),
-    Reader("plan", good_plan, forge_plan, read_plan, 2500),
+    Reader("plan", good_plan, forge_plan, read_plan, 2500, 90),
 )

@@ -145,6 +145,6 @@ def read_request(folder: Path) -> None:
 
 
 READERS = (
-    Reader("snapshots", no_snapshot, forge_snapshot, read_snapshot, 700),
-    Reader("requests", good_request, forge_request, read_request, 2500),
+    Reader("snapshots", no_snapshot, forge_snapshot, read_snapshot, 700, 90),
+    Reader("requests", good_request, forge_request, read_request, 2500, 90),
 )

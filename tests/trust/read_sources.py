@@ -226,7 +226,7 @@ READERS = (
     Reader("import: .pt", good_pt, forge_pt, read_source, 1000),
     Reader("import: .safetensors", good_safetensors, forge_safetensors, read_source, 1300),
     Reader("import: .onnx", good_graph, forge_graph, read_source, 700),
-    Reader("import: .keras, .h5", good_keras, forge_keras, read_source, 120),
-    Reader("import: mapping", good_mapping, forge_mapping, read_source, 900),
+    Reader("import: .keras, .h5", good_keras, forge_keras, read_source, 40, 30),
+    Reader("import: mapping", good_mapping, forge_mapping, read_source, 900, 90),
     Reader("import: vocabulary", good_letters, forge_letters, read_source, 1000),
 )

@@ -39,6 +39,7 @@ class Reader:
         forge: the same, hostile.
         read: reads what is in a folder, and uses it a little; a `P2Error` refuses it.
         inputs: how many in `make trust`.
+        weight: of its share of a limited time.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Reader:
     forge: Callable[[Files, random.Random], Files]
     read: Callable[[Path], object]
     inputs: int = 500
+    weight: float = 60
 
 
 @dataclass
