@@ -143,9 +143,25 @@ def check_draws(card: Card, batch: int, last: object, draws: object, count: obje
     _check_count(number, batch)
     found = []
     for seed, stream, position, sampling in draws:
-        address, _ = check_address(Address(seed, (stream,), position), number, 1)
-        found.append(Draw(address.seed, address.streams[0], address.position, check_sampling(sampling)))
+        (stream,) = _streams([stream])
+        position = _position(position, number)
+        found.append(Draw(_integer(seed, "seed") % MAX_POSITION, stream, position, check_sampling(sampling)))
     return found, number
+
+
+def check_known(card: Card, batch: int, known: object, count: int) -> list[Tokens]:
+    """What `PromptedEngine.write_each` is handed besides what `MixedEngine.draw_each` is."""
+    if not isinstance(known, Sequence):
+        raise UsageError(f"there must be a sequence of known tokens, not {_kind_of(known)}")
+    if len(known) != batch:
+        raise UsageError(
+            f"there must be known tokens, or none, for each of {batch} texts, and there are {len(known)}"
+        )
+    for tokens in known:
+        array = _array(tokens, "known tokens", np.int64, ("length",), (None,))
+        if len(_in_vocabulary(card, array)) > count:
+            raise UsageError(f"of {count} tokens of a text {len(array)} cannot be known")
+    return list(known)
 
 
 def check_address(address: object, count: object, batch: int) -> tuple[Address, int]:
@@ -159,18 +175,10 @@ def check_address(address: object, count: object, batch: int) -> tuple[Address, 
     if not isinstance(address, Address):
         raise UsageError(f"the noise's address must be an Address, not {_kind_of(address)}")
     seed = _integer(address.seed, "seed")
-    try:
-        streams = [_integer(stream, "stream") for stream in address.streams]
-    except TypeError as error:
-        raise UsageError(f"streams must be a sequence, not {_kind_of(address.streams)}") from error
+    streams = _streams(address.streams)
     if len(streams) != batch:
         raise UsageError(f"there must be a stream for each of {batch} texts, and there are {len(streams)}")
-    if streams and min(streams) < 0:
-        raise UsageError(f"a stream must be 0 or more, not {min(streams)}")
-    position = whole_number(address.position, "position", 0, MAX_POSITION - 1)
-    if position + number > MAX_POSITION:
-        raise UsageError(f"position {position} is too close to the end of the noise for {number} characters")
-    return Address(seed % MAX_POSITION, [stream % MAX_POSITION for stream in streams], position), number
+    return Address(seed % MAX_POSITION, streams, _position(address.position, number)), number
 
 
 def check_snapshot(card: Card, snapshot: object) -> int:
@@ -202,15 +210,14 @@ def _array(
     value: object, what: str, kind: type, names: tuple[str, ...], sizes: tuple[int | None, ...]
 ) -> npt.NDArray[Any]:
     """An array of one type whose dimensions have these sizes (None: any)."""
-    wanted = f"{np.dtype(kind)} [{', '.join(names)}]"
-    if not isinstance(value, np.ndarray) or value.dtype != kind or value.ndim != len(sizes):
-        raise UsageError(f"{what} must be {wanted}, not {_kind_of(value)}")
-    if any(size not in (None, found) for size, found in zip(sizes, value.shape, strict=True)):
-        shown = ", ".join(
-            name if size is None else str(size) for name, size in zip(names, sizes, strict=True)
-        )
-        raise UsageError(f"{what} must be {wanted}, here [{shown}], not {list(value.shape)}")
-    return value
+    if isinstance(value, np.ndarray) and value.dtype == kind and value.ndim == len(sizes):
+        if all(size in (None, found) for size, found in zip(sizes, value.shape, strict=True)):
+            return value
+        shown = (name if size is None else str(size) for name, size in zip(names, sizes, strict=True))
+        found = f", here [{', '.join(shown)}], not {list(value.shape)}"
+    else:
+        found = f", not {_kind_of(value)}"
+    raise UsageError(f"{what} must be {np.dtype(kind)} [{', '.join(names)}]{found}")
 
 
 def _in_vocabulary(card: Card, tokens: Tokens) -> Tokens:
@@ -224,6 +231,25 @@ def _in_vocabulary(card: Card, tokens: Tokens) -> Tokens:
 def _check_count(count: int, batch: int) -> None:
     if count * batch > MAX_COUNT:
         raise UsageError(f"one call writes at most {MAX_COUNT:,} characters, not {count * batch:,}")
+
+
+def _streams(streams: Any) -> list[int]:
+    """Streams of noise, modulo 2**64."""
+    try:
+        numbers = [_integer(stream, "stream") for stream in streams]
+    except TypeError as error:
+        raise UsageError(f"streams must be a sequence, not {_kind_of(streams)}") from error
+    if numbers and min(numbers) < 0:
+        raise UsageError(f"a stream must be 0 or more, not {min(numbers)}")
+    return [number % MAX_POSITION for number in numbers]
+
+
+def _position(value: object, count: int) -> int:
+    """Where so many characters have noise."""
+    position = whole_number(value, "position", 0, MAX_POSITION - 1)
+    if position + count > MAX_POSITION:
+        raise UsageError(f"position {position} is too close to the end of the noise for {count} characters")
+    return position
 
 
 def _integer(value: object, what: str) -> int:

@@ -138,6 +138,28 @@ class MixedEngine(DrawingEngine, Protocol):
         ...
 
 
+@runtime_checkable
+class PromptedEngine(MixedEngine, Protocol):
+    """An engine that reads prompts in the same steps in which it writes other texts."""
+
+    def write_each(
+        self, state: State, last: Tokens, known: Sequence[Tokens], draws: Sequence[Draw], count: int
+    ) -> Tokens:
+        """What `draw_each` writes, each text after tokens that are known.
+
+        Args:
+            state: advanced in place over `last` and all following tokens but the final one.
+            last: int64 ``[batch]``, not yet fed.
+            known: of each text int64 ``[length]``, 0 to `count` tokens that follow `last`.
+            draws: one for each text, of the first token after those.
+            count: tokens for each text, the known ones included.
+
+        Returns:
+            The tokens, int64 ``[batch, count]``, known ones first; the last column has not been fed.
+        """
+        ...
+
+
 def predictions(engine: Engine, tokens: Tokens, state: State = None) -> Floats:
     """The prediction after each token of known text, float32 ``[batch, length, vocab]``.
 

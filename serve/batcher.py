@@ -32,7 +32,6 @@ from .text import (
     WAITING,
     Piece,
     Text,
-    score,
 )
 
 Delivery = list[tuple[Text, Piece]]
@@ -40,8 +39,12 @@ Delivery = list[tuple[Text, Piece]]
 # Chunks that a reader may be behind before its text pauses.
 UNREAD_PIECES = 8
 
-# A chunk is shorter by this where somebody waits for a first character.
+# A chunk is a quarter as long where a quarter of its texts wait for a first character.
 FIRST_SHARE = 4
+
+# Chunks in which the end of a prompt is read beside the texts that are written. What comes before it is read
+# by itself: that is sooner done, and costs more.
+BESIDE = 1.75
 
 # Nobody is told to come back later than after so many seconds.
 LONGEST_WAIT = 60
@@ -254,40 +257,40 @@ class Batcher:
                 fresh.append(text)
                 free -= 1
         # Who is cancelled from here on leaves at the next border: only those in `gone` have been ended.
-        self._reading.change([t for t in gone if t in self._reading.texts], [t for t in fresh if t.unread])
+        beside = self._beside()
+        reading = [text for text in fresh if text.unread > text.most_unread(beside)]
+        self._reading.change([t for t in gone if t in self._reading.texts], reading)
         self._writing.change([t for t in gone if t in self._writing.texts], back)
-        self._begin([text for text in fresh if not text.unread])
+        self._begin([text for text in fresh if text not in reading])
         return True
 
+    def _beside(self) -> int:
+        """Characters of a prompt that can be read beside the texts that are written."""
+        return int(BESIDE * self._pace.steps(len(self._writing) + 1)) if self._writing.reads_beside else 0
+
     def _begin(self, texts: Sequence[Text]) -> None:
-        """Texts whose prompts have been read are written from now on."""
-        pieces = [(text, piece) for text in texts if (piece := text.begin(self.codec))]
+        """Texts whose prompts have been read, or nearly, are written from now on."""
+        pieces = [(text, piece) for text in texts if not text.unread and (piece := text.begin(self.codec))]
         ended = self._publish(pieces)
         self._writing.change([], [text for text in texts if text not in ended])
 
     def _read(self) -> None:
         """Read prompts for about as long as a chunk takes."""
-        until = time.perf_counter() + CHUNK_SECONDS
-        while self._reading and time.perf_counter() < until:
-            rows = self._reading
-            steps = min(min(text.unread for text in rows.texts), self._read_pace.steps(len(rows)))
-            tokens = np.stack([text.prompt[text.read : text.read + steps] for text in rows.texts])
-            wanted = [text.echo and text.scores is not None for text in rows.texts]
+        rows, until = self._reading, time.perf_counter() + CHUNK_SECONDS
+        while rows and time.perf_counter() < until:
+            beside = self._beside()
+            least = min(text.unread - text.most_unread(beside) for text in rows.texts)
+            steps = max(1, min(least, self._read_pace.steps(len(rows))))
             started = time.perf_counter()
             try:
-                state = rows.state
-                logits = self.engine.feed(state, tokens, logits=any(wanted))
-                rows.state = state  # which has moved on
+                problem = rows.read(steps)
             except P2Error as error:
-                self._fail(rows, error)
+                self._fail(rows, rows.texts, error)
                 return
+            if problem is not None:
+                self._fail(rows, [rows.texts[row] for row in problem.rows], problem)
             self._read_pace.took(len(rows), steps, time.perf_counter() - started)
-            for row, text in enumerate(rows.texts):
-                if wanted[row] and logits is not None and text.scores is not None:
-                    following = text.prompt[text.read + 1 : text.read + 1 + steps]
-                    text.take_scores(score(self.codec, logits[row], following, text.scores))
-                text.read += steps
-            done = [text for text in rows.texts if not text.unread]
+            done = [text for text in rows.texts if text.unread <= text.most_unread(beside)]
             if done:
                 rows.change(done)
                 self._begin(done)
@@ -298,37 +301,33 @@ class Batcher:
         if not rows:
             return
         texts = rows.texts
-        last = np.array([text.last for text in texts], np.int64)
         most = self._pace.steps(len(rows))
-        if any(not text.sent for text in texts):
+        if FIRST_SHARE * sum(not text.sent for text in texts) >= len(texts):
             most = max(1, most // FIRST_SHARE)
-        steps = chunk([text.left for text in texts], most)
-        scored = [row for row, text in enumerate(texts) if text.scores is not None]
-        before = rows.copy_of(scored) if scored else None
+        steps = chunk([text.unread + text.left for text in texts], most)
+        written = sum(text.written for text in texts)
         started = time.perf_counter()
         try:
-            tokens, rows.state = draw_each(self.engine, rows.state, last, [t.draw() for t in texts], steps)
-            if scored:
-                fed = np.concatenate([last[scored, None], tokens[scored, :-1]], axis=1)
-                logits = self.engine.feed(before, fed, logits=True)
-                assert logits is not None
-                for row, found in zip(scored, logits, strict=True):
-                    texts[row].take_scores(score(self.codec, found, tokens[row], texts[row].scores or 0))
+            tokens, problem = rows.write(steps)
         except P2Error as error:
-            self._fail(rows, error)
+            self._fail(rows, rows.texts, error)
             return
         now = time.perf_counter()
         seconds = now - started
         self._pace.took(len(rows), steps, seconds)
-        characters = sum(min(steps, text.left) for text in texts)
-        self._rate = characters / seconds if not self._rate else (self._rate + characters / seconds) / 2
-        self._observe(len(rows), characters, seconds)
-        pieces = []
+        characters = self.codec.decode(tokens.ravel())
         apart = max(PIECE_SECONDS, PIECE_SECONDS_EACH * len(texts))
-        for text, new in zip(texts, tokens, strict=True):
-            text.last = int(new[-1])
-            if piece := text.push(self.codec.decode(new), now, apart):
-                pieces.append((text, piece))
+        lost = () if problem is None else problem.rows
+        pieces = []
+        for row, text in enumerate(texts):
+            own = characters[row * steps : (row + 1) * steps]
+            new = text.advance(tokens[row], own, self.codec, now, apart)
+            if row in lost:
+                new = [Piece("", end="error", error=problem)]
+            pieces += [(text, piece) for piece in new]
+        written = sum(text.written for text in texts) - written
+        self._rate = written / seconds if not self._rate else (self._rate + written / seconds) / 2
+        self._observe(len(rows), written, seconds)
         ended = self._publish(pieces)
         with self._changed:
             going = [text for text in texts if text not in ended and not text.cancelled]
@@ -351,10 +350,10 @@ class Batcher:
             self._deliver(shown)
         return ended
 
-    def _fail(self, rows: Rows, error: P2Error) -> None:
-        """The engine refuses: that is the end of the texts that it was to advance, and of no others."""
-        self._publish([(text, Piece("", end="error", error=error)) for text in rows.texts])
-        rows.clear()
+    def _fail(self, rows: Rows, texts: Sequence[Text], error: P2Error) -> None:
+        """That is the end of these texts, and of no others."""
+        self._publish([(text, Piece("", end="error", error=error)) for text in texts])
+        rows.change(texts)
 
     def _end(self, text: Text) -> None:
         """Under the lock: a text no longer counts."""

@@ -51,6 +51,7 @@ class Figures:
             99th of a hundred.
         piece: characters of a piece, on average.
         chunk: milliseconds of a chunk of the batch, on average.
+        writing: share of the time in which the engine writes; the rest is for prompts and borders.
         texts: requests that were answered.
     """
 
@@ -60,6 +61,7 @@ class Figures:
     between: tuple[float, float]
     piece: float
     chunk: float
+    writing: float
     texts: int
 
 
@@ -119,6 +121,7 @@ async def drive(port: int, vocabulary: str, streams: int, seconds: float) -> Fig
         between=_percentiles([gap for one in started for gap in one.gaps] or [0.0]),
         piece=characters / len(pieces),
         chunk=1000 * (after[0] - before[0]) / max(1, after[1] - before[1]),
+        writing=(after[0] - before[0]) / (end - begin),
         texts=len(started),
     )
 
@@ -218,6 +221,7 @@ def markdown(report: dict[str, Any]) -> str:
             f"{one['rate']:,.0f}",
             f"{report['offline'][str(one['streams'])]:,.0f}",
             *(f"{value:,.1f}" for value in (*one["first"], *one["between"], one["piece"], one["chunk"])),
+            f"{one['writing']:.2f}",
         ]
         for one in report["served"]
     ]
@@ -229,9 +233,9 @@ def markdown(report: dict[str, Any]) -> str:
         f" {report['seconds']:g} seconds a row; prompts of {client.SHORTEST_PROMPT} to"
         f" {client.LONGEST_PROMPT} characters, texts of {report['length']}. Times are milliseconds: to the"
         " first character, and from one piece of a text to the next. Offline is the same model and as many"
-        " texts by `p2 generate`.",
+        " texts by `p2 generate`. Writing is the share of the time in which the engine writes.",
         "",
-        *_table([*head, "characters a piece", "chunk"], rows),
+        *_table([*head, "characters a piece", "chunk", "writing"], rows),
         "",
         *_table(
             ["wanted", "found", "met"],

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
-# Texts join, leave and reach their readers so often.
-CHUNK_SECONDS = 0.025
+# Texts join, leave and reach their readers so often; with many texts more seldom, as a border takes its time
+# for each of them.
+CHUNK_SECONDS, CHUNK_SECONDS_EACH, LONGEST_CHUNK_SECONDS = 0.025, 0.0008, 0.1
 
 # Of one text between two borders.
 MOST_CHARACTERS = 512
@@ -28,11 +27,12 @@ class Pace:
         self._seconds[size] = (self._seconds.get(size, each) + each) / 2
 
     def steps(self, batch: int) -> int:
-        """As many as take about `CHUNK_SECONDS`, 1 to `MOST_CHARACTERS`; of a size not yet seen one step."""
+        """As many as a chunk should have, 1 to `MOST_CHARACTERS`; of a size not yet seen one step."""
         seconds = self._seconds.get(batch.bit_length())
         if seconds is None:
             return 1
-        return int(max(1, min(MOST_CHARACTERS, CHUNK_SECONDS / max(seconds, 1e-9))))
+        wanted = min(max(CHUNK_SECONDS, CHUNK_SECONDS_EACH * batch), LONGEST_CHUNK_SECONDS)
+        return int(max(1, min(MOST_CHARACTERS, wanted / max(seconds, 1e-9))))
 
 
 def chunk(left: Sequence[int], most: int) -> int:
@@ -42,10 +42,15 @@ def chunk(left: Sequence[int], most: int) -> int:
     the best of the numbers at which a text ends, or `most`.
 
     Args:
-        left: characters that each text still needs, >= 1.
+        left: characters that each text still needs, of its prompt and of its length, >= 1.
         most: steps that take as long as a chunk should.
     """
-    wanted = np.minimum(np.array(left), most)
-    ends = np.unique(wanted)
-    useful = np.minimum(ends[:, None], wanted[None]).sum(axis=1)
-    return int(ends[np.argmax(useful / (ends + most * BORDER_SHARE))])
+    best, steps, useful, before = 0.0, 1, 0, 0
+    wanted = sorted(min(one, most) for one in left)
+    for number, end in enumerate(wanted):  # each of the first `number` has ended, the others go on
+        useful += (end - before) * (len(wanted) - number)
+        before = end
+        share = useful / (end + most * BORDER_SHARE)
+        if share > best:
+            best, steps = share, end
+    return steps

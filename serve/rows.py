@@ -1,4 +1,4 @@
-"""Texts side by side, and the state that an engine has of them: a text is a row, of a fixed size."""
+"""Texts side by side, and what an engine does with all of them: a text is a row, of a fixed size."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
-from ..contract.engine import Engine, Snapshot
-from .text import ENDED, Text
+from ..contract.codec import Codec, Tokens
+from ..contract.engine import Engine, PromptedEngine, Snapshot
+from ..contract.errors import NotFinite
+from ..runtime.host_states import HostStates
+from ..runtime.mixed import draw_each
+from .text import ENDED, Text, score
 
 
 class Rows:
@@ -23,7 +28,16 @@ class Rows:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._codec = Codec(engine.card.vocabulary)
+        self._beside = engine if isinstance(engine, PromptedEngine) else None
+        self._plain = isinstance(engine, HostStates)  # its states are arrays, and need no copy to be read
+        self._zeros = engine.snapshot(engine.zero_state(1))
         self.clear()
+
+    @property
+    def reads_beside(self) -> bool:
+        """Whether the ends of prompts can be read while others are written."""
+        return self._beside is not None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -45,7 +59,7 @@ class Rows:
             if rows:
                 parts.insert(0, self._copy(rows))
             whole = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-            self.state = self._engine.restore(whole)
+            self.state = whole if self._plain else self._engine.restore(whole)
         return self._state
 
     @state.setter
@@ -63,13 +77,73 @@ class Rows:
                 stay.append(row)
             elif text.place != ENDED:
                 text.state = self._copy([place]) if isinstance(place, int) else place
-        fresh = any(text.state is None for text in joining)
-        zeros = self._engine.snapshot(self._engine.zero_state(1)) if fresh else {}
         self.texts = [*(self.texts[row] for row in stay), *joining]
         self._places = [self._places[row] for row in stay]
         for text in joining:
-            self._places.append(zeros if text.state is None else text.state)
+            self._places.append(self._zeros if text.state is None else text.state)
             text.state = None
+
+    def read(self, steps: int) -> NotFinite | None:
+        """All see so many characters of their prompts.
+
+        Returns:
+            what ends some of the texts, if anything does; the others have read on.
+
+        Raises:
+            P2Error: the engine refuses; nothing has changed.
+        """
+        tokens = np.stack([text.prompt[text.read : text.read + steps] for text in self.texts])
+        wanted = [text.echo and text.scores is not None for text in self.texts]
+        state = self.state
+        logits, problem = self._feed(state, tokens, any(wanted))
+        self.state = state  # which has moved on
+        for row, text in enumerate(self.texts):
+            if wanted[row] and logits is not None and text.scores is not None:
+                text.take_scores(score(self._codec, logits[row], text.following(steps), text.scores))
+            text.read += steps
+        return problem
+
+    def _feed(
+        self, state: Any, tokens: Tokens, logits: bool
+    ) -> tuple[npt.NDArray[np.float32] | None, NotFinite | None]:
+        try:
+            return self._engine.feed(state, tokens, logits=logits), None
+        except NotFinite as error:
+            return error.result, error
+
+    def write(self, steps: int) -> tuple[Tokens, NotFinite | None]:
+        """So many characters of each: the rest of its prompt, if the engine `reads_beside`, and new ones.
+
+        Returns:
+            int64 ``[texts, steps]``, of which the state has not seen the last column; what ends some of the
+            texts, if anything does.
+
+        Raises:
+            P2Error: the engine refuses; nothing has changed.
+        """
+        texts = self.texts
+        last = np.array([text.newest for text in texts], np.int64)
+        draws = [text.draw() for text in texts]
+        scored = [row for row, text in enumerate(texts) if text.scores is not None]
+        before = self.copy_of(scored) if scored else None
+        state, problem = self.state, None
+        try:
+            if self._beside is None:
+                tokens, state = draw_each(self._engine, state, last, draws, steps)
+            else:
+                known = [text.following(steps) for text in texts]
+                tokens = self._beside.write_each(state, last, known, draws, steps)
+        except NotFinite as error:
+            problem = error
+            tokens, state = error.result if self._beside is None else (error.result, state)
+        self.state = state
+        if scored:
+            fed = np.concatenate([last[scored, None], tokens[scored, :-1]], axis=1)
+            logits, _ = self._feed(before, fed, True)
+            assert logits is not None
+            for row, found in zip(scored, logits, strict=True):
+                texts[row].take_scores(score(self._codec, found, tokens[row], texts[row].scores or 0))
+        return tokens, problem
 
     def copy_of(self, rows: Sequence[int]) -> Any:
         """A state of some rows, apart from that of the batch."""
@@ -81,5 +155,5 @@ class Rows:
 
     def _snapshot(self) -> Snapshot:
         if self._held is None:
-            self._held = self._engine.snapshot(self._state)
+            self._held = self._state if self._plain else self._engine.snapshot(self._state)
         return self._held

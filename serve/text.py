@@ -113,6 +113,22 @@ class Text:
         """Characters that are still to be written."""
         return self.length - self.written
 
+    def most_unread(self, beside: int) -> int:
+        """With so much of the prompt, or less, it can be written, if an engine reads `beside` characters so.
+
+        Where probabilities are wanted the whole prompt is read before.
+        """
+        return beside if self.scores is None else 0
+
+    @property
+    def newest(self) -> int:
+        """The character that the state is to see next."""
+        return int(self.prompt[self.read]) if self.unread else self.last
+
+    def following(self, count: int) -> Tokens:
+        """At most so many characters of the prompt that come after the newest."""
+        return self.prompt[self.read + 1 : self.read + 1 + count]
+
     def draw(self) -> Draw:
         """How its next characters are chosen."""
         return Draw(self.seed, self.stream, self.written, self.sampling)
@@ -136,6 +152,29 @@ class Text:
             return Piece(shown + piece.shown, [*scores, *piece.scores], piece.end)
         end = "" if self.left else "length"
         return Piece(shown, scores, end) if shown or end else None
+
+    def advance(self, tokens: Tokens, characters: str, codec: Codec, now: float, apart: float) -> list[Piece]:
+        """What can be shown now that the state has seen the newest character and all of these but the last.
+
+        Args:
+            tokens: the rest of the prompt, or so much of it as there is room for, and what was written.
+            characters: the same.
+            codec: of the model.
+            now, apart: as for `push`.
+        """
+        known = min(self.unread, len(tokens))
+        pieces = []
+        if known:
+            self.read += known
+            if self.unread:
+                return []
+            if piece := self.begin(codec):
+                pieces.append(piece)
+        if known < len(tokens) and self.left:
+            self.last = int(tokens[-1])
+            if piece := self.push(characters[known:], now, apart):
+                pieces.append(piece)
+        return pieces
 
     def take_scores(self, scores: list[Scored]) -> None:
         """Of characters that have been read or are about to be shown."""

@@ -22,7 +22,7 @@ from ...contract.arguments import MAX_THREADS
 from ...contract.cells import FORMS
 from ...contract.errors import P2Error, UsageError
 
-LAYOUT = 9  # of the structures; the compiled side says the same, or it is of another version
+LAYOUT = 10  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {form.name: number for number, form in enumerate(FORMS)}
 
@@ -155,6 +155,7 @@ class Job(_Checked):
         ("tokens", _Address),
         ("noise", _Address),
         ("choosing", _Address),
+        ("known", _Address),
         ("written", _Address),
         ("logits", _Address),
         ("waits", ctypes.c_int64),

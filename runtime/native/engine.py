@@ -13,6 +13,7 @@ from ...contract.arguments import (
     check_decode,
     check_draw,
     check_draws,
+    check_known,
     check_state,
     check_threads,
     check_tokens,
@@ -165,6 +166,15 @@ class NativeEngine(HostStates):
         draws, count = check_draws(self.card, batch, last, draws, count)
         return self._decode(state, last, count, _choosing(draws, self.card.vocab))
 
+    def write_each(
+        self, state: State, last: Tokens, known: Sequence[Tokens], draws: Sequence[Draw], count: int
+    ) -> Tokens:
+        """The same after tokens that are known; see `PromptedEngine.write_each`."""
+        batch = check_state(self.card, state)
+        draws, count = check_draws(self.card, batch, last, draws, count)
+        known = check_known(self.card, batch, known, count)
+        return self._decode(state, last, count, _choosing(draws, self.card.vocab), known=known)
+
     def close(self) -> None:
         """Drop the weights."""
         self._packed = None
@@ -242,8 +252,9 @@ class NativeEngine(HostStates):
         count: int,
         how: npt.NDArray[np.void],
         noise: Floats | None = None,
+        known: Sequence[Tokens] = (),
     ) -> Tokens:
-        written = self._write(state, last, count, how, noise=noise)
+        written = self._write(state, last, count, how, noise=noise, known=known)
         check_computed(self.card, state[top_state(self.card)], self.name, written)
         return written
 
@@ -255,16 +266,21 @@ class NativeEngine(HostStates):
         how: npt.NDArray[np.void],
         threads: int | None = None,
         noise: Floats | None = None,
+        known: Sequence[Tokens] = (),
     ) -> Tokens:
         """Write on `threads`, or as many as are planned, with the noise given or the one that `how` names."""
         written = np.zeros((len(last), count), np.int64)
         if not count:
             return written
+        for row, tokens in zip(written, known, strict=False):
+            row[: len(tokens)] = tokens
+        lengths = np.array([len(tokens) for tokens in known], np.int64) if known else None
         pace = None if threads else self._pace(len(last), count)
         threads = threads or (pace.choose() if pace else self._threads(len(last), count))
         newest = np.array(last, np.int64)  # the decoder leaves the newest tokens in it
         started = time.perf_counter()
-        self._run("p2_decode", state, threads, newest, count, choosing=how, noise=noise, written=written)
+        given = {"choosing": how, "noise": noise, "known": lengths, "written": written}
+        self._run("p2_decode", state, threads, newest, count, **given)
         if pace:
             pace.took(threads, (time.perf_counter() - started) / count)
         return written

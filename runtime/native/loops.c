@@ -18,6 +18,9 @@ static drawing drawing_at(const team *w, int64_t index) {
     return (drawing){w->drawn.words + at, w->drawn.nearly + at};
 }
 
+/* Tokens of a text that are not chosen. */
+static int64_t known_of(const job *j, size_t text) { return j->known ? j->known[text] : 0; }
+
 void decode(team *w, int thread) {
     const model *m = w->m;
     const job *j = w->j;
@@ -30,8 +33,9 @@ void decode(team *w, int thread) {
     character c = {.rows = w->rows, .token_step = 1, .fresh = 1};
     c.sums = sums_of(w->sums, w->candidate_sums, w->rows, 0);
     for (int64_t step = 0; step < j->count; step++) {
-        if (drawn_ahead && step % w->threads == 0 && step + thread < j->count)
-            draw(drawing_at(w, step + thread), &j->choosing[w->first], step + thread, m->vocab);
+        const int64_t mine_next = step + thread - known_of(j, w->first);
+        if (drawn_ahead && step % w->threads == 0 && step + thread < j->count && mine_next >= 0)
+            draw(drawing_at(w, step + thread), &j->choosing[w->first], mine_next, m->vocab);
         for (int l = 0; l < m->layers; l++) {
             c.l = &m->layer[l];
             c.below = l ? &after[l - 1] : NULL;
@@ -49,15 +53,18 @@ void decode(team *w, int thread) {
             const size_t text = w->first + row;
             const float *logits = w->logits + (size_t)row * m->vocab_width;
             const choosing *how = &j->choosing[text];
-            if (j->noise || how->temperature == 0) {
+            const int64_t chosen = step - known_of(j, text);
+            int64_t *place = &j->written[text * j->count + step];
+            if (chosen < 0) tokens[row] = *place;
+            else if (j->noise || how->temperature == 0) {
                 const float *noise = j->noise ? j->noise + (step * j->batch + text) * m->vocab : NULL;
                 tokens[row] = choose(logits, noise, m->vocab, &how->filters, scratch);
             } else {
                 const drawing d = drawing_at(w, alone ? step : thread);
-                if (!alone) draw(d, how, step, m->vocab);
+                if (!alone) draw(d, how, chosen, m->vocab);
                 tokens[row] = choose_drawn(logits, d, m->vocab, how, scratch);
             }
-            if (!alone || thread == 0) j->written[text * j->count + step] = tokens[row];
+            if (chosen >= 0 && (!alone || thread == 0)) *place = tokens[row];
         }
         if (!alone) meet(w);
         const value *other = before;

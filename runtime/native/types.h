@@ -91,7 +91,8 @@ typedef struct {
 /* A job. States are float [layers][batch][width], advanced in place; cells only for the LSTM.
  *
  * decode: tokens int64 [batch], replaced by the last ones; written int64 [batch][count]; choosing [batch]. Where noise is
- *         given, float [count][batch][vocab], none is drawn.
+ *         given, float [count][batch][vocab], none is drawn. Where known is given, int64 [batch], so many tokens of a
+ *         text are in `written` already, and those after them are chosen; its noise begins there.
  * feed: tokens int64 [batch][count]; logits float [batch][count][vocab], or NULL.
  *
  * waits comes back: how often a thread waited so long for another that it gave its processor away. */
@@ -102,6 +103,7 @@ typedef struct {
     int64_t *tokens;
     const float *noise;
     const choosing *choosing;
+    const int64_t *known;
     int64_t *written;
     float *logits;
     int64_t waits;

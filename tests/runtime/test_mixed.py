@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from p2.contract.engine import Draw, MixedEngine
+from p2.contract.engine import Draw, MixedEngine, PromptedEngine
 from p2.contract.errors import UsageError
 from p2.contract.sampling import Sampling
 from p2.runtime import native
@@ -71,6 +71,54 @@ def test_each_text_is_what_it_is_alone(kind, settings, threads, card_of, write_s
         alone.begin([prompts[row]])
         alone.position = 100 * row
         assert np.concatenate(found, axis=1)[row].tolist() == alone.write(21)[0].tolist()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("lengths", [[4], [0, 1, 7, 12, 5], [30, 12, 0]])
+@pytest.mark.parametrize("settings", [[Sampling()], [*PLAIN, *FILTERED]])
+def test_prompts_that_end_in_the_middle_of_a_chunk(settings, lengths, threads, card_of, write_step):
+    """A text after tokens that are known is the one that a prompt with these begins."""
+    engine = _native(open_step(write_step(card_of("lstm"))), threads)
+    assert isinstance(engine, PromptedEngine)
+    rng = np.random.default_rng(len(lengths))
+    prompts = [rng.integers(0, engine.card.vocab, 1 + length) for length in lengths]
+    samplings = [settings[row % len(settings)] for row in range(len(lengths))]
+    read, written, found = [0] * len(lengths), [0] * len(lengths), [[] for _ in lengths]
+    state, last = engine.zero_state(len(lengths)), np.array([prompt[0] for prompt in prompts])
+    for count in (1, 12, 3, 20):
+        known = [prompt[1 + at : 1 + at + count] for prompt, at in zip(prompts, read, strict=True)]
+        draws = [Draw(5, row, 100 + written[row], one) for row, one in enumerate(samplings)]
+        tokens = engine.write_each(state, last, known, draws, count)
+        last = np.ascontiguousarray(tokens[:, -1])
+        for row, ahead in enumerate(known):
+            assert tokens[row, : len(ahead)].tolist() == ahead.tolist()
+            read[row] += len(ahead)
+            written[row] += count - len(ahead)
+            found[row] += tokens[row, len(ahead) :].tolist()
+    for row, one in enumerate(samplings):
+        alone = Decoder(engine, one, 5, [row])
+        alone.begin([prompts[row]])
+        alone.position = 100
+        assert found[row] == alone.write(written[row])[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("known", "said"),
+    [
+        (7, "a sequence of known tokens, not int"),
+        ([], "for each of 2 texts, and there are 0"),
+        ([np.zeros(2, np.int32)] * 2, "known tokens must be int64"),
+        ([np.zeros((1, 2), np.int64)] * 2, "known tokens must be int64"),
+        ([np.full(2, 99)] * 2, "outside the vocabulary"),
+        ([np.zeros(5, np.int64)] * 2, "of 4 tokens of a text 5 cannot be known"),
+    ],
+)
+def test_known_tokens_that_do_not_fit_are_refused(known, said, card_of, write_step):
+    engine = _native(open_step(write_step(card_of())), 1)
+    state = engine.zero_state(2)
+    with pytest.raises(UsageError, match=said):
+        engine.write_each(state, np.zeros(2, np.int64), known, [Draw(1, 0, 0, Sampling())] * 2, 4)
+    assert not any(array.any() for array in state.values())
 
 
 @pytest.mark.parametrize(

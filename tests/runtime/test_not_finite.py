@@ -19,11 +19,8 @@ from p2.runtime.generate import Request, generate
 from p2.runtime.mixed import draw_each
 from p2.runtime.streams import write_texts
 
-from .. import tracing
-from ..conftest import VOCABULARY, make_card, random_parameters
-
-END = "z"
-"""The character after which there are no numbers."""
+from ..conftest import VOCABULARY
+from ..overflowing import END, overflowing_step
 
 SAID = r"the model computes NaN or infinity \(.*\), so no text follows"
 BACKENDS = ["onnxruntime-cpu", "native"]
@@ -31,29 +28,8 @@ BACKENDS = ["onnxruntime-cpu", "native"]
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    """A GRU whose second layer meets infinity less infinity: after `END` only, and not as the first."""
-    import torch
-
-    from p2.export import graph
-    from p2.export.fold import fold
-
-    tracing.trace_once()
-    card = make_card("gru", hidden=16)
-    arrays = {name: np.zeros_like(array) for name, array in random_parameters(card).items()}
-    candidate = slice(2 * card.hidden, None)
-    arrays["embedding.weight"][VOCABULARY.index(END)] = 1
-    arrays["rnn.weight_ih_l0"][candidate] = (
-        9  # states of the first layer: 1 after END, else 0 and less and less
-    )
-    arrays["rnn.weight_ih_l1"][candidate] = -3e38
-    arrays["rnn.weight_hh_l1"][candidate] = 3e38
-    arrays["rnn.bias_ih_l1"][...] = 1
-    arrays["output.bias"] = np.random.default_rng(1).standard_normal(card.vocab).astype(np.float32)
-    weights = {name: torch.from_numpy(array) for name, array in arrays.items()}
     made = tmp_path_factory.mktemp("model") / "charlm.onnx"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph, "MOST_WEIGHT", np.inf)
-        made.write_bytes(graph.step_graph(card, fold(card, weights), 21).SerializeToString())
+    made.write_bytes(overflowing_step())
     return made
 
 

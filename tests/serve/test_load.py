@@ -12,7 +12,7 @@ from p2.serve import client, load, soak
 
 
 def figures(streams: int, rate: float, first: float = 50.0, chunk: float = 30.0) -> load.Figures:
-    return load.Figures(streams, rate, (10.0, first), (5.0, 9.0), 12.0, chunk, 7)
+    return load.Figures(streams, rate, (10.0, first), (5.0, 9.0), 12.0, chunk, 0.9, 7)
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,7 @@ def test_the_driver_counts_what_it_was_sent(served, alone):
     assert found.rate > 0
     assert 0 < found.first[0] <= found.first[1]
     assert 0 < found.piece <= load.LENGTH
+    assert 0 < found.writing <= 1.1  # a chunk that begins before the time that is measured ends in it
 
 
 def test_the_report(folder, monkeypatch, capsys):

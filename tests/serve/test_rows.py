@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from p2.contract.sampling import Sampling
+from p2.runtime import native
+from p2.runtime.decoder import Decoder
 from p2.runtime.host_states import HostStates
+from p2.runtime.native.engine import NativeEngine
+from p2.runtime.onnxruntime.engine import OnnxEngine
+from p2.runtime.step_file import open_step
 from p2.serve.rows import Rows
 from p2.serve.text import ENDED, IN_BATCH, PAUSED, Text
 
-from ..conftest import make_card
+from ..conftest import make_card, step_bytes
 
 
 class Held(HostStates):
@@ -22,6 +28,16 @@ class Held(HostStates):
 
 def text(number: int) -> Text:
     return Text(np.zeros(0, np.int64), 9, 0, number, Sampling(), (), None, False, number, None)
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    path = tmp_path_factory.mktemp("rows") / "step.onnx"
+    path.write_bytes(step_bytes(make_card("lstm")))
+    made = {"onnxruntime": OnnxEngine(open_step(path), 1)}
+    if not native.problem():
+        made["native"] = NativeEngine(open_step(path), 1)
+    return made
 
 
 @given(
@@ -50,3 +66,41 @@ def test_every_text_keeps_its_own_state(borders):
         for row, one in enumerate(rows.texts):
             found = rows.copy_of([row])
             assert all((array == steps[one.index] * (1 + one.index) / 256).all() for array in found.values())
+
+
+@pytest.mark.parametrize("kind", ["onnxruntime", "native"])
+@given(st.data())
+def test_prompts_read_in_parts_lead_to_what_p2_generate_writes(kind, engines, data):
+    """Whatever is read by itself, and whatever beside texts that are written."""
+    if kind not in engines:
+        pytest.skip(native.problem())
+    engine = engines[kind]
+    rows, reading = Rows(engine), Rows(engine)
+    count = data.draw(st.integers(1, 3))
+    prompts = [data.draw(st.lists(st.integers(0, engine.card.vocab - 1), min_size=2)) for _ in range(count)]
+    texts = [
+        Text(np.array(prompt), 20, 3, row, Sampling(), (), None, False, row, None)
+        for row, prompt in enumerate(prompts)
+    ]
+    reading.change([], texts)
+    while reading:
+        steps = data.draw(st.integers(1, min(one.unread for one in reading.texts)))
+        reading.read(steps)
+        beside = data.draw(st.integers(0, 5)) if rows.reads_beside else 0
+        done = [one for one in reading.texts if one.unread <= beside]
+        for one in done:
+            if not one.unread:
+                one.begin(reading._codec)
+        reading.change(done)
+        rows.change([], done)
+    written = dict.fromkeys(range(count), "")
+    while rows:
+        tokens, _ = rows.write(data.draw(st.integers(1, 9)))
+        for row, one in enumerate(rows.texts):
+            for piece in one.advance(tokens[row], rows._codec.decode(tokens[row]), rows._codec, 0.0, 0.0):
+                written[one.index] += piece.shown
+        rows.change([one for one in rows.texts if not one.left])
+    for row, prompt in enumerate(prompts):
+        alone = Decoder(engine, Sampling(), 3, [row])
+        alone.begin([np.array(prompt)])
+        assert written[row] == rows._codec.decode(alone.write(20)[0])
