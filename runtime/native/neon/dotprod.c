@@ -1,7 +1,13 @@
 /* int8 and int4 products with SDOT: see integers.h. */
 #ifdef __aarch64__
 
+#include "kernels.h"
+
+#if P2_DOTPROD
+
+#ifndef __clang__
 #pragma GCC target("arch=armv8.2-a+dotprod")
+#endif
 
 #define SUMS(bits) 4
 #define ROOM(bits) 24
@@ -56,5 +62,7 @@ ONE_SIZE(5)
 ONE_SIZE(6)
 
 const kernel_table dotprod_integers[3] = {TABLE(integers), TABLE(integers), TABLE(integers)};
+
+#endif
 
 #endif

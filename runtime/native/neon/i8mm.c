@@ -1,7 +1,13 @@
 /* int8 and int4 products with SMMLA, of two texts and two outputs at once: see integers.h. */
 #ifdef __aarch64__
 
+#include "kernels.h"
+
+#if P2_I8MM
+
+#ifndef __clang__
 #pragma GCC target("arch=armv8.2-a+dotprod+i8mm")
+#endif
 
 /* Each of two outputs in both texts. */
 #define SUMS(bits) 8
@@ -54,5 +60,7 @@ ONE_SIZE(5)
 ONE_SIZE(6)
 
 const kernel_table i8mm_integers[3] = {TABLE(integers), TABLE(integers), TABLE(integers)};
+
+#endif
 
 #endif

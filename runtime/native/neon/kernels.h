@@ -6,6 +6,18 @@
 
 #include "../types.h"
 
+/* Instructions that the compiler knows: Clang only those that it may use everywhere. */
+#if !defined(__clang__) || defined(__ARM_FEATURE_DOTPROD)
+#define P2_DOTPROD 1
+#else
+#define P2_DOTPROD 0
+#endif
+#if !defined(__clang__) || (P2_DOTPROD && defined(__ARM_FEATURE_MATMUL_INT8))
+#define P2_I8MM 1
+#else
+#define P2_I8MM 0
+#endif
+
 #pragma GCC visibility push(hidden)
 extern const kernel_table neon_floats[3], neon_compact[2], neon_widening;
 

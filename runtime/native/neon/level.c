@@ -32,7 +32,8 @@ static int has_i8mm(void) { return 0; }
 #endif
 
 static int always(void) { return 1; }
-static int both(void) { return has_dotprod() && has_i8mm(); }
+static int dotprod_there(void) { return P2_DOTPROD && has_dotprod(); }
+static int i8mm_there(void) { return P2_I8MM && has_dotprod() && has_i8mm(); }
 
 #define ONE(called, asks, table)                    \
     const instructions called = {                   \
@@ -51,7 +52,7 @@ static int both(void) { return has_dotprod() && has_i8mm(); }
         .score = score,                             \
     };
 ONE(neon, always, neon_integers)
-ONE(dotprod, has_dotprod, dotprod_integers)
-ONE(i8mm, both, i8mm_integers)
+ONE(dotprod, dotprod_there, P2_DOTPROD ? dotprod_integers : neon_integers)
+ONE(i8mm, i8mm_there, P2_I8MM ? i8mm_integers : neon_integers)
 
 #endif
