@@ -16,8 +16,14 @@ def processors() -> int:
 
 
 def cpu_name() -> str:
-    """The processor's own name; `platform.processor` is empty on most Linux systems."""
-    return _cpuinfo("model name") or platform.processor() or platform.machine()
+    """The processor's own name; `platform.processor` is empty on most Linux systems.
+
+    An Arm processor says numbers: who makes it, and which of theirs it is.
+    """
+    if name := _cpuinfo("model name"):
+        return name
+    machine, part = platform.machine(), _cpuinfo("CPU part")
+    return f"{machine} {_cpuinfo('CPU implementer')}:{part}" if part else platform.processor() or machine
 
 
 def saturates() -> bool:

@@ -52,6 +52,17 @@ def test_the_name_is_the_first_processors(cpuinfo):
     assert processor.cpu_name() == "Some Processor 9000"
 
 
+def test_an_arm_processor_is_told_from_others(monkeypatch, tmp_path):
+    """Settings that were measured on one are not another's."""
+    path = tmp_path / "cpuinfo"
+    path.write_text("processor\t: 0\nCPU implementer\t: 0x41\nCPU architecture: 8\nCPU part\t: 0xd0c\n")
+    monkeypatch.setattr(processor, "_CPUINFO", path)
+    monkeypatch.setattr(platform, "machine", lambda: "aarch64")
+    processor._cpuinfo.cache_clear()
+    assert processor.cpu_name() == "aarch64 0x41:0xd0c"
+    processor._cpuinfo.cache_clear()
+
+
 def test_without_the_file_there_is_still_a_name(monkeypatch, tmp_path):
     monkeypatch.setattr(processor, "_CPUINFO", tmp_path / "missing")
     processor._cpuinfo.cache_clear()
