@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..contract.plan import FLAVOURS, RTX_CAPABILITIES, TENSORRT, TENSORRT_RTX, Flavour, runs_on
 from ..contract.shell import install
 from ..version import __version__
-from . import nvidia
+from . import native, nvidia
 from .backends import BACKENDS, CUDA, NATIVE, ON_ANY_GPU, ONNXRUNTIME, Backend
 from .cuda_core import driver_too_old
 from .installed import PACKAGES, Package, onnxruntimes, packages
@@ -101,7 +101,18 @@ def _system() -> dict[str, str]:
         "platform": platform.platform(),
         "CPU": cpu_name(),
         "cores": f"{usable} usable of {os.cpu_count()}",
+        "decoder": _decoder(),
     }
+
+
+def _decoder() -> str:
+    """The instructions that p2's own decoder runs on."""
+    if reason := native.problem():
+        return f"does not run: {reason}"
+    others = [name for name, there in binding.levels().items() if there and name != native.level()]
+    return f"runs on {native.level()}" + (
+        f"; {native.CPU}={' or '.join(others)} asks for less" if others else ""
+    )
 
 
 @dataclass(frozen=True)
@@ -162,6 +173,8 @@ def _trial(backend: Backend) -> _Need:
     reason = backend.why_not()
     if backend.key == NATIVE:
         remedy = f"p2 generate --backend {ONNXRUNTIME} runs a .onnx on this processor"
+        if native.CPU in reason:
+            remedy = f"unset {native.CPU}"
         if binding.library() is None:
             remedy = install(anew=True)
             if not binding.FILE.exists():

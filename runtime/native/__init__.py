@@ -21,8 +21,8 @@ In C, where every header says what its ``.c`` file does:
 - ``team``, ``memory``: threads that wait for one another, and what they work on.
 - ``instructions``: which level runs, of those that are compiled.
 
-A level is what is compiled for one kind of processor, a folder each (``avx512``; ``neon`` has three levels,
-whose ``plain.c``, ``dotprod.c`` and ``i8mm.c`` multiply integers):
+A level is what is compiled for one kind of processor, a folder each (``avx512``); ``avx2`` has two levels and
+``neon`` three, whose ``plain.c``, ``vnni.c``, ``dotprod.c`` and ``i8mm.c`` multiply integers:
 
 - ``vectors.h``: its instructions and vectors.
 - ``floats.c``, ``integers.c``, ``compact.c``: products with weights in 32 and 16, in 8 and 4, and in 28 bits.
@@ -53,25 +53,24 @@ def level() -> str | None:
     if not asked:
         return next((name for name, there in levels.items() if there), None)
     if asked not in levels:
-        raise UsageError(f"{CPU} must be {' or '.join(levels)} on this kind of machine, not {asked!r}")
+        *first, last = levels
+        raise UsageError(f"{CPU} must be {', '.join(first)} or {last} on this kind of machine, not {asked!r}")
     if not levels[asked]:
         raise UsageError(f"{CPU}={asked} asks for instructions that this processor does not have")
     return asked
 
 
 def problem() -> str | None:
-    """Why the compiled decoder cannot run on this machine; None if it can.
-
-    Raises:
-        UsageError: as `level` does.
-    """
+    """Why the compiled decoder cannot run on this machine; None if it can."""
     from . import binding
 
-    chosen = level()
-    if chosen is not None:
-        binding.use(chosen)
-        return None
-    return binding.absence() or "it needs a processor with AVX-512 and VNNI"
+    try:
+        if (chosen := level()) is None:
+            return binding.absence() or "it needs a processor with AVX2, FMA and F16C"
+    except UsageError as error:
+        return str(error)
+    binding.use(chosen)
+    return None
 
 
 def available() -> bool:

@@ -240,19 +240,23 @@ def _declared(found: ctypes.CDLL) -> ctypes.CDLL:
 
 def levels() -> dict[str, bool]:
     """The levels of this build, the fastest first, and whether this processor has their instructions."""
-    found = library()
-    assert found is not None
-    names = iter(found.p2_level(number) for number in itertools.count())
-    known = [name.decode() for name in itertools.takewhile(bool, names)]
-    return {name: bool(found.p2_there(number)) for number, name in enumerate(known)}
+    numbered = _numbered()
+    return {name: (name, True) in numbered for name, _ in numbered}
 
 
 def use(name: str) -> None:
     """Let every engine of this process run on a level that is there, from its next call on."""
     found = library()
     assert found is not None
-    assert levels()[name]
-    found.p2_use([*levels()].index(name))
+    found.p2_use(_numbered().index((name, True)))
+
+
+def _numbered() -> list[tuple[str, bool]]:
+    """By their numbers, the names of the levels, and whether they are there."""
+    found = library()
+    assert found is not None
+    names = itertools.takewhile(bool, map(found.p2_level, itertools.count()))
+    return [(name.decode(), bool(found.p2_there(number))) for number, name in enumerate(names)]
 
 
 def compact(

@@ -64,7 +64,12 @@ FEED_NUMBERS = 1 << 23
 
 
 def why_not(step: StepFile) -> str | None:
-    """Why the decoder cannot run a step here; None if it can."""
+    """Why the decoder cannot run a step here; None if it can.
+
+    Raises:
+        UsageError: as `level` does.
+    """
+    level()
     if found := problem():
         return found
     if not packing.can_pack(step):
@@ -83,6 +88,7 @@ class NativeEngine(HostStates):
 
     Raises:
         BackendMissing: the decoder cannot run it here; `why_not` says why.
+        UsageError: as `level` does.
     """
 
     def __init__(self, step: StepFile, threads: int | None = None) -> None:

@@ -5,14 +5,14 @@
 #include "types.h"
 
 #pragma GCC visibility push(hidden)
-/* Of the folders of these names; `neon` has three. */
-extern const instructions avx512, neon, dotprod, i8mm;
+/* Of the folders of these names; `avx2` and `neon` have three each. Two write VNNI's instruction in two ways. */
+extern const instructions avx512, avxvnni, avxvnni_of_avx512, avx2, neon, dotprod, i8mm;
 
 /* The one that runs: p2_use. */
 extern const instructions *level;
 #pragma GCC visibility pop
 
-/* The name of a level, the fastest first; NULL after the last. */
+/* The name of a level, the fastest first; NULL after the last. Several may have one name. */
 const char *p2_level(int number);
 
 /* Whether this processor has a level's instructions. */

@@ -160,6 +160,14 @@ typedef struct {
     int how, rows, panels, vectors;
 } shape;
 
+/* Some rows of a matrix whose panel's strips a kernel meets one after the other; see avx2/strips.h. */
+typedef struct {
+    const void *weights;
+    const float *a; /* of the first row of the batch */
+    size_t width;
+    int count;
+} chunk;
+
 /* Rows `from` to `to` of a panel, or of two side by side, and the kernels for them. */
 typedef struct part part;
 typedef void (*kernel)(const part *, const value *, const target *, const errand *);

@@ -209,7 +209,7 @@ def test_a_pytorch_that_does_not_reach_the_gpu(examine):
 def test_a_processor_without_the_decoders_instructions(examine, monkeypatch):
     monkeypatch.setattr(binding, "library", OldProcessor)
     verdict = examine(EVERYTHING, NONE).engines[NATIVE].run
-    assert (verdict.possible, verdict.missing) == (False, "it needs a processor with AVX-512 and VNNI")
+    assert (verdict.possible, verdict.missing) == (False, "it needs a processor with AVX2, FMA and F16C")
     assert "--backend onnxruntime-cpu" in verdict.remedy
 
 

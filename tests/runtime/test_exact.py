@@ -13,7 +13,7 @@ from p2.contract.noise import gumbel
 from p2.contract.sampling import Sampling, choose
 from p2.export.exporter import export_checkpoint
 from p2.runtime import native
-from p2.runtime.native.engine import NativeEngine, why_not
+from p2.runtime.native.engine import why_not
 from p2.runtime.onnxruntime import engine as onnx_engine
 from p2.runtime.onnxruntime import products
 from p2.runtime.onnxruntime.compose import decode_body, decode_graph
@@ -23,6 +23,7 @@ from p2.runtime.step_file import open_step
 from p2.runtime.step_weights import breach
 
 from ..conftest import CELLS, make_card
+from ..levels import on_each
 from ..quantized import step_of, tensors_of
 
 
@@ -31,7 +32,7 @@ def made(cell, layers, hidden, precision, seed=0):
     card = make_card(*cell, layers=layers, hidden=hidden, precision=precision)
     tensors = tensors_of(card, seed)
     step = step_of(card, tensors)
-    engines = [OnnxEngine] if why_not(step) else [OnnxEngine, NativeEngine]
+    engines = [OnnxEngine] if why_not(step) else [OnnxEngine, *on_each()]
     return step, Definition(card, tensors), engines
 
 
@@ -88,7 +89,7 @@ def test_thousands_of_steps_stay_the_same(cell):
     for kind in engines:
         engine = kind(step, 1)
         state = engine.zero_state(2)
-        assert np.array_equal(engine.feed(state, tokens, logits=True), logits)
+        assert np.array_equal(engine.feed(state, tokens, logits=True), logits), engine.name
         assert same(state, wanted)
 
 
@@ -106,7 +107,7 @@ def test_any_state_may_be_given(cell):
     for kind in engines:
         engine = kind(step, 1)
         state = {name: array.copy() for name, array in given.items()}
-        assert np.array_equal(engine.feed(state, tokens, logits=True), logits)
+        assert np.array_equal(engine.feed(state, tokens, logits=True), logits), engine.name
         assert same(state, wanted)
 
 
@@ -125,10 +126,10 @@ def test_the_largest_weights_and_biases(cell):
         tokens = rng.integers(0, card.vocab, (2, 20))
         wanted = definition.zero_state(2)
         logits = definition.run(wanted, tokens)
-        for kind in [OnnxEngine] if why_not(step) else [OnnxEngine, NativeEngine]:
+        for kind in [OnnxEngine] if why_not(step) else [OnnxEngine, *on_each()]:
             engine = kind(step, 1)
             state = engine.zero_state(2)
-            assert np.array_equal(engine.feed(state, tokens, logits=True), logits)
+            assert np.array_equal(engine.feed(state, tokens, logits=True), logits), engine.name
             assert same(state, wanted)
 
 

@@ -10,6 +10,7 @@ _DEFINITION = "runtime/test_exact.py::test_logits_states_and_text_are_those_of_t
 _NUMPY = "runtime/native/test_native_engine.py::test_float_logits_are_those_of_numpy"
 _ITSELF = "runtime/native/test_native_engine.py::test_a_text_depends_on_nothing_but_itself"
 _REFERENCE = "runtime/cuda/test_kernels.py::test_text_and_states_are_those_of_the_reference"
+_LEVELS = "runtime/native/test_levels.py::test_every_level_says_the_same_to_the_last_bit"
 _DRAWN = "runtime/native/test_noise.py::test_texts_are_those_of_noise_that_is_handed_over"
 
 MUTANTS = (
@@ -250,6 +251,34 @@ MUTANTS = (
         "float *next = room + opened_floats(m, panels);",
         "float *next = room;",
         "runtime/native/test_compact.py",
+    ),
+    Mutant(
+        "C: the halves of a vector of AVX2's sums are one",
+        f"{_NATIVE}avx2/strips.h",
+        "t->slot[column / 2] * 16 + column % 2 * 8",
+        "t->slot[column / 2] * 16",
+        f"{_LEVELS}[float32]",
+    ),
+    Mutant(
+        "C: AVX2 forgets the sums of earlier chunks",
+        f"{_NATIVE}avx2/plain.c",
+        "sum[r][c][i] = from ? total",
+        "sum[r][c][i] = 0 ? total",
+        f"{_LEVELS}[int8]",
+    ),
+    Mutant(
+        "C: without VNNI bytes of 4 bits are added as if they were unsigned",
+        f"{_NATIVE}avx2/integers.h",
+        "_mm_xor_si128(bytes, _mm_set1_epi8((char)0x80))",
+        "bytes",
+        f"{_EXACT}[lstm]",
+    ),
+    Mutant(
+        "C: AVX2 takes the exponents of the first half of a group for both",
+        f"{_NATIVE}avx2/compact.c",
+        "expand(bytes + half * 32, places + half * 16, exponents, made);\n                EACH(v, 4) {",
+        "expand(bytes + half * 32, places, exponents, made);\n                EACH(v, 4) {",
+        f"{_LEVELS}[compact]",
     ),
     Mutant(
         "CUDA: an LSTM's input and forget gates are swapped",

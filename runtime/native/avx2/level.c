@@ -1,0 +1,50 @@
+/* AVX2, without VNNI and with it, as levels. */
+
+#ifdef __x86_64__
+
+#include "../instructions.h"
+
+#include "kernels.h"
+#include "vectors.h"
+
+#include "../lanes/cells.h"
+#include "../lanes/noise.h"
+
+#include <cpuid.h>
+
+static int there(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
+
+/* AVX-VNNI, which older compilers do not know by name. */
+static int vex_there(void) {
+    unsigned a, b, c, d;
+    return there() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & 1 << 4);
+}
+
+static int evex_there(void) {
+    return there() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
+}
+
+#define ONE_LEVEL(variable, word, is_there, products)                                                        \
+    const instructions variable = {                                                                          \
+        .name = word,                                                                                        \
+        .there = is_there,                                                                                   \
+        .floats = avx2_floats,                                                                               \
+        .integers = products,                                                                                \
+        .compact = avx2_compact,                                                                             \
+        .widening = &avx2_widening,                                                                          \
+        .open_panels = avx2_open_panels,                                                                     \
+        .round_rows = round_rows,                                                                            \
+        .new_state = new_state,                                                                              \
+        .first_gates = first_gates,                                                                          \
+        .plain = plain,                                                                                      \
+        .approximate = approximate,                                                                          \
+        .score = score,                                                                                      \
+    };
+ONE_LEVEL(avxvnni, "avxvnni", vex_there, avx2_vnni)
+ONE_LEVEL(avxvnni_of_avx512, "avxvnni", evex_there, avx2_vnni_evex)
+ONE_LEVEL(avx2, "avx2", there, avx2_plain)
+
+#endif
