@@ -124,6 +124,7 @@ function fail(error) {
   if (!(error instanceof Problem)) console.error(error);
   $("problem").textContent = error instanceof Problem ? error.message : `The page failed: ${error.message}`;
   $("problem").hidden = false;
+  $("problem").scrollIntoView({ block: "nearest" });
   say("");
 }
 
