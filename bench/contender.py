@@ -86,7 +86,8 @@ class Contender(Protocol):
         key: short and unique, e.g. ``torch-eager``.
         title: for people, e.g. ``nn.LSTM, eager PyTorch`` (the cell is in the model's name).
         precision: of the weights: float32, float16, int8, int4.
-        group: ``p2``, ``peer``, or ``variant``: another way of p2's own, which no target counts.
+        group: ``p2``, ``peer``, or ``variant``: another way of p2's own, or a peer held back,
+            which no target counts.
         device: ``cpu`` or ``cuda``.
     """
 

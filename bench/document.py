@@ -90,7 +90,7 @@ class Entry(TypedDict):
     key: str
     title: str
     precision: str
-    group: str  # "p2", "peer", or "variant": another way of p2's own
+    group: str  # "p2", "peer", or "variant": another way of p2's own, or a peer held back
     device: Literal["cpu", "cuda"]
     skipped: str | None  # why nothing was measured
     threads: Natural | None

@@ -36,7 +36,7 @@ def find(address: str) -> Contender:
     """
     if ":" in address:
         return _plug_in(address)
-    known = {contender.key: contender for contender in registry.contenders()}
+    known = {one.key: one for one in (*registry.contenders(), *registry.on_request())}
     if address not in known:
         raise UsageError(
             f"unknown contender {address!r}: choose from {', '.join(known)},"

@@ -8,6 +8,7 @@ from ...runtime.backends import BACKENDS
 from ..contender import Contender, Model
 from .cuda import CudaEager, CudaGraph, OrtCuda
 from .cuda_compile import CudaCompile
+from .limited import OpenVinoAvx2, OpenVinoOperatorAvx2, P2Level
 from .openvino_contender import OpenVino, OpenVinoOperator
 from .operator_graph import ensure
 from .ort_operator import OrtOperator
@@ -42,13 +43,23 @@ def contenders() -> list[Contender]:
     ]
 
 
+def on_request() -> list[Contender]:
+    """Those that take part only where they are named."""
+    levels = ("avxvnni", "avx2")
+    return [
+        *(P2Level(level, precision) for level in levels for precision in PRECISIONS),
+        OpenVinoAvx2(),
+        OpenVinoOperatorAvx2(),
+    ]
+
+
 def by_key(key: str) -> Contender:
     """The contender of that key.
 
     Raises:
         UsageError: there is none; the message names those that there are.
     """
-    known = {contender.key: contender for contender in contenders()}
+    known = {contender.key: contender for contender in (*contenders(), *on_request())}
     if key not in known:
         raise UsageError(f"unknown contender {key!r}: choose from {', '.join(known)}")
     return known[key]
