@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PROCESSORS = ("x86_64",)
+PROCESSORS = ("x86_64", "aarch64")
 PLATFORM = "manylinux_2_28"  # Linux with glibc 2.28 or newer; pip refuses the wheel elsewhere
 DECODER = "p2/runtime/native/_decoder.so"
 

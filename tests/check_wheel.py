@@ -22,6 +22,7 @@ from pathlib import Path
 
 import pytest
 
+from p2.runtime.native import binding
 from p2.version import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -143,6 +144,33 @@ def test_a_wheel_runs_where_its_name_says(built, processors):
             assert int(minor) <= 28
         assert path.name.endswith(f"-py3-none-manylinux_2_28_{processor}.whl")
         assert said["external_libs"] == {}
+
+
+LOADS = """
+#include <dlfcn.h>
+#include <stdio.h>
+int main(int count, char **words) {
+    void *library = dlopen(words[count - 1], RTLD_NOW);
+    if (!library) return puts(dlerror()), 1;
+    return !printf("%d", ((int (*)(void))dlsym(library, "p2_layout"))());
+}
+"""
+
+
+def test_a_wheels_decoder_loads_on_its_processor(built, processors, wheels, tmp_path):
+    """Another processor's in an emulator, without Python."""
+    (tmp_path / "loads.c").write_text(LOADS)
+    for path, processor in zip(built[1:], processors, strict=True):
+        start = []
+        if processor != platform.machine():
+            start = [f"qemu-{processor}", "-L", f"/usr/{processor}-linux-gnu"]
+            if not shutil.which(start[0]):
+                pytest.skip(f"{start[0]} is missing")
+        program = tmp_path / processor
+        run(wheels.compiler(processor), "loads.c", "-o", program, "-ldl", cwd=tmp_path)
+        with zipfile.ZipFile(path) as archive:
+            decoder = archive.extract(wheels.DECODER, tmp_path)
+        assert run(*start, program, decoder, cwd=tmp_path) == str(binding.LAYOUT)
 
 
 def test_pip_refuses_another_processors_wheel(elsewhere, built, wheel):
