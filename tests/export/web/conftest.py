@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from p2.contract import locks
 from p2.contract.errors import P2Error
 from p2.contract.files import write_bytes
 from p2.export.web import ort_web
@@ -18,15 +19,17 @@ STAND_INS = {name: f"// {name}\n".encode() for name in ort_web.FILES}
 def runtime(request) -> Path:
     """A folder with the files of onnxruntime-web; skips where they are neither kept nor to be had."""
     kept = Path(request.config.cache.mkdir(f"onnxruntime-web-{ort_web.VERSION}"))
-    try:
-        ort_web.find(kept)
-    except P2Error:
+    with (kept / "lock").open("w") as lock:
+        locks.grab(lock.fileno(), wait=True)  # one process of the tests is enough
         try:
-            found = ort_web.find(None)
-        except P2Error as error:
-            pytest.skip(str(error))
-        for name, data in found.items():
-            write_bytes(kept / name, data)
+            ort_web.find(kept)
+        except P2Error:
+            try:
+                found = ort_web.find(None)
+            except P2Error as error:
+                pytest.skip(str(error))
+            for name, data in found.items():
+                write_bytes(kept / name, data)
     return kept
 
 
