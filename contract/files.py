@@ -139,7 +139,7 @@ def remove_leftovers(folder: Path, name: str | None = None) -> None:
 
 
 @contextlib.contextmanager
-def locked(path: Path, what: Path) -> Iterator[None]:
+def locked(path: Path, what: Path, option: str = "--out") -> Iterator[None]:
     """Hold the lock file `path` during the block: one process at a time, and none once that has been killed.
 
     Folders that are missing are made; they go again with the lock if nothing came into them. Where there is
@@ -148,6 +148,7 @@ def locked(path: Path, what: Path) -> Iterator[None]:
     Args:
         path: the lock; it is there as long as it is held.
         what: is locked by it, for people.
+        option: that names another.
 
     Raises:
         P2Error: another process holds it, or the file system refused.
@@ -156,7 +157,7 @@ def locked(path: Path, what: Path) -> Iterator[None]:
         made = [folder for folder in path.parents if not folder.exists()]
         for folder in reversed(made):
             folder.mkdir(exist_ok=True)
-        handle = _open_lock(path, what)
+        handle = _open_lock(path, what, option)
     try:
         yield
     finally:
@@ -170,7 +171,7 @@ def locked(path: Path, what: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _open_lock(path: Path, what: Path) -> int:
+def _open_lock(path: Path, what: Path, option: str) -> int:
     while True:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | _NO_LINK, 0o666)
         try:
@@ -179,7 +180,7 @@ def _open_lock(path: Path, what: Path) -> int:
                 raise P2Error(
                     f"{what} is being written by another p2"
                     f"{f' ({holder})' if holder and holder.isprintable() else ''}:"
-                    " wait until it has ended, or name another with --out"
+                    f" wait until it has ended, or name another with {option}"
                 )
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(handle), os.stat(path)):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 from ..contract.agreement import LIMITS, Agreement
 from ..contract.card import canonical_precision
 from ..contract.errors import BuilderRefused, P2Error, UsageError
-from ..contract.files import write_atomically
+from ..contract.files import locked, write_atomically
 from ..contract.plan import FLAVOURS, TENSORRT, TENSORRT_RTX, runs_on
 from ..contract.shell import install
 from ..contract.stamp import PROBE_TOKENS
@@ -136,7 +137,7 @@ def export_checkpoint(
     Raises:
         P2Error: the checkpoint is missing or damaged, the graph is out of tolerance or a reader does not
             open it, the engine asked for is not installed or refuses the graph, a file at the target is not
-            p2's, or one cannot be written.
+            p2's or being written by another p2, or one cannot be written.
     """
     from ..trainer import checkpoint as checkpoints
     from ..trainer.eager import open_checkpoint
@@ -168,68 +169,80 @@ def export_checkpoint(
         raise P2Error(f"there is no checkpoint {source}: `p2 train` makes one")
     loaded = checkpoints.load(source)
     path = out or _output(source)
-    Place(path).held()  # refuse what is not p2's before any work is done
-    repository = None if triton is None else Repository(triton, path.stem)
-    if repository is not None:
-        repository.check()
-        if batch[0] > 2 and flavour == TENSORRT.name:
-            raise UsageError(
-                f"--batch {batch[0]},...: Triton makes batches of every size, so min must be 1 or 2"
-            )
-    page = None if web is None else Page(web, ort_web)
-    if page is not None:
-        stage(f"looking for {PACKAGE}")
-        page.check()
-    card = loaded.card.with_(precision=precision)
-    say(f"{card.cell}, {card.layers} x {card.hidden}, {card.vocab} characters, from {loaded.folder}")
-    stage("tracing one step")
-    model = step_graph(card, fold(card, loaded.model_state), opset)
-    stage("comparing with eager PyTorch")
-    verified = verify(model.SerializeToString(), open_checkpoint(loaded.folder), precision)
-    add_probe(model, verified.tokens[0, :PROBE_TOKENS], verified.logits[0, PROBE_TOKENS - 1])
-    data = model.SerializeToString()
-    measured, limits = verified.agreement, LIMITS[precision]
-    say(
-        f"{precision} agrees with eager PyTorch over {BATCH} x {STEPS} recurrent steps: largest logit error"
-        f" {measured.max_abs:.2g}, relative {measured.relative:.2g} (limit {limits.relative:g}),"
-        f" KL {measured.kl:.2g} nats (limit {limits.kl:g})"
-    )
-
-    def ready(finished: Path) -> None:
-        stage("opening the file with every reader")
-        read_back(finished, verified, precision)
-        make_room(path, card, finished, say)
-
-    write_atomically(path, lambda file: file.write(data), ready)
-    say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
-
-    def made(plan: Path | None, note: str) -> Exported:
-        placed = () if repository is None else repository.put(path, plan, say)
+    with contextlib.ExitStack() as held:
+        for lock, what, option in _locks(path, triton, web):
+            held.enter_context(locked(lock, what, option))
+        Place(path).held()  # refuse what is not p2's before any work is done
+        repository = None if triton is None else Repository(triton, path.stem)
+        if repository is not None:
+            repository.check()
+            if batch[0] > 2 and flavour == TENSORRT.name:
+                raise UsageError(
+                    f"--batch {batch[0]},...: Triton makes batches of every size, so min must be 1 or 2"
+                )
+        page = None if web is None else Page(web, ort_web)
         if page is not None:
-            page.put(path, say)
-        return Exported(path, measured, plan, note, placed, web)
-
-    plan = path.with_suffix(".plan")
-    if flavour is None:
-        return made(None, note)
-    stage(f"building {plan.name}")
-    try:
-        header = builder.build_plan(
-            path,
-            card,
-            plan,
-            engine=flavour,
-            batch=batch,
-            options=options,
-            say=say,
-            progress=progress,
+            stage(f"looking for {PACKAGE}")
+            page.check()
+        card = loaded.card.with_(precision=precision)
+        say(f"{card.cell}, {card.layers} x {card.hidden}, {card.vocab} characters, from {loaded.folder}")
+        stage("tracing one step")
+        model = step_graph(card, fold(card, loaded.model_state), opset)
+        stage("comparing with eager PyTorch")
+        verified = verify(model.SerializeToString(), open_checkpoint(loaded.folder), precision)
+        add_probe(model, verified.tokens[0, :PROBE_TOKENS], verified.logits[0, PROBE_TOKENS - 1])
+        data = model.SerializeToString()
+        measured, limits = verified.agreement, LIMITS[precision]
+        say(
+            f"{precision} agrees with eager PyTorch over {BATCH} x {STEPS} recurrent steps: largest logit"
+            f" error {measured.max_abs:.2g}, relative {measured.relative:.2g} (limit {limits.relative:g}),"
+            f" KL {measured.kl:.2g} nats (limit {limits.kl:g})"
         )
-    except BuilderRefused as error:
-        if engine != "auto":
-            raise
-        return made(None, f"no .plan: {error}")
-    say(f"wrote {plan} ({plan.stat().st_size / 1e6:.1f} MB, {header})")
-    return made(plan, str(header))
+
+        def ready(finished: Path) -> None:
+            stage("opening the file with every reader")
+            read_back(finished, verified, precision)
+            make_room(path, card, finished, say)
+
+        write_atomically(path, lambda file: file.write(data), ready)
+        say(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
+
+        def made(plan: Path | None, note: str) -> Exported:
+            placed = () if repository is None else repository.put(path, plan, say)
+            if page is not None:
+                page.put(path, say)
+            return Exported(path, measured, plan, note, placed, web)
+
+        plan = path.with_suffix(".plan")
+        if flavour is None:
+            return made(None, note)
+        stage(f"building {plan.name}")
+        try:
+            header = builder.build_plan(
+                path,
+                card,
+                plan,
+                engine=flavour,
+                batch=batch,
+                options=options,
+                say=say,
+                progress=progress,
+            )
+        except BuilderRefused as error:
+            if engine != "auto":
+                raise
+            return made(None, f"no .plan: {error}")
+        say(f"wrote {plan} ({plan.stat().st_size / 1e6:.1f} MB, {header})")
+        return made(plan, str(header))
+
+
+def _locks(onnx: Path, triton: Path | None, web: Path | None) -> Iterator[tuple[Path, Path, str]]:
+    """What another export may not write meanwhile: a lock, the place, and the option that names it."""
+    yield onnx.with_name(f".{onnx.name}.lock"), onnx, "--out"
+    if triton is not None and not triton.is_file():
+        yield triton / ".p2.lock", triton, "--triton"
+    if web is not None:
+        yield web.absolute().with_name(f".{web.absolute().name}.lock"), web, "--web"
 
 
 def _choose_builder(engine: str) -> tuple[str | None, str]:

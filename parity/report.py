@@ -122,7 +122,9 @@ def run_parity(
     files = [target, target.with_suffix(".svg")]
     picture = _picture(results)
     try:
-        with locked(target.with_name(f".{target.name}.lock"), target):  # its picture is no other report's
+        with locked(
+            target.with_name(f".{target.name}.lock"), target, "--json"
+        ):  # its picture is no other report's
             write_json(target, _report(results, skipped, checkpoint, steps, characters, seed, text))
             write_bytes(files[1], picture)
     except P2Error as error:

@@ -140,7 +140,16 @@ class Killing:
         scenario = named(name)
         operations = self.begun(scenario)[2].operations
         cases = [(f"at {what}", Fault(STOP, at)) for at, what in enumerate(operations)]
-        return self._tried(cases, most, seed, lambda fault: self._second(scenario, fault))
+        locking = [at for at, what in enumerate(operations) if what.endswith("lock")]
+        held = range(locking[0] + 1, locking[-1]) if locking else range(0)
+
+        def attempt(fault: Fault) -> Iterator[str]:
+            said = [*self._second(scenario, fault)]
+            if fault.at in held and "+refused" not in said:
+                yield "the second was not refused"
+            yield from said
+
+        return self._tried(cases, most, seed, attempt)
 
     def _tried(
         self,
@@ -214,13 +223,14 @@ class Killing:
             os.kill(child, signal.SIGCONT)
         while (first := self.victims.ended(started, child, True)) is None:
             time.sleep(0.0005)
+        if second is not None and "is being written by another p2" in second.said:
+            yield "+refused"
         if second is not None and second.code == 1:
             if "p2: " not in second.said or "Traceback" in second.said:
                 yield f"the second: {second.said[-2000:]}"
             if first.code:
                 yield f"the first: {first.code}, {first.said[-2000:]}"
             yield from self._differences(scenario, folder)
-            yield "+refused"
         else:
             both = [one for one in (first, second) if one is not None]
             for one in both:

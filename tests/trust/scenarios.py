@@ -54,6 +54,7 @@ class Scenario:
     may_be_more: tuple[str, ...] = ()
 
 
+TOKENIZE = "tokenize text.txt book.txt --out text.tokens"
 IMPORT = "import model.pt --vocab vocab.json --out imported"
 GENERATE = "generate --engine run/run.onnx --backend native --length 300 --seed 1"
 """Writes no file; its decoder is let down."""
@@ -143,6 +144,9 @@ SCENARIOS = [
         (texts, TRAIN, "export run --engine none --triton models", RESUME),
         keeps=("run/**/*", "models/**/*"),
     ),
+    Scenario("tokenize", TOKENIZE, (texts,)),
+    Scenario("tokenize, over a token file", TOKENIZE, (texts, "tokenize book.txt --out text.tokens")),
+    Scenario("eval", "eval run/run.onnx text.txt", (texts, TRAIN, "export run --engine none"), keeps=("**/*",)),
     Scenario("import", IMPORT, (state_dict,), lambda p2: p2(IMPORT)),  # refused where it was done
     Scenario(
         "parity",
