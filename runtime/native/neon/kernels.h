@@ -6,13 +6,13 @@
 
 #include "../types.h"
 
-/* Instructions that the compiler knows: Clang only those that it may use everywhere. */
+/* Instructions that the compiler knows: Clang only those that it may use everywhere, GCC the second from 10 on. */
 #if !defined(__clang__) || defined(__ARM_FEATURE_DOTPROD)
 #define P2_DOTPROD 1
 #else
 #define P2_DOTPROD 0
 #endif
-#if !defined(__clang__) || (P2_DOTPROD && defined(__ARM_FEATURE_MATMUL_INT8))
+#if defined(__clang__) ? P2_DOTPROD && defined(__ARM_FEATURE_MATMUL_INT8) : __GNUC__ >= 10
 #define P2_I8MM 1
 #else
 #define P2_I8MM 0
