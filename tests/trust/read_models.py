@@ -16,7 +16,7 @@ from ..conftest import CELLS
 from ..runtime import forging
 from ..runtime.test_forged_files import good as good_step
 from ..runtime.test_forged_files import use
-from . import breaking
+from . import breaking, breaking_models
 from .reading import Files, Reader
 
 Rnd = random.Random
@@ -48,8 +48,7 @@ def forge_manifest(files: Files, rnd: Rnd) -> Files:
 
 def forge_tensors(files: Files, rnd: Rnd) -> Files:
     name = rnd.choice([name for name in files if name != "model.json"])
-    change = rnd.choice((breaking.safetensors,) * 4 + (breaking.safetensors_numbers,))
-    data = change(files[name], rnd)
+    data = breaking_models.safetensors(files[name], rnd)
     manifest = json.loads(files["model.json"])
     kind = name.split("-")[0]
     manifest["files"][kind]["sha256"] = hashlib.sha256(data).hexdigest()
@@ -79,8 +78,8 @@ def step(number: int) -> Files:
 
 
 def forge_fields(files: Files, rnd: Rnd) -> Files:
-    data = breaking.protobuf(files["charlm.onnx"], rnd)
-    return {"charlm.onnx": breaking.signed(data) if rnd.random() < 0.85 else data}
+    data = breaking_models.protobuf(files["charlm.onnx"], rnd)
+    return {"charlm.onnx": breaking_models.signed(data) if rnd.random() < 0.85 else data}
 
 
 def forge_meaning(files: Files, rnd: Rnd) -> Files:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..runtime import forging
-from . import breaking
+from . import breaking, breaking_archives, breaking_models
 from .reading import Files, Reader
 
 Rnd = random.Random
@@ -55,12 +55,16 @@ def good_safetensors(number: int) -> Files:
 
 def forge_pt(files: Files, rnd: Rnd) -> Files:
     def inside(name: str, content: bytes, rnd: Rnd) -> bytes:
-        return breaking.pickled(content, rnd) if name.endswith(".pkl") else breaking.any_bytes(content, rnd)
+        return (
+            breaking_archives.pickled(content, rnd)
+            if name.endswith(".pkl")
+            else breaking.any_bytes(content, rnd)
+        )
 
     if rnd.random() < 0.7:  # the pickle, of which there is one among many entries
 
         def pickle_only(name: str, content: bytes, rnd: Rnd) -> bytes:
-            return breaking.pickled(content, rnd)
+            return breaking_archives.pickled(content, rnd)
 
         made = io.BytesIO()
         with zipfile.ZipFile(io.BytesIO(files["model.pt"])) as old, zipfile.ZipFile(made, "w") as new:
@@ -71,12 +75,11 @@ def forge_pt(files: Files, rnd: Rnd) -> Files:
                     pickle_only(entry.filename, content, rnd) if entry.filename.endswith(".pkl") else content,
                 )
         return files | {"model.pt": made.getvalue()}
-    return files | {"model.pt": breaking.archive(files["model.pt"], rnd, inside)}
+    return files | {"model.pt": breaking_archives.archive(files["model.pt"], rnd, inside)}
 
 
 def forge_safetensors(files: Files, rnd: Rnd) -> Files:
-    change = rnd.choice((breaking.safetensors,) * 4 + (breaking.safetensors_numbers,))
-    return files | {"model.safetensors": change(files["model.safetensors"], rnd)}
+    return files | {"model.safetensors": breaking_models.safetensors(files["model.safetensors"], rnd)}
 
 
 @functools.cache
@@ -104,7 +107,7 @@ def forge_graph(files: Files, rnd: Rnd) -> Files:
 
     data = files["model.onnx"]
     if rnd.random() < 0.5:
-        return files | {"model.onnx": breaking.protobuf(data, rnd)}
+        return files | {"model.onnx": breaking_models.protobuf(data, rnd)}
     model = onnx.load_model_from_string(data)
     changes = (
         forging.one_dimension, forging.another_shape, forging.another_type, forging.other_bytes,
@@ -134,11 +137,11 @@ def forge_keras(files: Files, rnd: Rnd) -> Files:
     def inside(name: str, content: bytes, rnd: Rnd) -> bytes:
         if name.endswith(".json"):
             return breaking.json_text(content, rnd)
-        return breaking.hdf5(content, rnd)
+        return breaking_archives.hdf5(content, rnd)
 
     if "model.h5" in files:
-        return files | {"model.h5": breaking.hdf5(files["model.h5"], rnd)}
-    return files | {"model.keras": breaking.archive(files["model.keras"], rnd, inside)}
+        return files | {"model.h5": breaking_archives.hdf5(files["model.h5"], rnd)}
+    return files | {"model.keras": breaking_archives.archive(files["model.keras"], rnd, inside)}
 
 
 MAPPING = {

@@ -146,7 +146,12 @@ SCENARIOS = [
     ),
     Scenario("tokenize", TOKENIZE, (texts,)),
     Scenario("tokenize, over a token file", TOKENIZE, (texts, "tokenize book.txt --out text.tokens")),
-    Scenario("eval", "eval run/run.onnx text.txt", (texts, TRAIN, "export run --engine none"), keeps=("**/*",)),
+    Scenario(
+        "eval",
+        "eval run/run.onnx text.txt",
+        (texts, TRAIN, "export run --engine none"),
+        keeps=("**/*",),
+    ),
     Scenario("import", IMPORT, (state_dict,), lambda p2: p2(IMPORT)),  # refused where it was done
     Scenario(
         "parity",
