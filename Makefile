@@ -82,11 +82,11 @@ gpu-check:
 	else $(MAKE) $(READY) && $(BIN)/python gpu_check $(GPU_CHECK_ARGS); fi
 
 # The checks of `make trust` fifty times as long, with an hour of mixed load on a server among them: some hours. Writes
-# artifacts/trust/soak.json and .md, and the tables of docs/trust.md and docs/mutants.md. With
+# artifacts/trust/soak.json and .md, and the tables of docs/trust.md, docs/mutants.md and docs/parity.md. With
 # TRUST_ARGS='--trust-minutes 70' it does as much of each as it has time for.
 soak: $(READY)
 	$(CHECKS) --trust-report artifacts/trust/soak.json --trust-scale 50 --trust-seed $$(date +%s) $(TRUST_ARGS); \
-	code=$$?; $(BIN)/python tests/trust/report.py artifacts/trust/soak.json docs/trust.md docs/mutants.md; exit $$code
+	code=$$?; $(BIN)/python tests/trust/report.py artifacts/trust/soak.json docs/trust.md docs/mutants.md docs/parity.md; exit $$code
 
 # What a server of MODEL does under load; writes artifacts/serve/load.json and .md. On a machine with nothing else to do.
 MODEL ?= charlm.onnx

@@ -58,7 +58,7 @@ def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
         process.stdin.close()
 
 
-@pytest.mark.weight(24)
+@pytest.mark.weight(30)
 @pytest.mark.parametrize("name", [scenario.name for scenario in SCENARIOS])
 def test_killed_and_refused(trust, ask, name):
     problems: list[str] = []

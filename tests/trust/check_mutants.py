@@ -9,6 +9,7 @@ import pytest
 from p2.runtime import native
 
 from ..runtime.cuda import emulator
+from .conftest import Trust
 from .mutation import export, judging, kernels, learning, serving, writing
 from .mutation.planting import Mutant, Nursery, traces_of
 
@@ -36,20 +37,36 @@ def nursery(tmp_path_factory, request) -> Iterator[Nursery]:
     made.close()
 
 
-def test_there_are_enough():
-    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40
+TURNS = 2  # `make trust` plants every second fault, which ones its seed says: minutes would not do for all
+
+
+def is_its_turn(mutant: Mutant, trust: Trust) -> bool:
+    everything = trust.scale > 1 or trust.until is not None
+    return everything or MUTANTS.index(mutant) % TURNS == trust.seed % TURNS
+
+
+def test_every_fault_can_be_planted():
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 40 * TURNS
+    for mutant in MUTANTS:
+        mutant.planted()
 
 
 @pytest.mark.parametrize("file", sorted({check.partition("::")[0] for check in CHECKS}))
-def test_without_a_fault_they_pass(file, nursery):
+def test_without_a_fault_they_pass(file, nursery, trust):
     """In the same copy and by the same means."""
-    answer = nursery.run([check for check in CHECKS if check.startswith(f"{file}::") or check == file])
+    wanted = {check for mutant in MUTANTS if is_its_turn(mutant, trust) for check in mutant.checks}
+    checks = [check for check in CHECKS if check in wanted and check.partition("::")[0] == file]
+    if not checks:
+        pytest.skip("what it notices is not planted this time")
+    answer = nursery.run(checks)
     assert answer["code"] == 0, answer["said"]
     assert answer["passed"]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=[mutant.name for mutant in MUTANTS])
 def test_a_planted_fault_is_noticed(mutant, nursery, trust):
+    if not is_its_turn(mutant, trust):
+        pytest.skip("another seed's")
     if not is_possible(mutant):
         pytest.skip("what it is in cannot run here")
     with nursery.planted(mutant):

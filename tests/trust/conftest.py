@@ -128,7 +128,7 @@ class Collector:
         self.checks, self.failed = set[str](), set[str]()
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.when == "call" or report.failed:
+        if (report.when == "call" and not report.skipped) or report.failed:
             self.checks.add(report.nodeid)
         if report.failed:
             self.failed.add(report.nodeid)

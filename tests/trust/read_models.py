@@ -152,7 +152,7 @@ def read_plan(folder: Path) -> None:
 READERS = (
     Reader("checkpoint: model.json", good_checkpoint, forge_manifest, read_checkpoint, 1500),
     Reader("checkpoint: tensors", good_checkpoint, forge_tensors, read_checkpoint, 1000),
-    Reader("step: fields", step, forge_fields, read_step, 3000),
+    Reader("step: fields", step, forge_fields, read_step, 2000),
     Reader("step: meaning", step, forge_meaning, run_step, 400),
     Reader("plan", good_plan, forge_plan, read_plan, 2500, 90),
 )

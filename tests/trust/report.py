@@ -23,7 +23,7 @@ from p2.version import __version__
 ROOT = Path(__file__).resolve().parent.parent.parent
 FORMAT = "p2.trust/1"
 MARK = re.compile(r"(<!-- counts(?: of (.+?))? -->\n).*?\1", re.DOTALL)
-APART = ("Mutants",)
+APART = ("Mutants", "Parity")
 """Sections that have a page of their own."""
 
 Row = dict[str, float | str]
@@ -120,7 +120,7 @@ def placed(page: str, report: dict[str, Any]) -> str:
             told = markdown(report, APART)
         elif section in report["sections"]:
             rows = report["sections"][section]
-            run = f"{len(rows)} of them, {report['date'][:10]}, commit {report['commit']}."
+            run = f"{len(rows)} rows, {report['date'][:10]}, commit {report['commit']}."
             told = "\n".join([run, "", *table(section, rows)]) + "\n"
         else:
             return found.group()  # this run did nothing of it
