@@ -282,12 +282,11 @@ def overflowing(card):
     return arrays
 
 
-@pytest.mark.parametrize("make", [name for name in ENGINES if name != "native"])
+@pytest.mark.parametrize("make", ENGINES)
 def test_nan_ends_a_text_with_a_sentence(make, request, monkeypatch, card_of, tmp_path, bench):
     """Reading, writing with noise that is given, and with noise that is drawn.
 
-    Of a file it takes float16 or a tool's own nodes, since weights that large are refused; so the compiled
-    decoder, which has float32 sums and p2's nodes alone, never meets it.
+    Of a file it takes float16 or a tool's own nodes, since weights that large are refused.
     """
     import torch
 
