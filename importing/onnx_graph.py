@@ -7,6 +7,7 @@ shape of an initial state, is left to the comparison.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..contract.cells import FORMS, Cell, order
+from ..contract.codec import Tokens
 from ..contract.errors import P2Error
 from ..contract.files import reading
 from ..contract.schema import shown
@@ -27,6 +29,10 @@ _MOVES = frozenset(("Transpose", "Reshape", "Squeeze", "Unsqueeze", "Identity", 
 _PICKS = _MOVES | {"Slice", "Gather"}  # the last step of all
 _CELLS = frozenset(form.title for form in FORMS)
 _DEFAULTS = {"tanh", "sigmoid"}
+_WRITTEN_OUT = (
+    f"; no recurrent operator ({', '.join(sorted(_CELLS))}) is in it: import the weights alone, a state_dict"
+    " or a .keras file"
+)
 
 Array = npt.NDArray[np.generic]
 
@@ -85,12 +91,10 @@ class _Reader:
         if len(forms) != 1:
             raise P2Error(f"{self._where} has layers of several cells ({', '.join(sorted(forms))})")
         (form,) = forms.values()
-        embedding, ids, depth = self._input(cells[0])
+        embedding, ids = self._input(cells[0])
         layers = tuple(self._layer(form, node, number) for number, node in enumerate(cells))
         w_out = weight()
         b_out = np.zeros(len(w_out), np.float32) if bias is None else bias()
-        if depth is not None and depth != len(w_out):
-            raise P2Error(f"{self._where}: one of {depth} goes in, and one of {len(w_out)} comes out")
         predict, window = self._judge.predict(logits, ids, self._inputs, len(w_out))
         rows, name = tuple(self._rows), self._judge.name
         notes = (f"{self._where} takes {window} characters at a time: the comparison began anew as often",)
@@ -160,8 +164,8 @@ class _Reader:
                 raise self._refused(before)
             found.insert(0, before)
 
-    def _input(self, first: Node) -> tuple[Floats | None, str, int | None]:
-        """The embedding or None, the input that has the characters, and how many there are of a one-hot."""
+    def _input(self, first: Node) -> tuple[Floats | None, str]:
+        """The embedding, None where characters are one-hot, and the input that has the characters."""
         name = self._back(first.inputs[0], _MOVES)
         if name in self._inputs:
             raise P2Error(
@@ -169,19 +173,29 @@ class _Reader:
                 " take characters (a Gather or OneHot)"
             )
         node = self._maker(name)
-        embedding, depth = None, None
-        if node.op == "Gather" and self._is_constant(node.inputs[0]) and not node.integer("axis", 0):
-            embedding, ids = self._taken(node.inputs[0], "embedding", 2), node.inputs[1]
-        elif node.op == "OneHot" and all(map(self._is_constant, node.inputs[1:])):
-            depth, ids = int(self._value(node.inputs[1]).reshape(-1)[0]), node.inputs[0]
-            if self._value(node.inputs[2]).tolist() != [0, 1]:
-                raise self._refused(node)
-        else:
-            raise self._refused(node)
-        ids = self._back(ids, _MOVES)
-        if ids not in self._inputs or self._inputs[ids].type not in (INT64, INT32, FLOAT):
-            raise P2Error(f"{self._where}: {shown(ids)}, the characters' numbers, is no input of the graph")
-        return embedding, ids, depth
+        if node.op != "Gather" or not self._is_constant(node.inputs[0]) or node.integer("axis", 0):
+            weight = self._value(first.inputs[1]) if self._is_constant(first.inputs[1]) else np.empty(0)
+            width = weight.shape[-1]
+            return None, self._characters(name, width, lambda ids: ids[:, None] == np.arange(width))
+        embedding, ids = self._taken(node.inputs[0], "embedding", 2), self._back(node.inputs[1], _MOVES)
+        if ids not in self._inputs:
+            ids = self._characters(ids, len(embedding), lambda ids: ids[:, None])
+        elif self._inputs[ids].type not in (INT64, INT32, FLOAT):
+            raise P2Error(f"{self._where}: {shown(ids)} is no input of characters' numbers")
+        return embedding, ids
+
+    def _characters(self, name: str, count: int, wanted: Callable[[Tokens], Array]) -> str:
+        """The input of characters of which a value is what is wanted, each on its own, the graph run to see.
+
+        One-hot and the index of a table are written in many ways (TensorFlow's takes negative numbers too).
+        """
+        (ids, *others) = sorted(self._needed(name)) or [""]
+        if ids in self._inputs and self._inputs[ids].type in (INT64, INT32, FLOAT) and not others:
+            with contextlib.suppress(P2Error):  # which cannot be run
+                found = self._judge.of_each(name, self._inputs[ids], count)
+                if all(np.array_equal(rows, wanted(tokens)) for tokens, rows in found):
+                    return ids
+        raise self._refused(self._maker(name))
 
     def _form(self, node: Node) -> Cell:
         for form in FORMS:
@@ -265,19 +279,22 @@ class _Reader:
 
     def _is_constant(self, name: str) -> bool:
         """Whether a value depends on no input."""
-        waiting, seen = [name], set()
+        return not self._needed(name)
+
+    def _needed(self, name: str) -> set[str]:
+        """The inputs that a value depends on, and names of values that depend on nobody knows what."""
+        waiting, seen, needed = [name], set(), set()
         while waiting:
             one = waiting.pop()
-            if one in self._inputs:
-                return False
             if one in seen or not one or one in self._graph.tensors:
                 continue
             seen.add(one)
             node = self._makers.get(one)
-            if node is None or node.op == "If" or node.op in ("Loop", "Scan"):
-                return False
-            waiting += node.inputs
-        return True
+            if node is None or node.op in ("If", "Loop", "Scan"):
+                needed.add(one)
+            else:
+                waiting += node.inputs
+        return needed
 
     def _back(self, name: str, over: frozenset[str]) -> str:
         """Where a value comes from, past operators that only move numbers."""
@@ -301,9 +318,10 @@ class _Reader:
 
     def _refused(self, node: Node) -> P2Error:
         name = next(filter(None, node.outputs), "")
+        advice = "" if any(one.op in _CELLS for one in self._graph.nodes) else _WRITTEN_OUT
         return P2Error(
             f"{self._where}: the way from the characters to the logits goes through {shown(node.op)[1:-1]},"
-            f" which makes {shown(name)}: p2's models have no place for it"
+            f" which makes {shown(name)}: p2's models have no place for it{advice}"
         )
 
     @staticmethod

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,34 @@ class Judge:
     def constant(self, name: str) -> Array:
         """A value that depends on no input."""
         return np.asarray(self._runner([name])({}))
+
+    def of_each(self, name: str, ids: Value, count: int) -> Iterator[tuple[Tokens, Array]]:
+        """A value that depends on one input alone, for each of its characters.
+
+        Args:
+            name: of the value.
+            ids: the input that takes characters.
+            count: of the characters, from 0 on.
+
+        Yields:
+            tokens int64 ``[n]``, and the value as rows ``[n, ...]``; in all there is every character.
+
+        Raises:
+            P2Error: nothing here can run it, or it has no rows of characters.
+        """
+        run = self._runner([name])
+        sizes = [n if isinstance(n, int) and n > 0 else 0 for n in ids.shape]
+        if 0 in sizes:
+            sizes[len(sizes) - 1 - sizes[::-1].index(0)] = min(count, _LONGEST)
+        sizes = [n or 1 for n in sizes]
+        if math.prod(sizes) > _LARGEST:
+            raise P2Error(f"{self._where}: the input {shown(ids.name)} is {list(ids.shape)}, too large")
+        for start in range(0, count, math.prod(sizes)):
+            tokens = (start + np.arange(math.prod(sizes))) % count
+            rows = np.asarray(run({ids.name: tokens.reshape(sizes).astype(_TYPES[ids.type])}))
+            if rows.size % len(tokens):
+                raise P2Error(f"{self._where}: {shown(name)} is {list(rows.shape)}, not of characters")
+            yield tokens, rows.reshape(len(tokens), -1)
 
     def predict(self, logits: str, ids: str, inputs: Mapping[str, Value], vocab: int) -> tuple[Predict, int]:
         """The `found.Predict` of the graph, and the most characters that it takes at once.

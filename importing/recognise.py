@@ -37,11 +37,11 @@ def recognise(tensors: Tensors, where: str) -> Mapping:
         P2Error: there is no recurrent layer, a tensor has no place, or there is more than one way to read it.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    cell, layers, width = _recurrent(shapes, where)
+    cell, layers = _recurrent(shapes, where)
     used = {name for layer in layers for name in vars(layer).values() if name in shapes}
     rest = {name: shape for name, shape in shapes.items() if name not in used}
     hidden = shapes[str(layers[-1].recurrent)][1]
-    embedding, output = _ends(rest, width, hidden, where)
+    embedding, output = _ends(rest, str(layers[0].input), shapes, hidden, where)
     bias = _bias_of(output, rest)
     for name, shape in rest.items():
         if name not in (embedding, output, bias):
@@ -49,8 +49,8 @@ def recognise(tensors: Tensors, where: str) -> Mapping:
     return Mapping(cell, layers, output, bias, embedding)
 
 
-def _recurrent(shapes: Shapes, where: str) -> tuple[str, list[LayerMapping], int]:
-    """Cell, layers from the input up, and the width of the input."""
+def _recurrent(shapes: Shapes, where: str) -> tuple[str, list[LayerMapping]]:
+    """Cell, and layers from the input up."""
     found: dict[str, dict[int, dict[str, str]]] = {}
     for name, shape in shapes.items():
         match = _RECURRENT.fullmatch(name)
@@ -66,7 +66,7 @@ def _recurrent(shapes: Shapes, where: str) -> tuple[str, list[LayerMapping], int
             f"{where} holds no recurrent layer by torch.nn's names (weight_ih_l0, ...): if its matrices have"
             " names of their own, --print-mapping writes the first draft of a --mapping"
         )
-    layers, cells, width = [], set(), 0
+    layers, cells = [], set()
     for module in sorted(found, key=_by_number):
         for expected, number in enumerate(sorted(found[module])):
             names = found[module][number]
@@ -80,13 +80,12 @@ def _recurrent(shapes: Shapes, where: str) -> tuple[str, list[LayerMapping], int
                     f"{where}: {shown(names['weight_hh'])} is {size((rows, hidden))}, of no cell that p2 has"
                 )
             cells.update(forms)
-            width = width or shapes[names["weight_ih"]][1]
             layers.append(LayerMapping(*(names.get(k) for k in _KINDS)))  # type: ignore[arg-type]
     if len(cells) > 1:
         raise P2Error(
             f"{where} has layers of several cells ({', '.join(sorted(cells))}): p2's models have one"
         )
-    return cells.pop(), layers, width
+    return cells.pop(), layers
 
 
 _KINDS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -97,8 +96,9 @@ def _by_number(name: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d{1,9})", name)]
 
 
-def _ends(rest: Shapes, width: int, hidden: int, where: str) -> tuple[str | None, str]:
-    """Names of the embedding, None for one-hot, and of the output layer's matrix."""
+def _ends(rest: Shapes, first: str, shapes: Shapes, hidden: int, where: str) -> tuple[str | None, str]:
+    """Names of the embedding, None for one-hot, and of the output layer's matrix; `first` takes the input."""
+    width = shapes[first][1]
     matrices = {name: shape for name, shape in rest.items() if len(shape) == 2}
     outputs = [name for name, shape in matrices.items() if shape[1] == hidden]
     if not outputs:
@@ -126,8 +126,8 @@ def _ends(rest: Shapes, width: int, hidden: int, where: str) -> tuple[str | None
         is_one_hot = not is_tied
     if not is_tied and not is_one_hot:
         raise P2Error(
-            f"{where} has no embedding: its first recurrent layer takes {width} numbers, and its output layer"
-            f" tells {vocab} characters apart"
+            f"{where} has no embedding: its first recurrent layer takes {width} numbers ({shown(first)},"
+            f" {size(shapes[first])}), and its output layer tells {vocab} characters apart"
         )
     return (output if is_tied else None), output
 
