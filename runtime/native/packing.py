@@ -23,7 +23,7 @@ from ..onnx_tensors import INT4 as ONNX_INT4
 from ..onnx_tensors import INT8 as ONNX_INT8
 from ..step_file import StepFile
 from ..weights import FLOATS, Weights
-from . import binding
+from . import binding, level
 from .binding import LANES, PANEL, Layer, Model, Product
 
 Array = npt.NDArray[Any]
@@ -36,9 +36,11 @@ PLACE_BYTES = 2 << 20, 16 << 20
 # Layouts: weights as they are; float32 in 28 bits (compact.h), which one text or two ask for in advance; 28
 # bits without; as they are, and one text asks in advance, where they stay in the shared cache. For float32
 # from the first number of bytes on a measurement tells: some processors keep more than they say, and some
-# fetch better than they are told to. From the second one on all wait for the memory: 28 bits are read sooner.
+# fetch better than they are told to. From the second one on all wait for the memory, and 28 bits are read
+# sooner where they are widened in as few instructions as with AVX-512.
 PLAIN, COMPACT_AHEAD, COMPACT, PLAIN_AHEAD = range(4)
 COMPACT_BYTES = 28 << 20, 96 << 20
+WIDENS_FAST = "avx512"
 MOST_OUTLIERS = 0.005  # share of the numbers that may lie apart
 
 
@@ -75,7 +77,7 @@ def layouts(card: Card) -> list[int]:
     if kept.precision != "float32" or size < COMPACT_BYTES[0]:
         return [PLAIN, PLAIN_AHEAD] if _place(size) == binding.SHARED else [PLAIN]
     compact = [COMPACT_AHEAD, COMPACT]
-    return compact if size >= COMPACT_BYTES[1] else [PLAIN, *compact]
+    return compact if size >= COMPACT_BYTES[1] and level() == WIDENS_FAST else [PLAIN, *compact]
 
 
 def _place(size: int) -> int:

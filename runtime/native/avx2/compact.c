@@ -93,7 +93,8 @@ INLINE void add_one(const int how, const int vectors, const part *here, int pane
     EACH(c, 2 * vectors) *(vfu *)eight_sums_at(t, panel, 0, c) = sum[c];
 }
 
-/* As float_kernel, without the outliers. Several rows meet numbers that were widened for a chunk. */
+/* As float_kernel, without the outliers. Several rows meet numbers that were widened for a chunk: between chunks the memory
+ * rests, so these are always asked for in advance. */
 INLINE void compact_kernel(const shape s, const part *here, const value *value, const target *t, const errand *e) {
     const int vectors = s.vectors;
     const product *m = here->m;
@@ -107,7 +108,7 @@ INLINE void compact_kernel(const shape s, const part *here, const value *value, 
             const int count = here->to - from < CHUNK ? here->to - from : CHUNK;
             const size_t first = (here->panel + panel) * groups_of(m->rows, vectors) + groups_of(from, vectors);
             float *made = s.how & LEAVING ? e->widened + (size_t)(from - here->from) * vectors * 16 : room;
-            open_groups(s.how & LOOKING, m, here->panel + panel, first, (int)groups_of(count, vectors), made);
+            open_groups(LOOKING, m, here->panel + panel, first, (int)groups_of(count, vectors), made);
             const errand soon = {e->next + (from - here->from) * e->step, e->step, NULL};
             const chunk c = {made, value->floats + from, value->width, count};
             add_chunk((shape){s.how & FETCHING, s.rows, 1, vectors}, FLOATS, &c, t, panel, &soon);

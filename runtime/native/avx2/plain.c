@@ -8,6 +8,11 @@
 
 LEVEL
 
+/* sum += more. The compiler's own sum makes it copy every one twice, and run out of registers. */
+INLINE void add(__m256i *sum, __m256i more) {
+    __asm__("vpaddd %1, %0, %0" : "+x"(*sum) : "x"(more));
+}
+
 /* Activations of a chunk, less their 128, in 16 bits each. */
 INLINE void widen_rows(const int rows, const uint8_t *a, size_t width, int count, int16_t (*wide)[CHUNK * 4]) {
     for (int r = 0; r < rows; r++)
@@ -46,6 +51,7 @@ INLINE void int8_kernel(const shape s, const part *here, const value *value, con
         for (int from = 0; from < turns; from += CHUNK) {
             const int count = turns - from < CHUNK ? turns - from : CHUNK;
             const errand soon = {e->next + from * e->step, e->step / strips, NULL};
+            const char *next = weights + (from + count) * turn;
             widen_rows(rows, value->bytes + from * 4, value->width, count, wide);
             for (int strip = 0; strip < strips; strip++) {
                 const char *w = weights + from * turn + strip * columns * 32;
@@ -56,14 +62,14 @@ INLINE void int8_kernel(const shape s, const part *here, const value *value, con
                 for (int k = 0; k < count; k++, w += turn) {
                     fetch(s.how, &soon, strip * count + k);
                     look(s.how, w, columns * 32);
+                    ask_for_part(next, strip * count + k, columns * 32);
                     EACH(c, columns) {
                         __m256i column[2];
                         EACH(i, 2)
                             column[i] = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(w + c * 32 + i * 16)));
                         EACH(r, rows) {
                             const __m256i factor = repeat_four_wide(wide[r] + k * 4);
-                            EACH(i, 2)
-                                sum[r][c][i] = _mm256_add_epi32(sum[r][c][i], _mm256_madd_epi16(column[i], factor));
+                            EACH(i, 2) add(&sum[r][c][i], _mm256_madd_epi16(column[i], factor));
                         }
                     }
                 }
@@ -97,6 +103,7 @@ INLINE void int4_kernel(const shape s, const part *here, const value *value, con
             for (int from = 0; from < block / 8; from += CHUNK) {
                 const int count = block / 8 - from < CHUNK ? block / 8 - from : CHUNK;
                 const errand soon = {e->next + (b * (block / 8) + from) * e->step, e->step / strips, NULL};
+                const char *next = (const char *)m->weights + (first + from + count) * turn;
                 sign_rows(rows, value->bytes + b * block + from * 8, value->width, count, a);
                 for (int strip = 0; strip < strips; strip++) {
                     const uint8_t *w = (const uint8_t *)m->weights + (first + from) * turn + strip * columns * 32;
@@ -107,6 +114,7 @@ INLINE void int4_kernel(const shape s, const part *here, const value *value, con
                         EACH(i, 2) {
                             fetch(s.how, &soon, strip * count + k + i);
                             look(s.how, w + i * turn, columns * 32);
+                            ask_for_part(next, strip * count + k + i, columns * 32);
                         }
                         EACH(c, columns) {
                             __m256i column[4]; /* rows 0 to 3 of sixteen, 4 to 7 and so on */
@@ -120,7 +128,7 @@ INLINE void int4_kernel(const shape s, const part *here, const value *value, con
                                 for (int i = 1; i < 4; i++)
                                     four = _mm256_add_epi16(
                                         four, _mm256_maddubs_epi16(column[i], repeat_four(a[r] + k * 8 + i * 4)));
-                                sum[r][c] = _mm256_add_epi32(sum[r][c], _mm256_madd_epi16(four, ones));
+                                add(&sum[r][c], _mm256_madd_epi16(four, ones));
                             }
                         }
                     }

@@ -26,6 +26,13 @@ INLINE float *eight_sums_at(const target *t, int panel, int row, int column) {
     return t->z + panel * t->panel + row * Z_ROW + t->slot[column / 2] * 16 + column % 2 * 8;
 }
 
+/* One of the parts of the chunk that follows, while this one is met: strips read lines too far apart for the processor to
+ * see what comes. */
+INLINE void ask_for_part(const char *next, int part, const int bytes) {
+    next += (size_t)part * bytes;
+    EACH(line, (bytes + 63) / 64) __builtin_prefetch(next + line * 64);
+}
+
 /* 8 weights of a kind of floats, widened; exact. */
 INLINE vf widened(const int kind, const char *weights) {
     if (kind == FLOATS) return *(const vfu *)weights;
@@ -60,6 +67,7 @@ INLINE void add_chunk(const shape s, const int kind, const chunk *some, const ta
     const int rows = s.rows, columns = columns_of(s), strips = 2 * s.vectors / columns, count = some->count;
     const size_t size = kind == FLOATS ? 32 : 16, turn = 2 * s.vectors * size;
     const errand part = {e->next, e->step / strips, NULL};
+    const char *next = (const char *)some->weights + count * turn;
     for (int strip = 0; strip < strips; strip++) {
         const char *weights = (const char *)some->weights + strip * columns * size;
         const float *a = some->a;
@@ -70,6 +78,7 @@ INLINE void add_chunk(const shape s, const int kind, const chunk *some, const ta
         for (int k = 0; k < count; k++, weights += turn, a++) {
             fetch(s.how, &part, strip * count + k);
             look(s.how, weights, columns * (int)size);
+            if (strips > 1) ask_for_part(next, strip * count + k, columns * (int)size);
             add_row(rows, columns, kind, weights, a, some->width, sum);
         }
         AGAIN(t);

@@ -33,6 +33,7 @@ INLINE void int8_kernel(const shape s, const part *here, const value *value, con
         for (int from = 0; from < turns; from += CHUNK) {
             const int count = turns - from < CHUNK ? turns - from : CHUNK;
             const errand soon = {e->next + from * e->step, e->step / strips, NULL};
+            const char *next = weights + (from + count) * turn;
             for (int strip = 0; strip < strips; strip++) {
                 const char *w = weights + from * turn + strip * columns * 32;
                 const uint8_t *a = value->bytes + from * 4;
@@ -42,6 +43,7 @@ INLINE void int8_kernel(const shape s, const part *here, const value *value, con
                 for (int k = 0; k < count; k++, w += turn, a += 4) {
                     fetch(s.how, &soon, strip * count + k);
                     look(s.how, w, columns * 32);
+                    if (strips > 1) ask_for_part(next, strip * count + k, columns * 32);
                     __m256i factor[ROWS];
                     if (rows < columns) EACH(r, rows) factor[r] = repeat_four(a + r * width);
                     __m256i column[8];
@@ -83,6 +85,7 @@ INLINE void int4_kernel(const shape s, const part *here, const value *value, con
             for (int from = 0; from < block / 8; from += CHUNK) {
                 const int count = block / 8 - from < CHUNK ? block / 8 - from : CHUNK;
                 const errand soon = {e->next + (b * (block / 8) + from) * e->step, e->step / strips, NULL};
+                const char *next = (const char *)m->weights + (first + from + count) * turn;
                 sign_rows(rows, value->bytes + b * block + from * 8, value->width, count, a);
                 for (int strip = 0; strip < strips; strip++) {
                     const uint8_t *w = (const uint8_t *)m->weights + (first + from) * turn + strip * columns * 32;
@@ -92,6 +95,7 @@ INLINE void int4_kernel(const shape s, const part *here, const value *value, con
                     for (int k = 0; k < count; k++, w += turn) {
                         fetch(s.how, &soon, strip * count + k);
                         look(s.how, w, columns * 32);
+                        if (strips > 1) ask_for_part(next, strip * count + k, columns * 32);
                         EACH(half, 2) { /* rows 0 to 3 of eight, then 4 to 7 */
                             __m256i column[8], factor[ROWS];
                             if (rows < columns) EACH(r, rows) factor[r] = repeat_four(a[r] + k * 8 + half * 4);

@@ -20,6 +20,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def widens_fast(monkeypatch):
+    """As if 28 bits were taken unmeasured here."""
+    monkeypatch.setattr(packing, "level", lambda: packing.WIDENS_FAST)
+
+
 def compacted(panels, most=None):
     count, rows, _, _ = panels.shape
     made, places = np.zeros(3 * panels.size, np.uint8), np.zeros(panels.size // 2, np.uint8)
@@ -190,3 +196,10 @@ def test_whether_shared_weights_are_asked_for_is_measured_once(
 def test_layouts_in_question(precision, limits, expected, card_of, monkeypatch):
     monkeypatch.setattr(packing, "COMPACT_BYTES", limits)
     assert packing.layouts(card_of(precision=precision)) == expected
+
+
+def test_with_narrower_vectors_a_measurement_tells(card_of, monkeypatch):
+    """There it may take longer to widen 28 bits than to read 32."""
+    monkeypatch.setattr(packing, "COMPACT_BYTES", (1, 2))
+    monkeypatch.setattr(packing, "level", lambda: "avx2")
+    assert packing.layouts(card_of()) == [packing.PLAIN, packing.COMPACT_AHEAD, packing.COMPACT]
