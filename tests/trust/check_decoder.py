@@ -14,9 +14,11 @@ import pytest
 
 from p2.contract.engine import Draw
 from p2.runtime import native
+from p2.runtime.native import binding
 from p2.runtime.step_file import open_step
 
 from ..conftest import CELLS, make_card, step_bytes
+from .conftest import Trust
 from .decoding import SETTINGS, THREADS, changing
 from .reading import KEPT, ROOT
 
@@ -58,8 +60,14 @@ def library(name: str) -> str:
     return found.stdout.strip()
 
 
-def sanitised(folder: Path, *flags: str) -> Path:
-    """A folder with p2, whose decoder is compiled with a sanitizer."""
+def levels(trust: Trust) -> list[str]:
+    """Those that are tried here: the one that this processor would take, in `make soak` all that it can."""
+    there = [name for name, usable in binding.levels().items() if usable]
+    return there[:1] if trust.scale == 1 and trust.until is None else there
+
+
+def sanitised(folder: Path, names: list[str], *flags: str) -> Path:
+    """A folder with p2, whose decoder is compiled with a sanitizer, but for levels that are not tried."""
     inside = folder / "p2" / "runtime" / "native"
     inside.mkdir(parents=True)
     for above in (Path(), Path("runtime"), Path("runtime/native")):
@@ -67,11 +75,20 @@ def sanitised(folder: Path, *flags: str) -> Path:
             target = folder / "p2" / above / entry.name
             if not target.exists() and entry.suffix != ".so" and not entry.name.startswith("."):
                 target.symlink_to(entry)
+    words, objects = ["gcc", "-O1", "-pthread", "-fPIC"], []
+    for source in sorted((ROOT / "runtime" / "native").rglob("*.c")):
+        objects.append(str(folder / f"{source.parent.name}-{source.stem}.o"))
+        watched = source.parent.name in {"native", *map(folder_of, names)}
+        own = ["-g", "-fno-omit-frame-pointer", *flags] if watched else []
+        subprocess.run([*words, *own, "-c", str(source), "-o", objects[-1]], check=True)
     made = inside / "_decoder.so"
-    words = ["gcc", "-O1", "-g", "-fno-omit-frame-pointer", *flags, "-pthread", "-fPIC", "-shared"]
-    sources = sorted(map(str, (ROOT / "runtime" / "native").rglob("*.c")))
-    subprocess.run([*words, *sources, "-o", str(made), "-lm"], check=True)
+    subprocess.run([*words, *flags, "-shared", *objects, "-o", str(made), "-lm"], check=True)
     return folder
+
+
+def folder_of(level: str) -> str:
+    """Where a level's sources are."""
+    return "avx512" if level == "avx512" else "avx2" if level.startswith("avx") else "neon"
 
 
 def run(
@@ -107,23 +124,25 @@ def run(
 
 @pytest.mark.weight(90)
 def test_no_address_is_wrong_and_nothing_undefined(models, trust, tmp_path):
-    preload = f"{library('libasan.so')} {library('libubsan.so')}"
-    package = sanitised(tmp_path, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+    preload, names = f"{library('libasan.so')} {library('libubsan.so')}", levels(trust)
+    package = sanitised(tmp_path, names, "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
     options = {
         "ASAN_OPTIONS": "detect_leaks=0:allocator_may_return_null=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     }
-    for kind, count, part in (("valid", 36, 0.4), ("forged", 600, 1)):
-        wanted = trust.times(count), trust.part(part)
-        inputs, ran, written = run([], package, models, preload, trust.seed, wanted, kind, **options)
-        row = f"{kind} step files, AddressSanitizer and UndefinedBehaviorSanitizer"
+    todo = [(*one, name) for one in (("valid", 36, 0.4), ("forged", 600, 0.6)) for name in names]
+    for number, (kind, count, _, level) in enumerate(todo):
+        part = todo[number][2] / sum(one[2] for one in todo[number:])
+        wanted, own = (trust.times(count), trust.part(part)), options | {"P2_CPU": level}
+        inputs, ran, written = run([], package, models, preload, trust.seed, wanted, kind, **own)
+        row = f"{kind} step files, {level}, AddressSanitizer and UndefinedBehaviorSanitizer"
         trust.count("The compiled decoder", row, inputs=inputs, ran=ran, characters=written, stops=0)
 
 
 @pytest.mark.weight(60)
 def test_no_thread_races_with_another(models, trust, tmp_path):
     preload = library("libtsan.so")
-    package = sanitised(tmp_path, "-fsanitize=thread")
+    package = sanitised(tmp_path, levels(trust)[:1], "-fsanitize=thread")
     words = ["setarch", "-R"] if shutil.which("setarch") else []  # it knows no addresses at random
     options = {"TSAN_OPTIONS": "halt_on_error=1:exitcode=66:ignore_noninstrumented_modules=1"}
     wanted = trust.times(24), trust.until
