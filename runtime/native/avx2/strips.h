@@ -15,10 +15,10 @@
 
 LEVEL
 
-/* Columns of a strip: with sums in 8 to 12 registers additions are under way all the time, and the weights of a row and
- * an activation have their place beside them. */
+/* Columns of a strip, the last one may have fewer: with sums in 8 to 12 registers additions are under way all the time, and
+ * the weights of a row and an activation have their place beside them. */
 INLINE int columns_of(const shape s) {
-    return s.rows == 1 ? 2 * s.vectors : s.rows <= 3 ? s.vectors : s.rows == 4 && s.vectors == 3 ? 3 : 2;
+    return s.rows == 1 ? 2 * s.vectors : s.rows <= 3 ? s.vectors : s.rows == 4 ? 3 : 2;
 }
 
 /* The place of 8 sums. */
@@ -62,30 +62,37 @@ INLINE void add_row(const int rows, const int columns, const int kind, const cha
     }
 }
 
-/* z[panel][row][slot[v]] += a @ weights, for a chunk. An errand's steps are for all strips of a turn. */
-INLINE void add_chunk(const shape s, const int kind, const chunk *some, const target *t, int panel, const errand *e) {
-    const int rows = s.rows, columns = columns_of(s), strips = 2 * s.vectors / columns, count = some->count;
-    const size_t size = kind == FLOATS ? 32 : 16, turn = 2 * s.vectors * size;
-    const errand part = {e->next, e->step / strips, NULL};
-    const char *next = (const char *)some->weights + count * turn;
-    for (int strip = 0; strip < strips; strip++) {
-        const char *weights = (const char *)some->weights + strip * columns * size;
-        const float *a = some->a;
-        vf sum[ROWS][8];
-        EACH(r, rows)
-            EACH(c, columns)
-                sum[r][c] = *(const vfu *)eight_sums_at(t, panel, r, strip * columns + c);
-        for (int k = 0; k < count; k++, weights += turn, a++) {
-            fetch(s.how, &part, strip * count + k);
-            look(s.how, weights, columns * (int)size);
-            if (strips > 1) ask_for_part(next, strip * count + k, columns * (int)size);
-            add_row(rows, columns, kind, weights, a, some->width, sum);
-        }
-        AGAIN(t);
-        EACH(r, rows)
-            EACH(c, columns)
-                *(vfu *)eight_sums_at(t, panel, r, strip * columns + c) = sum[r][c];
+/* z[panel][row][slot[v]] += a @ weights, for the strip of a chunk that begins with a column. An errand's steps are for
+ * all columns of a turn. */
+INLINE void add_strip(const shape s, const int kind, const chunk *some, const target *t, int panel, const errand *e,
+                      const int columns, int first) {
+    const int rows = s.rows, all = 2 * s.vectors, count = some->count;
+    const size_t size = kind == FLOATS ? 32 : 16, turn = all * size;
+    const char *weights = (const char *)some->weights + first * size;
+    const char *next = (const char *)some->weights + count * (turn + first * size);
+    const errand part = {e->next + count * first * (e->step / all), columns * (e->step / all), NULL};
+    const float *a = some->a;
+    vf sum[ROWS][8];
+    EACH(r, rows)
+        EACH(c, columns)
+            sum[r][c] = *(const vfu *)eight_sums_at(t, panel, r, first + c);
+    for (int k = 0; k < count; k++, weights += turn, a++) {
+        fetch(s.how, &part, k);
+        look(s.how, weights, columns * (int)size);
+        if (columns < all) ask_for_part(next, k, columns * (int)size);
+        add_row(rows, columns, kind, weights, a, some->width, sum);
     }
+    AGAIN(t);
+    EACH(r, rows)
+        EACH(c, columns)
+            *(vfu *)eight_sums_at(t, panel, r, first + c) = sum[r][c];
+}
+
+/* The same for all of a chunk. */
+INLINE void add_chunk(const shape s, const int kind, const chunk *some, const target *t, int panel, const errand *e) {
+    const int columns = columns_of(s), all = 2 * s.vectors, rest = all % columns;
+    for (int first = 0; first + columns <= all; first += columns) add_strip(s, kind, some, t, panel, e, columns, first);
+    if (rest) add_strip(s, kind, some, t, panel, e, rest, all - rest);
 }
 
 END_LEVEL

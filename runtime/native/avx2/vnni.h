@@ -17,9 +17,14 @@ INLINE void add_products(__m256i *sum, __m256i plain, __m256i with_sign) {
     __asm__(ENCODING " vpdpbusd %2, %1, %0" : "+x"(*sum) : "x"(plain), "x"(with_sign));
 }
 
+/* As `columns_of`, for strips that are alike. */
+INLINE int strip_columns(const shape s) {
+    return s.rows == 4 && s.vectors == 4 ? 2 : columns_of(s);
+}
+
 /* As contract/integers.py defines it: the sum is exact. It lies within 32 bits, though not on its way. */
 INLINE void int8_kernel(const shape s, const part *here, const value *value, const target *t, const errand *e) {
-    const int rows = s.rows, columns = columns_of(s), strips = 2 * s.vectors / columns;
+    const int rows = s.rows, columns = strip_columns(s), strips = 2 * s.vectors / columns;
     const product *m = here->m;
     const size_t turn = (size_t)s.vectors * 64, width = value->width;
     const int turns = m->rows / 4;
@@ -70,7 +75,7 @@ INLINE void int8_kernel(const shape s, const part *here, const value *value, con
 
 /* The same for int4 weights, a scale for each block of rows. */
 INLINE void int4_kernel(const shape s, const part *here, const value *value, const target *t, const errand *e) {
-    const int rows = s.rows, columns = rows == 3 ? 2 : columns_of(s), strips = 2 * s.vectors / columns;
+    const int rows = s.rows, columns = rows == 3 ? 2 : strip_columns(s), strips = 2 * s.vectors / columns;
     const __m256i low_half = _mm256_set1_epi8(0x0f);
     const product *m = here->m;
     const int block = m->block, blocks = m->rows / block;
