@@ -20,6 +20,7 @@ from p2.runtime.step_file import open_step
 from ..conftest import CELLS, make_card, step_bytes
 from .conftest import Trust
 from .decoding import SETTINGS, THREADS, changing
+from .mutation.planting import folder_of
 from .reading import KEPT, ROOT
 
 pytestmark = pytest.mark.skipif(native.problem() is not None, reason="no compiled decoder here")
@@ -84,11 +85,6 @@ def sanitised(folder: Path, names: list[str], *flags: str) -> Path:
     made = inside / "_decoder.so"
     subprocess.run([*words, *flags, "-shared", *objects, "-o", str(made), "-lm"], check=True)
     return folder
-
-
-def folder_of(level: str) -> str:
-    """Where a level's sources are."""
-    return "avx512" if level == "avx512" else "avx2" if level.startswith("avx") else "neon"
 
 
 def run(

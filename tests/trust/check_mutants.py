@@ -32,7 +32,7 @@ CHECKS = sorted({check for mutant in MUTANTS if is_possible(mutant) for check in
 def nursery(tmp_path_factory, request) -> Iterator[Nursery]:
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if hasattr(request.config, "workerinput") else base
-    made = Nursery(tmp_path_factory.mktemp("nursery"), shared, native.available())
+    made = Nursery(tmp_path_factory.mktemp("nursery"), shared, native.level() if native.available() else None)
     yield made
     made.close()
 

@@ -67,13 +67,15 @@ class Nursery:
     Args:
         folder: for the copy; it is there, and empty.
         shared: for what is made once for all copies.
-        compiles: whether the decoder in C is compiled.
+        level: that the decoder in C runs on, so that what all levels share is compiled for it alone; None:
+            nothing is.
     """
 
-    def __init__(self, folder: Path, shared: Path, compiles: bool = True) -> None:
+    def __init__(self, folder: Path, shared: Path, level: str | None) -> None:
         self._folder, self._shared, self._runs = folder, shared, 0
+        self._level = "" if level is None else folder_of(level)
         _copy(ROOT, folder / "p2")
-        if compiles:
+        if level is not None:
             self._use_decoder(_linked(_objects(shared), shared / "decoder.so"))
         environment = os.environ | {"PYTHONPATH": "", "OMP_NUM_THREADS": "1", "PYTEST_XDIST_WORKER": "gw0"}
         command = [sys.executable, Path(__file__).with_name("worker.py")]
@@ -132,7 +134,9 @@ class Nursery:
         if changed.suffix == ".h":
             native = self._folder / "p2" / NATIVE
             known = _including(changed, native)
-            sources = [path for path in sorted(native.rglob("*.c")) if _includes(path) & known]
+            tried = {NATIVE.name, changed.parent.name, self._level}
+            knowing = [path for path in sorted(native.rglob("*.c")) if _includes(path) & known]
+            sources = [path for path in knowing if path.parent.name in tried]
         made = []
         for source in sources:
             name = _object_name(source)
@@ -144,6 +148,11 @@ class Nursery:
         target = self._folder / "p2" / NATIVE / "_decoder.so"
         target.unlink(missing_ok=True)
         shutil.copy(library, target)
+
+
+def folder_of(level: str) -> str:
+    """Where a level's sources are."""
+    return "avx512" if level == "avx512" else "avx2" if level.startswith("avx") else "neon"
 
 
 def traces_of(mutant: Mutant) -> str:
