@@ -22,6 +22,10 @@ def tables(found: Evaluation) -> list[Table]:
     several = len(found.engines) > 1
     heads = [*_HEADS[:1], *["difference"] * several, *_HEADS[1:]]
     each = titled(f"{found.characters - 1:,} characters predicted", ["engine", "run by", *heads], words=2)
+    each.columns[0].overflow = "fold"  # the ends of paths tell engines apart
+    each.columns[2].min_width = len("character")
+    for column in each.columns[3:]:
+        column.no_wrap = True
     for one in found.engines:
         bits, *rest = _cells(one.score)
         apart = NOTHING if one.difference is None else f"{round(one.difference, 4) + 0.0:+.4f}"
@@ -49,6 +53,7 @@ def _groups(found: Evaluation, title: str, part: Callable[[Evaluated], Mapping[s
     table = titled(title, ["", "characters", *heads])
     for column in table.columns:
         column.overflow = "fold"
+    table.columns[0].no_wrap = table.columns[1].no_wrap = True
     columns = [part(one) for one in found.engines]
     for name, score in columns[0].items():
         cells = [_cells(one[name])[0] for one in columns] if several else _cells(score)

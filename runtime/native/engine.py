@@ -72,9 +72,7 @@ def why_not(step: StepFile) -> str | None:
     level()
     if found := problem():
         return found
-    if not packing.can_pack(step):
-        return "the step is not as p2 exports it"
-    return None
+    return packing.why_not(step)
 
 
 class NativeEngine(HostStates):

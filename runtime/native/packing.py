@@ -41,6 +41,7 @@ PLACE_BYTES = 2 << 20, 16 << 20
 PLAIN, COMPACT_AHEAD, COMPACT, PLAIN_AHEAD = range(4)
 COMPACT_BYTES = 28 << 20, 96 << 20
 WIDENS_FAST = "avx512"
+MOST_LAYERS = 64  # that the decoder takes
 MOST_OUTLIERS = 0.005  # share of the numbers that may lie apart
 
 
@@ -49,20 +50,25 @@ def padded(size: int) -> int:
     return -(-size // PANEL) * PANEL
 
 
-def can_pack(step: StepFile) -> bool:
-    """Whether the decoder knows this step: p2's own operators, weights as `export.quantize` writes them."""
-    if not step.as_traced or step.card.layers > 64:
-        return False
+def why_not(step: StepFile) -> str | None:
+    """Why the decoder does not know a step; None if it does."""
+    if not step.as_traced:
+        return "the step is not as p2 exports it"
+    if step.card.layers > MOST_LAYERS:
+        return f"it has {step.card.layers} layers, and the decoder takes {MOST_LAYERS} at most"
     stored = step.graph.tensors
     in_blocks = {
         stored[f"{name}_q"].type
         for name in step_shapes(step.card)
         if f"{name}_q" in stored and len(stored[f"{name}_scale"].shape) == 2
     }
-    if ONNX_INT8 in in_blocks:  # a file of 0.1.0
-        return False
+    if ONNX_INT8 in in_blocks:
+        return "its integers are in the form of p2 0.1.0: export the checkpoint again"
     # Sums of activations are kept for every 16 units: blocks are whole ones.
-    return not in_blocks or step.card.hidden % LANES == 0
+    hidden = step.card.hidden
+    if in_blocks and hidden % LANES:
+        return f"its weights have scales in blocks, and its hidden size, {hidden}, is no multiple of {LANES}"
+    return None
 
 
 def is_compact(layout: int) -> bool:
@@ -94,7 +100,7 @@ class Packed:
     """A model in the decoder's layout, and the memory that it points into.
 
     Args:
-        step: a step for which `can_pack`.
+        step: a step of which `why_not` says nothing.
         layout: one of `layouts`; 28 bits only where they hold the weights.
 
     Attributes:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 import p2
 from p2.cli import main
+from p2.evaluation.report import tables
 
 
 @pytest.fixture
@@ -42,6 +45,22 @@ def test_a_table_of_one_engine_and_of_two(text, capsys):
     assert "+0.0000" in two
     assert "5–8" in two
     assert "9–16" not in two
+
+
+def test_eighty_columns_hold_what_tells_engines_apart(text, here):
+    (here / "a-folder-of-engines").mkdir()
+    names = [f"a-folder-of-engines/charlm.{kind}.onnx" for kind in ("float16", "int8")]
+    for name in names:
+        shutil.copy("charlm.onnx", name)
+    found = p2.evaluate(["charlm.onnx", *names], "text.txt")
+    printed = []
+    for table in tables(found):
+        console = Console(width=80, file=io.StringIO())
+        console.print(table)
+        printed.append(console.file.getvalue())
+    assert "…" not in "".join(printed)
+    column = "".join(line[1:].partition("│")[0].strip() for line in printed[0].splitlines())
+    assert all(name in column for name in names)
 
 
 def test_a_compressed_table_is_its_text(text, here, capsys):

@@ -48,6 +48,16 @@ def tokens_of(card, batch, length, seed=1):
     return np.random.default_rng(seed).integers(0, card.vocab, (batch, length))
 
 
+@pytest.mark.parametrize(
+    ("layers", "hidden", "precision", "said"),
+    [(65, 4, "float32", "65 layers"), (2, 24, "int4", "24, is no multiple of 16"), (1, 24, "int4", None)],
+)
+def test_a_step_that_it_does_not_know_is_refused_with_the_reason(layers, hidden, precision, said):
+    card = make_card("lstm", layers=layers, hidden=hidden, precision=precision)
+    found = engine_module.why_not(step_of(card, tensors_of(card)))
+    assert (said in found) if said else found is None
+
+
 @pytest.mark.parametrize("hidden", WIDTHS)
 def test_float_logits_are_those_of_numpy(cell, hidden, card_of, write_step, numpy_model):
     card = card_of(*cell, hidden=hidden)
