@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 EXTRAS := train,cpu,rtx,cuda,bench,serve,keras,data,test
 
-.PHONY: demo pages test trust ray-test wheels wheel-check lock supply lint format gpu-check soak load clean
+.PHONY: demo pages test trust ray-test wheels wheel-check oldest lock supply lint format gpu-check soak load clean
 
 # The demo: train, export, compare, write - at most three minutes of work on two cores.
 demo: $(READY)
@@ -41,6 +41,16 @@ wheels: $(READY)
 wheel-check: $(READY)
 	$(BIN)/python -m pytest tests/check_wheel.py
 
+# Engines, exporter and proof with the oldest versions that pyproject.toml admits, in an environment of their own: some
+# minutes. `make test` has the newest.
+OLDEST := build/oldest/bin/python
+oldest:
+	$(PYTHON) -m venv --clear build/oldest
+	$(OLDEST) -m pip install --quiet --disable-pip-version-check --constraint constraints-oldest.txt --editable '.[train,cpu,serve,keras,data]' pytest pytest-xdist hypothesis
+	$(OLDEST) -m pytest -n 2 --dist worksteal tests/contract tests/importing tests/parity tests/export/test_graph.py \
+	  tests/export/test_matvec.py tests/export/test_exporter.py tests/runtime/native tests/runtime/onnxruntime \
+	  tests/runtime/test_decoder.py $(PYTEST_ARGS)
+
 # requirements.lock: the versions of constraints.txt, with the hashes of every file that PyPI has of them; but for torch,
 # whose builds (+cpu, +cu130) have a hash each, and come from elsewhere.
 SUPPLY := build/supply
@@ -51,12 +61,15 @@ lock: $(TOOLS)/uv
 	  --python-version 3.11 constraints.txt --output-file $(SUPPLY)/lock
 	cat $(SUPPLY)/head $(SUPPLY)/lock > requirements.lock
 
-# Of what is installed here: licences, a bill of materials (CycloneDX), and what PyPI knows to be vulnerable. The last asks
-# PyPI; where that does not answer, it says which packages it could not look up.
+# Of what is installed here: licences, a bill of materials (CycloneDX), and what PyPI knows to be vulnerable. Only the last
+# asks PyPI, and says for how many packages it had no answer: nothing is known of those.
 supply: $(READY) $(TOOLS)/uv
 	$(TOOLS)/pip-licenses --python $(BIN)/python --format markdown --output-file $(SUPPLY)/licences.md
-	$(TOOLS)/cyclonedx-py environment $(BIN)/python --output-format JSON --output-file $(SUPPLY)/sbom.json
-	$(TOOLS)/pip-audit --disable-pip --require-hashes --requirement requirements.lock
+	$(TOOLS)/cyclonedx-py environment $(BIN)/python --pyproject pyproject.toml --output-reproducible --output-file $(SUPPLY)/sbom.json
+	$(TOOLS)/pip-audit --disable-pip --require-hashes --requirement requirements.lock > $(SUPPLY)/audit.txt 2>&1; status=$$?; \
+	  grep -v 'could not be audited' $(SUPPLY)/audit.txt; \
+	  echo "PyPI had no answer for $$(grep -c 'could not be audited' $(SUPPLY)/audit.txt) of $$(grep -c '^[^#].*==' requirements.lock) packages"; \
+	  exit $$status
 
 $(TOOLS)/uv:
 	$(PYTHON) -m venv $(SUPPLY)/env

@@ -225,10 +225,10 @@ class OnnxGpuEngine:
         """Run the step in the next `count` slots."""
         session = self._session(state.batch)
         with answering(f"{self.name} could not run {self.path}", P2Error):
-            kept = state.bindings.get(kind)
-            if kept is None or kept[0]._session is not session:
+            bound, kept = state.bindings.get(kind, (None, []))
+            if bound is not session:
                 kept = [self._bind(session, kind, state, slot) for slot in range(SLOTS)]
-                state.bindings[kind] = kept
+                state.bindings[kind] = session, kept
             for slot in range(state.current, state.current + count):
                 session.run_with_iobinding(kept[slot])
         state.current = (state.current + count) % 2

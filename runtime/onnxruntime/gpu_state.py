@@ -77,7 +77,7 @@ class GpuState:
         sets: two sets of states by name, each an OrtValue ``[batch, hidden]`` of the graph's float type.
         current: which of the two sets holds the state now.
         block: what its steps read and write besides.
-        bindings: a binding for each slot, by what is done (``feed`` or ``decode``).
+        bindings: the session and a binding for each slot, by what is done (``feed`` or ``decode``).
     """
 
     def __init__(
@@ -88,4 +88,4 @@ class GpuState:
         self.sets = sets
         self.current = 0
         self.block = block
-        self.bindings: dict[str, list[Any]] = {}
+        self.bindings: dict[str, tuple[Any, list[Any]]] = {}

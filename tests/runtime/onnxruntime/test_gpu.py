@@ -49,6 +49,21 @@ def test_feed_says_what_the_equations_say(length, cell, card_of, engine_of, nump
     np.testing.assert_allclose(logits, numpy_model(card).run(tokens)[:, 1:], atol=2e-4)
 
 
+def test_what_is_bound_stays_bound_for_its_session(card_of, engine_of, monkeypatch):
+    """Of a session that is opened anew, for other states in between, all is bound anew."""
+    engine, bound = engine_of(card_of()), []
+    bind = engine._bind
+    monkeypatch.setattr(engine, "_bind", lambda *where: bound.append(where[:2]) or bind(*where))
+    state, tokens = engine.zero_state(2), np.zeros((2, 2), np.int64)
+    for _ in range(3):
+        engine.feed(state, tokens)
+    assert len(bound) == SLOTS
+    engine._sessions.clear()
+    engine.feed(state, tokens)
+    assert len(bound) == 2 * SLOTS
+    assert len({id(session) for session, _ in bound}) == 2
+
+
 @pytest.mark.parametrize("precision", ["float16", "int8", "int4"])
 def test_smaller_precisions_stay_within_their_limits(precision, card_of, engine_of, numpy_model):
     card = card_of(precision=precision)
