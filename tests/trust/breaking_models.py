@@ -116,7 +116,8 @@ def signed(data: bytes) -> bytes:
             if number == 14:
                 entry = dict(fields(value))
                 metadata[str(entry[1], "utf-8")] = str(entry.get(2, b""), "utf-8")
-        nodes = hashlib.sha256(b"".join(bytes(value) for number, value in fields(graph) if number == 1))
+        found = [value for number, value in fields(graph) if number == 1 and not isinstance(value, int)]
+        nodes = hashlib.sha256(b"".join(map(bytes, found)))
         if "p2.nodes_sha256" in metadata:
             metadata["p2.nodes_sha256"] = json.dumps(nodes.hexdigest())
         made = b"".join(encode(number, value) for number, value in parts if number != 14)
