@@ -1,7 +1,8 @@
 """A Keras 3 model in .keras or .h5, read with h5py: no TensorFlow, and nothing of it is run.
 
 Keras keeps a kernel as ``[inputs, gates * units]``, gates in an order of its own (`Cell.keras_gates`), and a
-GRU that resets after the product has two rows of biases. Its equations in numpy are what p2 is compared with.
+GRU that resets after the product has two rows of biases. p2 is compared with Keras's own layers where Keras
+is installed (`keras_layers`), else with its equations in numpy.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from ..contract.errors import BackendMissing, P2Error
 from ..contract.files import reading
 from ..contract.schema import shown
 from ..contract.shell import install
-from . import equations
+from . import equations, keras_layers
 from .equations import Gate
 from .found import MOST_BYTES, Floats, Found, Layer, Row, check_finite, check_sizes, size
 from .hdf5_trial import try_hdf5
@@ -157,6 +159,7 @@ class _Reader:
     def __init__(self, path: Path, layers: list[dict[str, Any]], saved: _Saved) -> None:
         self._where, self._layers, self._saved = str(path), layers, saved
         self._rows: list[Row] = []
+        self._kept: list[list[Floats]] = []  # the variables of the recurrent layers, then of the output layer
 
     def found(self) -> Found:
         rest = self._plain()
@@ -198,7 +201,10 @@ class _Reader:
         rows = tuple(self._rows)
         found = Found(form, embedding, layers, w_out, b_out, rows, "Keras's equations in numpy", predict)
         check_sizes(found, self._where)
-        return found
+        kind = f"{_SIMPLE}RNN" if form.title == "RNN" else form.title
+        settings = {"reset_after": form.reset == "after"} if form.title == "GRU" else {}
+        judge = keras_layers.rebuilt(kind, self._kept[:-1], settings, embedding, self._kept[-1])
+        return replace(found, judge=judge[0], predict=judge[1]) if judge else found
 
     def _plain(self) -> Iterator[dict[str, Any]]:
         """The layers that do something, and a Dense without the wrapper that repeats it."""
@@ -234,7 +240,9 @@ class _Reader:
         names = [
             f"layer {number}, {role}{f', gates {letters}' if len(letters) > 1 else ''}" for role in roles
         ]
-        kernel, recurrent, *bias = self._taken(layer, names, "cell")
+        taken = self._taken(layer, names, "cell")
+        self._kept.append(taken)
+        kernel, recurrent, *bias = taken
         if kernel.ndim != 2 or recurrent.ndim != 2 or recurrent.shape[1] != len(letters) * recurrent.shape[0]:
             raise self._refused(layer, f"has kernels of {size(kernel.shape)} and {size(recurrent.shape)}")
         wide = recurrent.shape[1]
@@ -259,7 +267,9 @@ class _Reader:
         if inner.get("activation") not in _ENDS:
             raise self._refused(layer, f"has the activation {shown(inner['activation'])}")
         roles = ["output layer, transposed", *(["output bias"] if inner.get("use_bias", True) else [])]
-        kernel, *bias = self._taken(layer, roles, inside)
+        taken = self._taken(layer, roles, inside)
+        self._kept.append(taken)
+        kernel, *bias = taken
         if kernel.ndim != 2 or (bias and bias[0].shape != kernel.shape[1:]):
             raise self._refused(layer, f"has a kernel of {size(kernel.shape)}")
         return np.ascontiguousarray(kernel.T), bias[0] if bias else np.zeros(kernel.shape[1], np.float32)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
+import sys
 import zipfile
 
 import numpy as np
@@ -17,6 +19,8 @@ from p2.importing import hdf5_trial, keras_file
 from .conftest import V
 
 h5py = pytest.importorskip("h5py")
+
+pytestmark = pytest.mark.filterwarnings("ignore:__array__:DeprecationWarning")  # of Keras on PyTorch
 
 E, H = 5, 6
 GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1}
@@ -133,6 +137,23 @@ def test_it_writes_what_the_model_writes(settings, save, tmp_path, writes_the_sa
     assert (made.card.gru_reset == "before") == (settings.get("reset_after") is False)
     assert made.rows[0].role == "embedding"
     assert made.rows[-1].role == "output bias"
+    assert made.judge.startswith("keras ")
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_where_keras_is_not_its_equations_are_asked(broken, tmp_path, writes_the_same, monkeypatch):
+    """Not installed, or for a backend that is not."""
+    model = layers("GRU")
+    keras(tmp_path / "model.keras", model)
+    with monkeypatch.context() as patch:
+        if broken:
+            patch.setitem(sys.modules, "keras", None)
+            patch.setattr(importlib.util, "find_spec", lambda name: name)
+        else:
+            find = importlib.util.find_spec
+            patch.setattr(importlib.util, "find_spec", lambda name: None if name == "keras" else find(name))
+        made = writes_the_same(tmp_path / "model.keras", logits_of(model, True))
+    assert made.judge == "Keras's equations in numpy"
 
 
 def without(model, name):
