@@ -202,7 +202,8 @@ class _Reader:
         found = Found(form, embedding, layers, w_out, b_out, rows, "Keras's equations in numpy", predict)
         check_sizes(found, self._where)
         kind = f"{_SIMPLE}RNN" if form.title == "RNN" else form.title
-        settings = {"reset_after": form.reset == "after"} if form.title == "GRU" else {}
+        resets = [one.reset for one in FORMS if one.title == form.title]
+        settings = {"reset_after": form.reset == "after"} if len(resets) > 1 else {}
         judge = keras_layers.rebuilt(kind, self._kept[:-1], settings, embedding, self._kept[-1])
         return replace(found, judge=judge[0], predict=judge[1]) if judge else found
 

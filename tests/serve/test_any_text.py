@@ -26,7 +26,8 @@ from p2.trainer import checkpoint
 from p2.trainer.eager import open_checkpoint
 from p2.trainer.record import Record
 
-from .conftest import Running, run_server, until
+from ..browsing import until
+from .conftest import Running, run_server
 
 # What programs trip over: controls, all that somebody takes for the end of a line, what joins or turns or
 # modifies its neighbours, halves of what is one for a reader, beyond 16 bits, no character for ever.
