@@ -49,11 +49,9 @@ class P2Level(P2Onnx):
         return super().load(model, threads)
 
 
-class OpenVinoAvx2(OpenVino):
-    """p2's exported float32 step, compiled by OpenVINO for AVX2."""
+class _HeldBack(OpenVino):
+    """OpenVINO, whose library is loaded with its instructions limited."""
 
-    key = "openvino-avx2"
-    title = f"OpenVINO, p2's exported step, {_ONEDNN}=AVX2"
     group = "variant"
 
     def load(self, model: Model, threads: int | None) -> OpenVinoRunning:
@@ -62,14 +60,15 @@ class OpenVinoAvx2(OpenVino):
         return super().load(model, threads)
 
 
-class OpenVinoOperatorAvx2(OpenVinoOperator):
+class OpenVinoAvx2(_HeldBack):
+    """p2's exported float32 step, compiled by OpenVINO for AVX2."""
+
+    key = "openvino-avx2"
+    title = f"OpenVINO, p2's exported step, {_ONEDNN}=AVX2"
+
+
+class OpenVinoOperatorAvx2(_HeldBack, OpenVinoOperator):
     """The graph with recurrent operators, compiled by OpenVINO for AVX2."""
 
     key = "openvino-operator-avx2"
     title = f"OpenVINO, recurrent operator, {_ONEDNN}=AVX2"
-    group = "variant"
-
-    def load(self, model: Model, threads: int | None) -> OpenVinoRunning:
-        """See `OpenVinoOperator.load`."""
-        os.environ[_ONEDNN] = "AVX2"
-        return super().load(model, threads)
