@@ -8,6 +8,8 @@
 #include "strips.h"
 #include "vectors.h"
 
+#include "../lanes/tables.h"
+
 LEVEL
 
 /* Groups that are asked for in advance: with as much to compute for a byte some processors do not do it by
@@ -115,37 +117,11 @@ INLINE void compact_kernel(const shape s, const part *here, const value *value, 
         }
 }
 
-#define ONE_COMPACT_SIZE(name, how, rows, panels)                                                            \
-    static __attribute__((noinline)) void name##_##rows##_##panels(const part *here, const value *a,         \
-                                                                   const target *t, const errand *e) {       \
-        if (here->m->vectors == 4) compact_kernel((shape){how, rows, panels, 4}, here, a, t, e);             \
-        else compact_kernel((shape){how, rows, panels, 3}, here, a, t, e);                                   \
-    }
-ONE_COMPACT_SIZE(compact, 0, 1, 1)
-ONE_COMPACT_SIZE(compact, 0, 1, 2)
-ONE_COMPACT_SIZE(compact, 0, 2, 1)
-ONE_COMPACT_SIZE(compact, 0, 2, 2)
-ONE_COMPACT_SIZE(asking, LOOKING, 1, 1)
-ONE_COMPACT_SIZE(asking, LOOKING, 1, 2)
-ONE_COMPACT_SIZE(asking, LOOKING, 2, 1)
-ONE_COMPACT_SIZE(asking, LOOKING, 2, 2)
-ONE_COMPACT_SIZE(asking, LOOKING | FETCHING, 3, 1)
-ONE_COMPACT_SIZE(asking, LOOKING | FETCHING, 4, 1)
-ONE_COMPACT_SIZE(asking, LOOKING | FETCHING, 5, 1)
-ONE_COMPACT_SIZE(asking, LOOKING | FETCHING, 6, 1)
-ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 3, 1)
-ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 4, 1)
-ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 5, 1)
-ONE_COMPACT_SIZE(widening, LOOKING | FETCHING | LEAVING, 6, 1)
+EVERY_COMPACT_SIZE
 
-const kernel_table avx2_compact[2] = {
-    {compact_1_2, compact_2_2, compact_1_1, compact_2_1, asking_3_1, asking_4_1, asking_5_1, asking_6_1},
-    {asking_1_2, asking_2_2, asking_1_1, asking_2_1, asking_3_1, asking_4_1, asking_5_1, asking_6_1},
-};
+const kernel_table avx2_compact[2] = COMPACT_TABLES;
 
-const kernel_table avx2_widening = {
-    NULL, NULL, NULL, NULL, widening_3_1, widening_4_1, widening_5_1, widening_6_1,
-};
+const kernel_table avx2_widening = WIDENING_TABLE;
 
 END_LEVEL
 

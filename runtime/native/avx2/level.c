@@ -27,24 +27,8 @@ static int evex_there(void) {
     return there() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
-#define ONE_LEVEL(variable, word, is_there, products)                                                        \
-    const instructions variable = {                                                                          \
-        .name = word,                                                                                        \
-        .there = is_there,                                                                                   \
-        .floats = avx2_floats,                                                                               \
-        .integers = products,                                                                                \
-        .compact = avx2_compact,                                                                             \
-        .widening = &avx2_widening,                                                                          \
-        .open_panels = avx2_open_panels,                                                                     \
-        .round_rows = round_rows,                                                                            \
-        .new_state = new_state,                                                                              \
-        .first_gates = first_gates,                                                                          \
-        .plain = plain,                                                                                      \
-        .approximate = approximate,                                                                          \
-        .score = score,                                                                                      \
-    };
-ONE_LEVEL(avxvnni, "avxvnni", vex_there, avx2_vnni)
-ONE_LEVEL(avxvnni_of_avx512, "avxvnni", evex_there, avx2_vnni_evex)
-ONE_LEVEL(avx2, "avx2", there, avx2_plain)
+A_LEVEL(avxvnni, "avxvnni", vex_there, avx2, avx2_vnni)
+A_LEVEL(avxvnni_of_avx512, "avxvnni", evex_there, avx2, avx2_vnni_evex)
+A_LEVEL(avx2, "avx2", there, avx2, avx2_plain)
 
 #endif

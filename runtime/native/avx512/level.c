@@ -17,20 +17,6 @@ static int there(void) {
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
 
-const instructions avx512 = {
-    .name = "avx512",
-    .there = there,
-    .floats = avx512_floats,
-    .integers = avx512_integers,
-    .compact = avx512_compact,
-    .widening = &avx512_widening,
-    .open_panels = avx512_open_panels,
-    .round_rows = round_rows,
-    .new_state = new_state,
-    .first_gates = first_gates,
-    .plain = plain,
-    .approximate = approximate,
-    .score = score,
-};
+A_LEVEL(avx512, "avx512", there, avx512, avx512_integers)
 
 #endif

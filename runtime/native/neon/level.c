@@ -35,24 +35,8 @@ static int always(void) { return 1; }
 static int dotprod_there(void) { return P2_DOTPROD && has_dotprod(); }
 static int i8mm_there(void) { return P2_I8MM && has_dotprod() && has_i8mm(); }
 
-#define ONE(called, asks, table)                    \
-    const instructions called = {                   \
-        .name = #called,                            \
-        .there = asks,                              \
-        .floats = neon_floats,                      \
-        .integers = table,                          \
-        .compact = neon_compact,                    \
-        .widening = &neon_widening,                 \
-        .open_panels = neon_open_panels,            \
-        .round_rows = round_rows,                   \
-        .new_state = new_state,                     \
-        .first_gates = first_gates,                 \
-        .plain = plain,                             \
-        .approximate = approximate,                 \
-        .score = score,                             \
-    };
-ONE(neon, always, neon_integers)
-ONE(dotprod, dotprod_there, P2_DOTPROD ? dotprod_integers : neon_integers)
-ONE(i8mm, i8mm_there, P2_I8MM ? i8mm_integers : neon_integers)
+A_LEVEL(neon, "neon", always, neon, neon_integers)
+A_LEVEL(dotprod, "dotprod", dotprod_there, neon, P2_DOTPROD ? dotprod_integers : neon_integers)
+A_LEVEL(i8mm, "i8mm", i8mm_there, neon, P2_I8MM ? i8mm_integers : neon_integers)
 
 #endif
