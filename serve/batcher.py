@@ -101,8 +101,9 @@ class Batcher:
         self._warm = False
         self._rate = 0.0  # characters of all texts in a second
         # Of the thread:
-        self._reading, self._writing = Rows(engine), Rows(engine)
+        self._reading, self._writing = Rows(engine, self._hand_out), Rows(engine, self._hand_out)
         self._read_pace, self._pace = Pace(), Pace()
+        self._written: Delivery = []  # and not yet handed out
 
     # Called from other threads.
 
@@ -199,6 +200,8 @@ class Batcher:
             while self._wait_for_work():
                 self._read()
                 self._write()
+                if not self._writing:
+                    self._hand_out()
         finally:
             with self._changed:
                 self._closing = self._closed = True
@@ -208,7 +211,8 @@ class Batcher:
                 for text in rest:
                     self._end(text)
             lost = Piece("", end="error", error=Ending("the server has ended before the text was finished"))
-            self._deliver([(text, lost) for text in rest if not text.cancelled])
+            self._written += [(text, lost) for text in rest if not text.cancelled]
+            self._hand_out()
 
     def _warm_up(self) -> None:
         """Engines measure how they run a batch when they first meet one of about its size.
@@ -338,7 +342,7 @@ class Batcher:
         rows.change([*ended, *slow])
 
     def _publish(self, pieces: Delivery) -> set[Text]:
-        """Hand out what can be shown; returns the texts that have ended."""
+        """What can be shown is handed out soon; returns the texts that have ended."""
         shown = [(text, piece) for text, piece in pieces if piece.shown or piece.end]
         ended = {text for text, piece in shown if piece.end}
         with self._changed:
@@ -346,9 +350,14 @@ class Batcher:
                 text.sent += 1
             for text in ended:
                 self._end(text)
-        if shown:
-            self._deliver(shown)
+        self._written += shown
         return ended
+
+    def _hand_out(self) -> None:
+        """Just before the engine goes on: an event loop that wakes sooner is in the way of the border."""
+        pieces, self._written = self._written, []
+        if pieces:
+            self._deliver(pieces)
 
     def _fail(self, rows: Rows, texts: Sequence[Text], error: P2Error) -> None:
         """That is the end of these texts, and of no others."""

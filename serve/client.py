@@ -12,16 +12,27 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..contract.errors import P2Error
 
+T = TypeVar("T")
+
 # Prompts are of very different lengths, with their logarithms alike in number.
 SHORTEST_PROMPT, LONGEST_PROMPT = 1, 250
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """What some work comes to, in the event loop that costs least, as the server's."""
+    if sys.platform == "win32":
+        return asyncio.run(work)
+    import uvloop
+
+    return uvloop.run(work)
 
 
 @dataclass
@@ -43,23 +54,32 @@ class Told:
     at: list[tuple[float, int]] = field(default_factory=list)
 
 
-async def ask(port: int, fields: dict[str, Any], pieces: int | None = None) -> Told:
-    """Send a request for a stream, and read it; after so many pieces hang up.
+@dataclass(frozen=True)
+class Line:
+    """A connection: what comes over it, and what is sent."""
 
-    Raises:
-        P2Error: the stream says that the text failed.
-    """
-    told, started = Told(), time.perf_counter()
-    async with connection(port, request(fields | {"stream": True})) as reader:
-        head = await reader.readuntil(b"\r\n\r\n")
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def ask(self, fields: dict[str, Any], pieces: int | None = None) -> Told:
+        """Send a request for a stream, and read it; or so many pieces of it.
+
+        Another one can follow if all has been read.
+
+        Raises:
+            P2Error: the stream says that the text failed.
+        """
+        told, started = Told(), time.perf_counter()
+        self.writer.write(request(fields | {"stream": True}, last=False))
+        head = await self.reader.readuntil(b"\r\n\r\n")
         told.status = int(head.split(b" ", 2)[1])
         if told.status != 200:
             return told
         last = started
-        async for event in _events(reader):
+        async for event in _events(self.reader):
             now = time.perf_counter()
             if event == b"[DONE]":
-                break
+                continue
             if not told.at:
                 told.first = now - started
             else:
@@ -73,15 +93,20 @@ async def ask(port: int, fields: dict[str, Any], pieces: int | None = None) -> T
             told.at.append((now, len(choice["text"])))
             if len(told.at) == pieces:
                 break
-    return told
+        return told
 
 
-def request(fields: dict[str, Any]) -> bytes:
-    """A request for completions, as it goes over the wire."""
+async def ask(port: int, fields: dict[str, Any], pieces: int | None = None) -> Told:
+    """`Line.ask` over a connection of its own."""
+    async with connection(port) as line:
+        return await line.ask(fields, pieces)
+
+
+def request(fields: dict[str, Any], last: bool = True) -> bytes:
+    """A request for completions, as it goes over the wire; after the last one the server hangs up."""
     body = json.dumps(fields).encode()
-    head = (
-        f"POST /v1/completions HTTP/1.1\r\nhost: p2\r\ncontent-length: {len(body)}\r\nconnection: close\r\n"
-    )
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: p2\r\ncontent-length: {len(body)}\r\n"
+    head += "connection: close\r\n" if last else ""
     return head.encode() + b"content-type: application/json\r\n\r\n" + body
 
 
@@ -93,8 +118,8 @@ async def get(port: int, path: str) -> str:
 
 async def fetch(port: int, sent: bytes) -> tuple[int, str]:
     """Status and body of the answer to a request."""
-    async with connection(port, sent) as reader:
-        head, body = (await reader.read()).split(b"\r\n\r\n", 1)
+    async with connection(port, sent) as line:
+        head, body = (await line.reader.read()).split(b"\r\n\r\n", 1)
     return int(head.split(b" ", 2)[1]), body.decode()
 
 
@@ -113,7 +138,7 @@ async def meters(port: int, *names: str) -> list[float]:
 
 
 @contextlib.asynccontextmanager
-async def connection(port: int, sent: bytes = b"", room: int = 0) -> AsyncIterator[asyncio.StreamReader]:
+async def connection(port: int, sent: bytes = b"", room: int = 0) -> AsyncIterator[Line]:
     """A connection over which something has been sent; hung up at the end, whatever is still to come.
 
     Args:
@@ -130,7 +155,7 @@ async def connection(port: int, sent: bytes = b"", room: int = 0) -> AsyncIterat
     try:
         writer.write(sent)
         await writer.drain()
-        yield reader
+        yield Line(reader, writer)
     finally:
         writer.transport.abort()
 
@@ -143,6 +168,7 @@ async def _events(reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
         *whole, held = held.split(b"\n\n")
         for event in whole:
             yield event.removeprefix(b"data: ")
+    await reader.readline()
 
 
 def prompt(rng: np.random.Generator, vocabulary: str) -> str:

@@ -1,8 +1,9 @@
 """What a server does under load: ``python -m p2.serve.load charlm.onnx``.
 
-A server of its own process is asked by 1, 16, 64 and 256 clients, each of which sends its next request when
-the last one is answered. Beside it stands the same model offline, as ``p2 generate --num-samples`` runs it.
-Clients and server share the machine.
+A server of its own process is asked by 1, 16, 64 and 256 clients, each of which sends its next request over
+the same connection when the last one is answered. Beside it stands the same model offline, as
+``p2 generate --num-samples`` runs it, half of the time before and half after. Clients and server share the
+machine.
 """
 
 from __future__ import annotations
@@ -85,12 +86,16 @@ async def drive(port: int, vocabulary: str, streams: int, seconds: float) -> Fig
 
     async def one(number: int) -> None:
         rng = np.random.default_rng(number)
-        while not stop.is_set():
-            length = int(rng.integers(LENGTH // 2, LENGTH + LENGTH // 2 + 1))
-            fields = {"max_tokens": length, "seed": number, "user": str(number)}
-            told.append(await client.ask(port, fields | {"prompt": client.prompt(rng, vocabulary)}))
-            if len(told) >= streams:
-                warm.set()
+        async with client.connection(port) as line:
+            while not stop.is_set():
+                length = int(rng.integers(LENGTH // 2, LENGTH + LENGTH // 2 + 1))
+                fields = {"max_tokens": length, "seed": number, "user": str(number)}
+                found = await line.ask(fields | {"prompt": client.prompt(rng, vocabulary)})
+                told.append(found)
+                if found.status != 200:
+                    break
+                if len(told) >= streams:
+                    warm.set()
 
     async def so_far() -> list[float]:
         names = ("p2_chunk_seconds_sum", "p2_chunk_seconds_count", "p2_first_character_seconds_count")
@@ -151,19 +156,17 @@ def measure(model: str, streams: list[int], seconds: float, options: list[str]) 
     """The whole report, as plain JSON values."""
     engine = open_engine(model)
     card, vocabulary = engine.card, engine.card.vocabulary
-    rates = {}
-    for count in streams:
-        print(f"offline, {count} texts", file=sys.stderr)
-        rates[count] = offline(engine, count, seconds)
-    engine.close()
     options = [*options, "--max-length", str(1 << 20)]
+    rates, found = {}, []
     with client.serving(model, *options) as port:
-        found = []
         for count in streams:
-            print(f"served, {count} streams", file=sys.stderr)
-            found.append(asyncio.run(drive(port, vocabulary, count, seconds)))
+            print(f"{count} streams, served and offline", file=sys.stderr)
+            before = offline(engine, count, seconds / 2)
+            found.append(client.run(drive(port, vocabulary, count, seconds)))
+            rates[count] = (before + offline(engine, count, seconds / 2)) / 2
         print(f"beside {OTHERS} idle connections and {OTHERS} slow readers", file=sys.stderr)
-        alone, beside = asyncio.run(beside_others(port, vocabulary, seconds))
+        alone, beside = client.run(beside_others(port, vocabulary, seconds))
+    engine.close()
     return {
         "model": f"{card.cell} {card.layers} x {card.hidden}, {card.vocab} characters, {card.precision}",
         "engine": engine.name,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,12 +22,16 @@ class Rows:
     The engine's state is put together when it is asked for: however many texts come and go at a border, all
     rows are copied once.
 
+    Args:
+        engine: of the model.
+        begin: called when all is ready for the engine, just before it is called.
+
     Attributes:
         texts: one for each row of the state.
     """
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, begin: Callable[[], None] = lambda: None) -> None:
+        self._engine, self._begin = engine, begin
         self._codec = Codec(engine.card.vocabulary)
         self._beside = engine if isinstance(engine, PromptedEngine) else None
         self._plain = isinstance(engine, HostStates)  # its states are arrays, and need no copy to be read
@@ -106,6 +110,7 @@ class Rows:
     def _feed(
         self, state: Any, tokens: Tokens, logits: bool
     ) -> tuple[npt.NDArray[np.float32] | None, NotFinite | None]:
+        self._begin()
         try:
             return self._engine.feed(state, tokens, logits=logits), None
         except NotFinite as error:
@@ -126,12 +131,13 @@ class Rows:
         draws = [text.draw() for text in texts]
         scored = [row for row, text in enumerate(texts) if text.scores is not None]
         before = self.copy_of(scored) if scored else None
+        known = [text.following(steps) for text in texts]
         state, problem = self.state, None
+        self._begin()
         try:
             if self._beside is None:
                 tokens, state = draw_each(self._engine, state, last, draws, steps)
             else:
-                known = [text.following(steps) for text in texts]
                 tokens = self._beside.write_each(state, last, known, draws, steps)
         except NotFinite as error:
             problem = error

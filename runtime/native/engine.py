@@ -303,7 +303,7 @@ class NativeEngine(HostStates):
                     own: wide[:, : card.hidden] for own, wide in zip(names, arrays[field], strict=True)
                 }
         for own, place in places.items():
-            place[...] = state[own]
+            _copy(state[own], place)
         job = Job(batch, threads, self._division(name, batch, threads), count)
         for field, value in (arrays | given).items():
             if value is not None:
@@ -349,3 +349,11 @@ def _choosing(draws: Sequence[Draw], vocab: int) -> npt.NDArray[np.void]:
     }
     rows = [(*one[:3], one.sampling.temperature, *filters[one.sampling]) for one in draws]
     return np.array(rows, binding.CHOOSING)
+
+
+def _copy(source: Floats, target: Floats) -> None:
+    """Copy float32 numbers. numpy would let other threads run meanwhile, and a busy one keeps us waiting."""
+    if source.flags.c_contiguous and target.flags.c_contiguous:
+        target.data.cast("B")[:] = source.data.cast("B")
+    else:
+        target[...] = source

@@ -291,6 +291,21 @@ def test_nothing_to_do(card_of, write_step):
     assert not any(array.any() for array in state.values())
 
 
+@pytest.mark.parametrize("hidden", WIDTHS)
+@pytest.mark.parametrize(
+    "apart", [lambda rows: rows[::2], lambda rows: rows[:, ::-1]], ids=["rows", "columns"]
+)
+def test_states_may_lie_anyhow_in_memory(hidden, apart, card_of, write_step):
+    engine = NativeEngine(open_step(write_step(card := card_of("lstm", hidden=hidden))))
+    rng = np.random.default_rng(0)
+    given = {name: rng.normal(size=(6, hidden)).astype(np.float32)[apart] for name in card.state_names}
+    packed = {name: np.ascontiguousarray(values) for name, values in given.items()}
+    tokens = tokens_of(card, len(next(iter(given.values()))), 3)
+    found, wanted = (engine.feed(state, tokens, logits=True) for state in (given, packed))
+    assert np.array_equal(found, wanted)
+    assert all(np.array_equal(given[name], packed[name]) for name in card.state_names)
+
+
 @pytest.mark.parametrize("token", [-1, 30])
 def test_tokens_outside_the_vocabulary_are_refused(token, card_of, write_step):
     engine = NativeEngine(open_step(write_step(card_of())), 1)
