@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import multiprocessing
 import re
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -26,6 +25,8 @@ from p2.practical.toy.settings import CELLS, ToySettings
 from p2.practical.toy.training import ToyOptions
 from p2.render.progress import Progress
 
+from .threads import pool
+
 TINY = {"embedding": 2, "hidden": 4, "batch": 8, "updates": 25}
 
 
@@ -41,19 +42,13 @@ def in_threads(monkeypatch):
 
 
 def put_in_threads(monkeypatch):
-    """Workers as threads of this process: the same work, without the seconds that a process starts in."""
+    """Workers as threads of this process; what they train is noted."""
     started: list[str] = []
     trained = toy_runs._train
 
     def note(options: ToyOptions):
         started.append(name(options))
         return trained(options)
-
-    @contextlib.contextmanager
-    def pool(context, workers, told):
-        toy_runs._worker.update(told=told, parent=toy_runs.os.getppid())
-        with ThreadPoolExecutor(workers) as threads:
-            yield threads
 
     monkeypatch.setattr(toy_runs, "_pool", pool)
     monkeypatch.setattr(toy_runs, "_train", note)
@@ -136,7 +131,11 @@ def test_worker_processes_train_the_same(tmp_path):
     assert record["accuracy"] == pytest.approx(train(plan[0]).accuracy, abs=1e-6)
 
 
-def test_a_training_that_fails_is_a_sentence_that_names_it(tmp_path):
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_training_that_fails_is_a_sentence_that_names_it(tmp_path, monkeypatch):
+    """In a fork of this process, where PyTorch is imported; the test above has one that is started anew."""
+    fork = multiprocessing.get_context("fork")
+    monkeypatch.setattr(toy_runs.multiprocessing, "get_context", lambda _: fork)
     plan = [ToyOptions("rnn", 2, **{**TINY, "gain": 1e38})]
     with Progress() as progress, pytest.raises(P2Error, match="rnn T=2 rejection seed 0: training diverged"):
         run_all(Runs(tmp_path, plan), 1, progress)
