@@ -33,12 +33,12 @@ def trace_once() -> None:
 
     @functools.wraps(original)
     def trace(card, dtype):
-        if min(card.hidden, card.vocab) < 3:  # the tracer leaves out what a size of 1 makes needless
-            return original(card, dtype)
-        traced = card.with_(hidden=HIDDEN, vocabulary=VOCABULARY)
-        name = f"{card.form.name}-{card.layers}-{dtype}"
+        small = min(card.hidden, card.vocab) < 3  # the tracer leaves out what a size of 1 makes needless
+        traced = card if small else card.with_(hidden=HIDDEN, vocabulary=VOCABULARY)
+        name = f"{card.form.name}-{card.layers}-{traced.hidden}-{traced.vocab}-{dtype}"
         content = _kept(name, lambda: original(traced, dtype).SerializeToString())
-        return _resized(onnx.load_model_from_string(content), card)
+        found = onnx.load_model_from_string(content)
+        return found if small else _resized(found, card)
 
     graph._trace = trace
 

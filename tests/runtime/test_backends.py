@@ -13,7 +13,7 @@ from p2.contract.plan import FLAVOURS
 from p2.gpu_check.backends import BACKENDS as CHECKED
 from p2.runtime import backends, cuda_core, doctor, installed, native, nvidia
 from p2.runtime.backends import BACKENDS
-from p2.runtime.cuda import compiler
+from p2.runtime.cuda import compiler, packing
 from p2.runtime.cuda import engine as cuda_engine
 from p2.runtime.native import binding
 from p2.runtime.native.engine import NativeEngine
@@ -120,10 +120,11 @@ def test_a_gpu_is_taken_where_there_is_one(write_step, card_of, gpu, monkeypatch
     assert len(gpu) == 2
 
 
-def test_what_the_gpus_decoder_does_not_know_runs_on_the_processor(write_step, card_of, gpu):
-    path = write_step(card_of(layers=17, hidden=4))
+def test_what_the_gpus_decoder_does_not_know_runs_on_the_processor(write_step, card_of, gpu, monkeypatch):
+    monkeypatch.setattr(packing, "MAX_LAYERS", 1)
+    path = write_step(card_of(layers=2))
     assert not isinstance(open_engine(path), str)
-    with pytest.raises(BackendMissing, match="the decoder takes 16 at most"):
+    with pytest.raises(BackendMissing, match="it has 2 layers, and the decoder takes 1 at most"):
         open_engine(path, backend="cuda")
     assert gpu == []
 

@@ -169,10 +169,10 @@ def test_of_equal_characters_the_first_is_written():
 
 @pytest.mark.parametrize("layers", [1, 3, 4])
 @pytest.mark.parametrize("threads", [2, 3, 5])
-def test_layers_that_work_after_one_another_agree(cell, layers, threads, card_of, write_step):
+def test_layers_that_work_after_one_another_agree(cell, layers, threads):
     """A thread that reads with layers of its own passes on what one thread finds."""
-    card = card_of(*cell, layers=layers, precision="int8")
-    step = open_step(write_step(card))
+    card = make_card(*cell, layers=layers, precision="int8")
+    step = step_of(card, tensors_of(card))
     alone, many = NativeEngine(step, 1), NativeEngine(step, threads)
     many._division = lambda *_: binding.LAYERS
     for batch, length in ((1, 1), (1, 7), (3, 90), (2, 200)):
