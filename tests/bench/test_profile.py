@@ -10,6 +10,11 @@ from p2 import cli
 from p2.bench.profile import operators, profile
 
 
+@pytest.fixture(autouse=True)
+def briefly(monkeypatch):
+    monkeypatch.setattr("p2.bench.profile.SECONDS", 0.01)
+
+
 def event(op, us, cat="Node", kind="kernel_time"):
     return {"cat": cat, "name": f"x_{kind}", "dur": us, "args": {"op_name": op}}
 
