@@ -4,6 +4,8 @@
 
 #define INLINE static inline __attribute__((always_inline))
 
+#define PRAGMA(words) _Pragma(#words)
+
 /* A loop over registers: it must not remain one. */
 #define EACH(i, count) _Pragma("GCC unroll 12") for (int i = 0; i < (count); i++)
 

@@ -9,11 +9,18 @@
 #include <immintrin.h>
 #include <stdint.h>
 
-/* Around functions; `there` of level.c asks for the same. */
+/* Around functions; `there` of level.c asks for the same. Clang has no such options to push. */
+#ifdef __clang__
+#define LEVEL                                                                                              \
+    PRAGMA(clang attribute push(__attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma"))), \
+           apply_to = function))
+#define END_LEVEL _Pragma("clang attribute pop")
+#else
 #define LEVEL                          \
     _Pragma("GCC push_options")        \
     _Pragma("GCC target(\"avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,fma,prefer-vector-width=512\")")
 #define END_LEVEL _Pragma("GCC pop_options")
+#endif
 
 LEVEL
 
