@@ -152,15 +152,15 @@ def test_a_process_answers_whatever_is_printed_meanwhile(plugins, model_of):
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    ("name", "seconds", "reason"),
     [
-        ("Crashes", r"its process ended at 'load' \(exit code 3: the driver is on fire\)"),
-        ("Killed", r"its process ended at 'load' \(killed by SIGKILL, often for lack of memory\)"),
-        ("Hangs", r"no answer to 'load' within 1.5 s"),
+        ("Crashes", 60, r"its process ended at 'load' \(exit code 3: the driver is on fire\)"),
+        ("Killed", 60, r"its process ended at 'load' \(killed by SIGKILL, often for lack of memory\)"),
+        ("Hangs", 0.1, r"no answer to 'load' within 0.1 s"),
     ],
 )
-def test_a_process_that_is_lost_is_a_sentence(plugins, model_of, name, reason):
-    remote = Remote(f"bench_plugins:{name}", load_seconds=1.5)
+def test_a_process_that_is_lost_is_a_sentence(plugins, model_of, name, seconds, reason):
+    remote = Remote(f"bench_plugins:{name}", load_seconds=seconds)
     with pytest.raises(Failed, match=f"^{reason}$") as caught:
         remote.load(model_of(), None)
     assert caught.value.gone

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+from dataclasses import dataclass
 
 from rich.console import Console
 
@@ -15,7 +16,18 @@ from p2.runtime.onnxruntime.engine import open_onnx
 from p2.trainer.options import TrainOptions
 
 
+@dataclass(frozen=True)
+class Small(TrainOptions):
+    """What a run of the demo is, but for its size."""
+
+    embedding: int = 16
+    hidden: int = 32
+    seq_len: int = 32
+    batch_size: int = 16
+
+
 def test_the_demo_shows_everything_and_keeps_its_figures(tmp_path, monkeypatch):
+    monkeypatch.setattr("p2.trainer.options.TrainOptions", Small)
     monkeypatch.setattr(demo, "CHARACTERS", 50)
     monkeypatch.setattr(demo, "TEXT_STEPS", 60)
     monkeypatch.setattr(speed, "measure", functools.partial(measure, rounds=3, seconds=0.01))
@@ -45,9 +57,9 @@ def test_the_demo_shows_everything_and_keeps_its_figures(tmp_path, monkeypatch):
     assert "<svg" in (folder / "demo.svg").read_text()
 
     # The next one may replace this run, as long as nobody has added to it.
-    options = TrainOptions(steps=3, out=folder)
+    options = Small(steps=3, out=folder)
     assert demo.made_here(folder, options)
-    assert not demo.made_here(folder, TrainOptions(steps=4, out=folder))
+    assert not demo.made_here(folder, Small(steps=4, out=folder))
     assert not demo.made_here(tmp_path, options)
     (folder / "best.onnx").touch()
     assert not demo.made_here(folder, options)

@@ -32,7 +32,12 @@ def at_once(monkeypatch):
     monkeypatch.setattr(run, "packages", dict)
 
 
-def rehearse(tmp_path, outcome_of=lambda check: words.PASSED, **options):
+def asked(only):
+    """A rehearsal of those checks."""
+    return parse(only, True, 16, "none", 1000)
+
+
+def rehearse(tmp_path, outcome_of=lambda check: words.PASSED, wanted=REHEARSED, **options):
     """Run with made-up outcomes; returns the checks that ran, the document and the verdict."""
     ran = []
 
@@ -41,7 +46,7 @@ def rehearse(tmp_path, outcome_of=lambda check: words.PASSED, **options):
         (folder / check.model).mkdir(exist_ok=True)
         return Result(check, outcome_of(check), "" if outcome_of(check) == words.PASSED else "why")
 
-    target, problem = run.run(REHEARSED, tmp_path, say=lambda _: None, run_check=run_check, **options)
+    target, problem = run.run(wanted, tmp_path, say=lambda _: None, run_check=run_check, **options)
     return ran, json.loads(target.read_text()), not problem
 
 
@@ -61,7 +66,7 @@ def test_the_report_is_there_after_every_check(tmp_path):
 @pytest.mark.parametrize("outcome", [words.FAILED, words.CRASHED, words.TIMED_OUT])
 def test_one_bad_outcome_fails_the_whole_and_loses_nothing(outcome, tmp_path):
     ran, document, passed = rehearse(
-        tmp_path, lambda check: outcome if check.kind == "soak" else words.PASSED
+        tmp_path, lambda check: outcome if check.kind == "soak" else words.PASSED, asked("soak,start")
     )
     assert not passed
     assert not document["passed"]
@@ -133,7 +138,7 @@ def test_what_is_no_report_is_not_rendered(content, says, tmp_path, capsys):
     assert not (tmp_path / "other.md").exists()
 
 
-def test_resume_runs_what_the_report_lacks(tmp_path, monkeypatch):
+def test_resume_runs_what_the_report_lacks(tmp_path):
     def outcome(check):
         return words.CRASHED if check.kind == "soak" else words.PASSED
 
@@ -148,16 +153,13 @@ def test_resume_runs_what_the_report_lacks(tmp_path, monkeypatch):
     assert not list(tmp_path.glob("*.old-*"))
 
     # Others are added to what is there; what failed is run again when it is asked for.
-    monkeypatch.setitem(globals(), "REHEARSED", parse("soak", True, 16, "none", 1000))
-    rehearse(tmp_path, lambda check: words.FAILED if check.kind == "soak" else words.PASSED)
-    monkeypatch.setitem(globals(), "REHEARSED", parse("model rnn", True, 16, "none", 1000))
-    again, document, passed = rehearse(tmp_path, resume=True)
+    rehearse(tmp_path, lambda check: words.FAILED if check.kind == "soak" else words.PASSED, asked("soak"))
+    again, document, passed = rehearse(tmp_path, wanted=asked("model rnn"), resume=True)
     assert (again, passed) == (["model rnn-16"], True)  # of what was asked for
     assert not document["passed"]
     soaks = [c for c in document["checks"] if c["check"]["kind"] == "soak"]
     assert [c["outcome"] for c in soaks] == [words.FAILED] * len(soaks)
-    monkeypatch.setitem(globals(), "REHEARSED", parse("soak", True, 16, "none", 1000))
-    again, document, passed = rehearse(tmp_path, resume=True)
+    again, document, passed = rehearse(tmp_path, wanted=asked("soak"), resume=True)
     assert [name.split()[0] for name in again] == ["soak"] * len(soaks)
     assert passed
     assert document["passed"]
@@ -175,9 +177,9 @@ def test_an_earlier_report_is_kept(tmp_path, monkeypatch):
             return cls.fromtimestamp(next(seconds), tz)
 
     monkeypatch.setattr(run.datetime, "datetime", Clock)
-    first, document, _ = rehearse(tmp_path)
+    first, document, _ = rehearse(tmp_path, wanted=asked("soak"))
     files = {path.name: path.read_bytes() for path in tmp_path.glob("rehearsal.*") if path.is_file()}
-    rehearse(tmp_path)
+    rehearse(tmp_path, wanted=asked("soak"))
     kept = tmp_path / "rehearsal.json.old-1"
     assert {path.name: path.read_bytes() for path in kept.iterdir()} == files
     assert len(files) == 2

@@ -224,8 +224,10 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_is_refused_is_named_and_nothing_is_written(name, tmp_path, vocab, capsys):
+def test_what_is_refused_is_named_and_nothing_is_written(name, tmp_path, vocab, capsys, monkeypatch):
     model, given, said = REFUSED[name]
+    if "edit" not in given:  # to HDF5's library a file like those above
+        monkeypatch.setattr(hdf5_trial, "_READ", "pass")
     keras(tmp_path / "model.keras", model, **given)
     refused(tmp_path / "model.keras", vocab, capsys, said)
 
