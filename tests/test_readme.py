@@ -6,15 +6,22 @@ import json
 import re
 import shlex
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from p2.bench import rates, startup
+from p2.bench import race, rates, startup
+from p2.bench import run as bench
+from p2.bench.options import QUICK
 from p2.cli import main
 from p2.contract.plan import FLAVOURS
+from p2.practical.toy import runs as toy_runs
 from p2.runtime.nvidia import gpus, installed
 from p2.serve import serving
+
+from . import tracing
+from .practical.toy.threads import pool
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -39,6 +46,18 @@ ORDER = [
 PAGES = {"README": README}
 PAGES |= {name: (ROOT / f"docs/{name}.md").read_text(encoding="utf-8") for name in ORDER}
 
+BRIEF = replace(
+    QUICK,
+    rounds=1,
+    turn_seconds=0.01,
+    latency_seconds=0.01,
+    batch_rounds=1,
+    batch_seconds=0.01,
+    prompt_length=200,
+    text_length=100,
+    quality_characters=100,
+)
+
 SMALL = shlex.split("--steps 4 --hidden 16 --embedding 8 --layers 2 --seq-len 16 --batch-size 4")
 
 
@@ -55,7 +74,7 @@ COMMANDS = list(dict.fromkeys(command for text in PAGES.values() for command in 
 
 
 def shortened(argv: list[str]) -> list[str]:
-    """The same with a tiny model, or few contenders: of an option given twice the last counts."""
+    """The same with a tiny model, few contenders or characters: of an option given twice the last counts."""
     if argv[0] == "bench" and argv[1] not in ("compare", "profile"):
         return [*argv, "--quick", "--contenders", "p2-int8", "--batches", "1"]
     if argv[:2] == ["practical", "baum-sweet"]:
@@ -67,6 +86,8 @@ def shortened(argv: list[str]) -> list[str]:
             return [*argv, *FEW_TEXTS]
         tiny = shlex.split("--steps 4 --hidden 16 --embedding 8 --layers 1 --batch-size 4 --accuracies 1")
         return [*argv, *tiny, *FEW_TEXTS]
+    if argv[0] == "parity":
+        return [*argv, "--steps", "60", "--characters", "60"]
     if argv == ["export", "artifacts/imported"]:
         return [*argv, "--engine", "none"]
     if argv[0] != "train":
@@ -106,9 +127,15 @@ def model_of_somebody_else(text: str) -> None:
 
 def test_every_p2_command_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    tracing.trace_once()  # also where this test is the first that exports
     # What the machine can do, and how fast a process starts, is tested elsewhere and takes seconds.
     monkeypatch.setattr(rates, "measure", lambda threads: {"matmul numpy": 1e9})
     monkeypatch.setattr(startup, "measure", lambda runs, folder: {})
+    # So is a race that takes its time, and trainings in processes of their own.
+    monkeypatch.setattr(bench, "QUICK", BRIEF)
+    monkeypatch.setattr(race, "REST_SECONDS", 0.0)
+    monkeypatch.setattr("p2.bench.profile.SECONDS", 0.01)
+    monkeypatch.setattr(toy_runs, "_pool", pool)
     # As in most books, with characters that the text inside Python does not have.
     book = "The quick brown fox “jumps” over the lazy dog — and naïvely so. The end.\n"
     Path("book.txt").write_text(book * 60, encoding="utf-8")

@@ -74,7 +74,7 @@ def in_a_sentence(call) -> None:
             raise
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(number=st.integers(0, 11), seed=st.integers(0, 2**32))
 def test_a_forged_file_is_opened_or_refused_in_a_sentence(number, seed, tmp_path):
     path = tmp_path / "charlm.onnx"
