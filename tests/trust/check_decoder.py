@@ -67,7 +67,7 @@ def levels(trust: Trust) -> list[str]:
     return there[:1] if trust.scale == 1 and trust.until is None else there
 
 
-def sanitised(folder: Path, names: list[str], *flags: str) -> Path:
+def sanitised(folder: Path, names: list[str], *flags: str, compiler: str = "gcc") -> Path:
     """A folder with p2, whose decoder is compiled with a sanitizer, but for levels that are not tried."""
     inside = folder / "p2" / "runtime" / "native"
     inside.mkdir(parents=True)
@@ -76,7 +76,7 @@ def sanitised(folder: Path, names: list[str], *flags: str) -> Path:
             target = folder / "p2" / above / entry.name
             if not target.exists() and entry.suffix != ".so" and not entry.name.startswith("."):
                 target.symlink_to(entry)
-    words, objects = ["gcc", "-O1", "-pthread", "-fPIC"], []
+    words, objects = [compiler, "-O1", "-pthread", "-fPIC"], []
     for source in sorted((ROOT / "runtime" / "native").rglob("*.c")):
         objects.append(str(folder / f"{source.parent.name}-{source.stem}.o"))
         watched = source.parent.name in {"native", *map(folder_of, names)}

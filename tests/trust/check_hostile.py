@@ -9,13 +9,13 @@ import onnxruntime  # noqa: F401
 import pytest
 import torch  # noqa: F401
 
-from .readers import ALL
+from . import readers
 from .reading import KINDS, try_batch
 
 
 @pytest.mark.usefixtures("pictures_aside")
 @pytest.mark.parametrize(
-    "reader", [pytest.param(one, id=one.name, marks=pytest.mark.weight(one.weight)) for one in ALL]
+    "reader", [pytest.param(one, id=one.name, marks=pytest.mark.weight(one.weight)) for one in readers.ALL]
 )
 def test_a_hostile_file_is_a_sentence(reader, trust, tmp_path):
     rnd = trust.random()
@@ -37,9 +37,4 @@ def test_a_hostile_file_is_a_sentence(reader, trust, tmp_path):
 
 @pytest.fixture
 def pictures_aside(monkeypatch):
-    """No picture is drawn: that takes longer than all the rest."""
-    from p2.bench import plots
-
-    for name in ("of_run", "of_model"):
-        monkeypatch.setattr(plots, name, lambda *_: [])
-    monkeypatch.setattr("p2.practical.page_parts.inline", lambda _: "<svg ></svg>")
+    readers.without_pictures(monkeypatch)

@@ -23,6 +23,7 @@ KEPT = ROOT / "artifacts" / "trust" / "inputs"  # what a reader stumbled over
 MOST_SECONDS = 5.0  # of a processor: others may have this machine too
 SLACK = 64 << 20  # bytes that a reader may take beyond twice the file
 KINDS = 12  # good files of a reader, at most: every cell in every precision
+MOST_FAULTS = 5  # that one process goes on after
 ADDRESSES = 16 << 30  # bytes of addresses a child may have: what asks for more is refused by the system
 
 Files = dict[str, bytes]
@@ -89,7 +90,7 @@ def try_batch(
     if os.WIFSIGNALED(status):
         name = signal.Signals(os.WTERMSIG(status)).name
         words = "it did not answer" if name in ("SIGALRM", "SIGPROF") else f"the process ended by {name}"
-        return Told(count, faults=[f"{reader.name}: {words}; {_kept(inside, reader.name)}"])
+        return Told(count, faults=[f"{reader.name}: {words}; {kept(inside, reader.name)}"])
     return Told(**json.loads(said.read_text()))
 
 
@@ -103,47 +104,60 @@ def _child(
         os.dup2(silent, stream)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     told = Told()
-    _write(inside, reader.good(0))
+    write(inside, reader.good(0))
     reader.read(inside)  # imports and first uses are no input's
     for number in range(count):
         if until is not None and number and time.time() >= until:
             break
-        files = reader.forge(reader.good(number % KINDS), rnd)
-        _write(inside, files)
-        before = _peak(reset=True)
-        started = time.process_time()
-        signal.setitimer(signal.ITIMER_PROF, 4 * MOST_SECONDS)
-        signal.alarm(int(60 * MOST_SECONDS))
-        fault = ""
-        try:
-            reader.read(inside)
-            told.read += 1
-        except P2Error as error:
-            told.refused += 1
-            if not str(error).isprintable() or not 0 < len(str(error)) < len(str(inside)) + 1000:
-                fault = f"no sentence: {str(error)!a:.2000}"
-        except BaseException:
-            fault = traceback.format_exc()
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        signal.alarm(0)
-        seconds = time.process_time() - started
-        size = sum(map(len, files.values()))
-        extra = _peak() - before - 2 * size
-        told.inputs += 1
-        told.seconds = max(told.seconds, seconds)
-        told.extra = max(told.extra, extra / 2**20)
-        if seconds > MOST_SECONDS:
-            fault = fault or f"{seconds:.1f} seconds"
-        if extra > SLACK:
-            fault = fault or f"{extra >> 20} MiB more than twice the {size:,} bytes"
-        if fault:
-            told.faults.append(f"{reader.name}: {fault.strip()}; {_kept(inside, reader.name)}")
-            if len(told.faults) > 5:
-                break
+        try_one(reader, inside, reader.forge(reader.good(number % KINDS), rnd), told)
+        if len(told.faults) > MOST_FAULTS:
+            break
     said.write_text(json.dumps(vars(told)))
 
 
-def _write(folder: Path, files: Files) -> None:
+def try_one(reader: Reader, inside: Path, files: Files, told: Told, slack: int = SLACK) -> None:
+    """Try one input, and tell of it; this process ends where that takes far too long.
+
+    Args:
+        reader: of it.
+        inside: the folder for it.
+        files: the input.
+        told: is added to.
+        slack: bytes that it may take beyond twice the input.
+    """
+    write(inside, files)
+    before = _peak(reset=True)
+    started = time.process_time()
+    signal.setitimer(signal.ITIMER_PROF, 4 * MOST_SECONDS)
+    signal.alarm(int(60 * MOST_SECONDS))
+    fault = ""
+    try:
+        reader.read(inside)
+        told.read += 1
+    except P2Error as error:
+        told.refused += 1
+        if not str(error).isprintable() or not 0 < len(str(error)) < len(str(inside)) + 1000:
+            fault = f"no sentence: {str(error)!a:.2000}"
+    except BaseException:
+        fault = traceback.format_exc()
+    signal.setitimer(signal.ITIMER_PROF, 0)
+    signal.alarm(0)
+    seconds = time.process_time() - started
+    size = sum(map(len, files.values()))
+    extra = _peak() - before - 2 * size
+    told.inputs += 1
+    told.seconds = max(told.seconds, seconds)
+    told.extra = max(told.extra, extra / 2**20)
+    if seconds > MOST_SECONDS:
+        fault = fault or f"{seconds:.1f} seconds"
+    if extra > slack:
+        fault = fault or f"{extra >> 20} MiB more than twice the {size:,} bytes"
+    if fault:
+        told.faults.append(f"{reader.name}: {fault.strip()}; {kept(inside, reader.name)}")
+
+
+def write(folder: Path, files: Files) -> None:
+    """Lay an input, and nothing else, into a folder."""
     shutil.rmtree(folder, ignore_errors=True)
     for name, data in files.items():
         path = folder / name
@@ -151,7 +165,8 @@ def _write(folder: Path, files: Files) -> None:
         path.write_bytes(data)
 
 
-def _kept(inside: Path, name: str) -> str:
+def kept(inside: Path, name: str) -> str:
+    """Keep an input; where it is."""
     place = KEPT / f"{name.replace(' ', '-').replace('/', '-')}-{time.time_ns()}"
     with contextlib.suppress(OSError):
         shutil.copytree(inside, place)
