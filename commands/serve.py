@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -50,6 +51,15 @@ def serve(
             rich_help_panel="Connections",
         ),
     ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Answer to this name, too, * is any; can be given more than once. A server that only this"
+            " machine reaches answers to localhost and its address; others to any name if none is given.",
+            rich_help_panel="Connections",
+        ),
+    ] = None,
     max_streams: Annotated[
         int, typer.Option(help="Texts written side by side, of each model.", rich_help_panel="Limits")
     ] = 256,
@@ -82,6 +92,7 @@ def serve(
     with needing("serve"):
         from ..serve import serving
         from ..serve.app import create_app
+        from ..serve.hosts import is_loopback
         from ..serve.settings import Settings
         from ..serve.verbatim import Verbatim
     from .. import api
@@ -96,9 +107,12 @@ def serve(
         grace=grace,
         keys=tuple(keys),
         origins=tuple(cors or ()),
+        hosts=tuple(allow_host or ()),
     )
     listening = serving.listen(host, port)
     with listening:
+        if not settings.hosts and is_loopback(listening.getsockname()[0]):
+            settings = replace(settings, hosts=("localhost",))
         source = Verbatim.of(text) if text else None
         models = {
             name: api.load(file, backend=backend, threads=threads).engine for name, file in named.items()

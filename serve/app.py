@@ -32,6 +32,7 @@ from .answers import Events, Json, bearer, encode, read_json, refusal, unless_go
 from .batcher import Batcher, Ending, Full
 from .completions import Body, Choice, Order, Verbatims, answer, order, read_body, usage
 from .errors import ApiError
+from .hosts import Hosts
 from .inbox import Inbox, deliver
 from .metrics import CONTENT_TYPE, Meters
 from .settings import Settings
@@ -110,6 +111,8 @@ class Server:
             },
             lifespan=self._lifespan,
         )
+        if settings.names:
+            app = Hosts(app, settings.names)
         paths = frozenset(route.path for route in routes if "{" not in route.path)
         self._app = Access(app, self.meters, paths, log)
 

@@ -105,14 +105,14 @@ async def ask(port: int, fields: dict[str, Any], pieces: int | None = None) -> T
 def request(fields: dict[str, Any], last: bool = True) -> bytes:
     """A request for completions, as it goes over the wire; after the last one the server hangs up."""
     body = json.dumps(fields).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nhost: p2\r\ncontent-length: {len(body)}\r\n"
+    head = f"POST /v1/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: {len(body)}\r\n"
     head += "connection: close\r\n" if last else ""
     return head.encode() + b"content-type: application/json\r\n\r\n" + body
 
 
 async def get(port: int, path: str) -> str:
     """The answer to a GET, without its head."""
-    sent = f"GET {path} HTTP/1.1\r\nhost: p2\r\nconnection: close\r\n\r\n".encode()
+    sent = f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
     return (await fetch(port, sent))[1]
 
 

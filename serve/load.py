@@ -92,10 +92,11 @@ async def drive(port: int, vocabulary: str, streams: int, seconds: float) -> Fig
                 fields = {"max_tokens": length, "seed": number, "user": str(number)}
                 found = await line.ask(fields | {"prompt": client.prompt(rng, vocabulary)})
                 told.append(found)
-                if found.status != 200:
-                    break
-                if len(told) >= streams:
+                refused = found.status != 200
+                if refused or len(told) >= streams:
                     warm.set()
+                if refused:
+                    break
 
     async def so_far() -> list[float]:
         names = ("p2_chunk_seconds_sum", "p2_chunk_seconds_count", "p2_first_character_seconds_count")

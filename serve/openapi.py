@@ -165,9 +165,10 @@ def document(
     status = {"type": "object", "required": ["status"], "properties": {"status": text}}
     key: dict[str, Any] = {"security": [{"key": []}]} if settings.keys else {}
     locked = ["401"] if settings.keys else []
+    named_only = ["403"] if settings.names else []
 
     def answers(said: str, content: dict[str, Any], *refusals: str) -> dict[str, Any]:
-        refused = {code: _answer(_REFUSALS[code], _json("Error")) for code in refusals}
+        refused = {code: _answer(_REFUSALS[code], _json("Error")) for code in (*refusals, *named_only)}
         return {"responses": {"200": _answer(said, content)} | refused}
 
     def health(said: str) -> dict[str, Any]:
@@ -248,6 +249,7 @@ def document(
 _REFUSALS = {
     "400": "The request cannot be meant.",
     "401": "The key is missing or wrong.",
+    "403": "The server does not answer to this name.",
     "404": "There is no such model, or no training text.",
     "408": "The request did not end.",
     "413": "The request is too long.",

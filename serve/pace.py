@@ -20,11 +20,13 @@ class Pace:
 
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}  # of a step, by size class
+        self._last: dict[int, tuple[int, float]] = {}  # steps of the last call, and the seconds of all
 
     def took(self, batch: int, steps: int, seconds: float) -> None:
         """A call with so many steps of a batch has taken so long."""
         size, each = batch.bit_length(), seconds / steps
         self._seconds[size] = (self._seconds.get(size, each) + each) / 2
+        self._last[size] = steps, seconds
 
     def steps(self, batch: int) -> int:
         """As many as a chunk should have, 1 to `MOST_CHARACTERS`; of a size not yet seen one step."""
@@ -32,7 +34,11 @@ class Pace:
         if seconds is None:
             return 1
         wanted = min(max(CHUNK_SECONDS, CHUNK_SECONDS_EACH * batch), LONGEST_CHUNK_SECONDS)
-        return int(max(1, min(MOST_CHARACTERS, wanted / max(seconds, 1e-9))))
+        found = wanted / max(seconds, 1e-9)
+        before, took = self._last[batch.bit_length()]
+        if took < wanted:  # what a call costs by itself, which is much on a busy machine, more steps share
+            found = max(found, before + max(1, before // 8))
+        return int(max(1, min(MOST_CHARACTERS, found)))
 
 
 def chunk(left: Sequence[int], most: int) -> int:

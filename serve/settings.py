@@ -10,6 +10,7 @@ from ..contract.errors import UsageError
 
 # What browsers say: a scheme and a host in small letters, perhaps a port, and nothing behind.
 _ORIGIN = re.compile(r"\*|[a-z][a-z0-9+.-]*://[^/\sA-Z]+")
+_HOST = re.compile(r"\*|[a-z0-9_-]+(\.[a-z0-9_-]+)*")
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Settings:
         grace: seconds in which texts that are under way may finish when the server is to end.
         keys: who calls must bear one of these; none lets everybody in.
         origins: of pages that browsers may call from; ``*`` is any.
+        hosts: names that the server answers to, beside addresses and localhost; none or ``*`` is any.
 
     Raises:
         UsageError: a value is out of range.
@@ -36,6 +38,7 @@ class Settings:
     grace: float = 30.0
     keys: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         whole_number(self.max_streams, "max-streams", 1, 1 << 14)
@@ -49,3 +52,11 @@ class Settings:
         for origin in self.origins:
             if not _ORIGIN.fullmatch(origin):
                 raise UsageError(f"an origin is as in https://page.example or *, not {origin!r}")
+        for host in self.hosts:
+            if not _HOST.fullmatch(host):
+                raise UsageError(f"a host is a name as in p2.example, in small letters, or *, not {host!r}")
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Those of `hosts`; none where any will do."""
+        return frozenset() if "*" in self.hosts else frozenset(self.hosts)

@@ -267,6 +267,7 @@ def test_the_command_serves_logs_refuses_a_taken_port_and_drains(folder):
     assert said == f"p2: port {port} of 127.0.0.1 is in use: stop what uses it, or give another --port"
 
     assert client.get("/v1/models", headers={"authorization": ""}).status_code == 401
+    assert client.get("/health", headers={"host": f"page.example:{port}"}).status_code == 403
     answer = client.post("/v1/completions", json={"max_tokens": 3}, headers={"x-request-id": "mine"})
     assert answer.headers["x-request-id"] == "mine"
 
