@@ -75,6 +75,11 @@ def read_keras(path: Path) -> Found:
         raise P2Error(f"{path} is not a readable Keras file ({shown(str(error))[1:-1]})") from error
 
 
+def _has_two_biases(form: Cell) -> bool:
+    """Of input and state: a GRU that resets after the product."""
+    return form.title == "GRU" and form.reset == "after"
+
+
 def _unpacked(path: Path, length: int) -> tuple[bytes, bytes]:
     with zipfile.ZipFile(path) as archive:
         names = {entry.filename: entry.file_size for entry in archive.infolist()}
@@ -249,10 +254,9 @@ class _Reader:
         wide = recurrent.shape[1]
         both = np.zeros((2, wide), np.float32)
         if bias:
-            rows = bias[0].reshape(-1, wide) if bias[0].size in (wide, 2 * wide) else None
-            if rows is None:
+            if bias[0].shape != ((2, wide) if _has_two_biases(form) else (wide,)):
                 raise self._refused(layer, f"has a bias of {size(bias[0].shape)}")
-            both[: len(rows)] = rows
+            both[: bias[0].ndim] = bias[0]
         split = [np.split(one, len(letters), axis=-1) for one in (kernel, recurrent, both)]
         return {
             letter: Gate(w_x.T, w_h.T, b[0], b[1])

@@ -46,6 +46,8 @@ def read_onnx(path: Path) -> Found:
     try:
         data = _whole(path)
         graph = Model.parse(data).graph
+        if unsafe := graph.unsafe():
+            raise Damaged(unsafe)
         return _Reader(graph, data, str(path)).found()
     except (Damaged, IndexError, ValueError, OverflowError, TypeError) as error:  # nodes of any form
         said = shown(str(error).partition("\n")[0])[1:-1]

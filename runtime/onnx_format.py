@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from ..contract.schema import shown
 from .onnx_tensors import Tensor
 from .protobuf import Bytes, Damaged, Fields, encode, fields, integer, limited, message, text
 
@@ -158,6 +159,14 @@ class Graph:
                 graph.outputs.append(Value.parse(message(value), fields))
         graph.nodes_sha256 = digest.hexdigest()
         return graph
+
+    def unsafe(self) -> str | None:
+        """What ONNX's own library ends the process about, in ONNX Runtime too: in words, or None."""
+        for node in self.nodes:
+            if node.op == "Split" and node.integer("num_outputs", len(node.outputs)) != len(node.outputs):
+                return f"a Split says that it has another number of outputs than its {len(node.outputs)}"
+        empty = (name for name, tensor in self.tensors.items() if 0 in tensor.shape)
+        return next((f"the constant {shown(name)} has no numbers" for name in empty), None)
 
     def encoded(self, name: str, outside: frozenset[str] = frozenset()) -> bytes:
         """The GraphProto's bytes, without the elements of the tensors named in `outside`."""

@@ -77,6 +77,8 @@ def open_step(path: Path) -> StepFile:
         if breach:
             raise _broken(path, breach)
         as_traced = step_weights.complete(card, model.graph)
+    if not as_traced and (unsafe := model.graph.unsafe()):
+        raise _broken(path, unsafe)
     name = step_weights.not_finite(model.graph, as_traced)
     if name is not None:
         beyond = f", or a number beyond {MOST_WEIGHT:g}" if as_traced else ""

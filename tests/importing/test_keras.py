@@ -241,6 +241,38 @@ def refused(path, vocab, capsys, said):
     assert sorted(path.parent.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [{"kind": "LSTM"}, {"kind": "SimpleRNN"}, {"kind": "GRU"}, {"kind": "GRU", "reset_after": False}],
+    ids=lambda settings: "-".join(map(str, settings.values())),
+)
+def test_variables_of_other_shapes_are_refused(settings, tmp_path, vocab, monkeypatch):
+    """Before Keras's own layers are made of them, where it is there."""
+    monkeypatch.setattr(keras_file, "try_hdf5", lambda *_: None)  # a process for each
+    path = tmp_path / "model.keras"
+    for at, (_, _, variables) in enumerate(layers(**settings, depth=1)):
+        for number, good in enumerate(variables):
+            wide = good.shape[-1]
+            for other in (
+                good.ravel(),
+                good.T,
+                good[None],
+                good[..., 1:],
+                good[:0],
+                np.zeros(wide, np.float32),
+                np.zeros((2, wide), np.float32),
+                np.zeros(2 * wide, np.float32),
+            ):
+                if other.shape == good.shape:
+                    continue
+                model = layers(**settings, depth=1)
+                model[at][2][number] = other
+                keras(path, model)
+                with pytest.raises(P2Error):
+                    p2.import_model(path, vocab=vocab, out=tmp_path / "out")
+                assert not (tmp_path / "out").exists()
+
+
 def test_what_is_no_whole_model(tmp_path, vocab, capsys):
     path = tmp_path / "model.h5"
     h5(path, layers())

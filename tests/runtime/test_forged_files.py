@@ -202,6 +202,34 @@ def test_weights_that_do_not_fit_the_card_are_named(name, forge):
     assert "\n" not in str(caught.value)
 
 
+def another_number(model):
+    node = next(n for n in model.graph.node if n.op_type == "Split" and len(n.input) == 1)
+    kept = [one for one in node.attribute if one.name != "num_outputs"]
+    del node.attribute[:]
+    node.attribute.extend([*kept, onnx.helper.make_attribute("num_outputs", len(node.output) - 1)])
+
+
+def no_sizes(model):
+    node = next(n for n in model.graph.node if n.op_type == "Split" and len(n.input) == 2)
+    replace(model, node.input[1], np.zeros(0, np.int64))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [(another_number, "says that it has another number of outputs"), (no_sizes, "has no numbers")],
+)
+def test_what_onnxs_own_library_does_not_survive_is_refused(change, words, card_of, tmp_path):
+    """Its assertions end the process: ONNX Runtime must not see it."""
+    model = onnx.load_model_from_string(step_bytes(card_of("lstm", layers=1)))
+    change(model)
+    kept = {one.key: one.value for one in model.metadata_props if one.key != "p2.nodes_sha256"}
+    onnx.helper.set_model_props(model, kept)  # its nodes are anybody's
+    path = tmp_path / "charlm.onnx"
+    path.write_bytes(sign(model, nodes=False))
+    with pytest.raises(ContractError, match=words):
+        open_step(path)
+
+
 def test_a_constant_that_nobody_reads_by_its_name_goes_the_general_way(forge):
     """Two equal constants that are one: what an optimiser, or tracing, may leave."""
 
