@@ -76,8 +76,13 @@ def read_keras(path: Path) -> Found:
 
 
 def _has_two_biases(form: Cell) -> bool:
-    """Of input and state: a GRU that resets after the product."""
-    return form.title == "GRU" and form.reset == "after"
+    """Of input and state, where the cell has two forms and resets after the product."""
+    return form.reset == "after" and _has_two_forms(form)
+
+
+def _has_two_forms(form: Cell) -> bool:
+    """Whether another resets elsewhere."""
+    return len([one for one in FORMS if one.title == form.title]) > 1
 
 
 def _unpacked(path: Path, length: int) -> tuple[bytes, bytes]:
@@ -207,8 +212,7 @@ class _Reader:
         found = Found(form, embedding, layers, w_out, b_out, rows, "Keras's equations in numpy", predict)
         check_sizes(found, self._where)
         kind = f"{_SIMPLE}RNN" if form.title == "RNN" else form.title
-        resets = [one.reset for one in FORMS if one.title == form.title]
-        settings = {"reset_after": form.reset == "after"} if len(resets) > 1 else {}
+        settings = {"reset_after": form.reset == "after"} if _has_two_forms(form) else {}
         judge = keras_layers.rebuilt(kind, self._kept[:-1], settings, embedding, self._kept[-1])
         return replace(found, judge=judge[0], predict=judge[1]) if judge else found
 
