@@ -131,17 +131,24 @@ class Rows:
         draws = [text.draw() for text in texts]
         scored = [row for row, text in enumerate(texts) if text.scores is not None]
         before = self.copy_of(scored) if scored else None
-        known = [text.following(steps) for text in texts]
+
+        def ask(state: Any, rows: Sequence[int], steps: int) -> tuple[Tokens, Any]:
+            how = [draws[row] for row in rows]
+            if self._beside is None:
+                return draw_each(self._engine, state, last[rows], how, steps)
+            known = [texts[row].following(steps) for row in rows]
+            return self._beside.write_each(state, last[rows], known, how, steps), state
+
         state, problem = self.state, None
+        held = dict(state) if self._plain else None  # its arrays are replaced, not changed
         self._begin()
         try:
-            if self._beside is None:
-                tokens, state = draw_each(self._engine, state, last, draws, steps)
-            else:
-                tokens = self._beside.write_each(state, last, known, draws, steps)
+            tokens, state = ask(state, range(len(texts)), steps)
         except NotFinite as error:
             problem = error
             tokens, state = error.result if self._beside is None else (error.result, state)
+            if held is not None:
+                problem = self._within(problem, steps, lambda row, own: ask(_row(held, row), [row], own)[0])
         self.state = state
         if scored:
             fed = np.concatenate([last[scored, None], tokens[scored, :-1]], axis=1)
@@ -150,6 +157,29 @@ class Rows:
             for row, found in zip(scored, logits, strict=True):
                 texts[row].take_scores(score(self._codec, found, tokens[row], texts[row].scores or 0))
         return tokens, problem
+
+    def _within(
+        self, problem: NotFinite, steps: int, alone: Callable[[int, int], Tokens]
+    ) -> NotFinite | None:
+        """What comes after the end of a text, in the rest of a chunk, is no fault of it.
+
+        Args:
+            problem: of a chunk; its result is put right where there is none.
+            steps: of the chunk.
+            alone: writes so many tokens of a row, by itself.
+        """
+        lost = []
+        tokens = problem.result[0] if self._beside is None else problem.result
+        for row in problem.rows:
+            own = self.texts[row].unread + self.texts[row].left
+            try:
+                if own < steps:
+                    tokens[row, :own] = alone(row, own)[0]
+                else:
+                    lost.append(row)
+            except NotFinite:
+                lost.append(row)
+        return NotFinite(str(problem), lost, problem.result) if lost else None
 
     def copy_of(self, rows: Sequence[int]) -> Any:
         """A state of some rows, apart from that of the batch."""
@@ -163,3 +193,8 @@ class Rows:
         if self._held is None:
             self._held = self._state if self._plain else self._engine.snapshot(self._state)
         return self._held
+
+
+def _row(state: Snapshot, row: int) -> Snapshot:
+    """One text's, apart."""
+    return {name: values[row : row + 1].copy() for name, values in state.items()}
