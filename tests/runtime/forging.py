@@ -173,7 +173,7 @@ def another_card(model: onnx.ModelProto, rnd: random.Random) -> None:
     for value in (*model.graph.input, *model.graph.output):
         dims = value.type.tensor_type.shape.dim
         if value.name != "token" and len(dims) == 2 and -1 <= card["hidden"] < 2**40:
-            dims[1].dim_value = len(card["vocabulary"]) if value.name == "logits" else card["hidden"]
+            dims[1].dim_value = len(card["vocabulary"]) if value.name == "logits" else int(card["hidden"])
     if field == "layers" and isinstance(card["layers"], int) and 0 < card["layers"] < 100:
         _states(model.graph, card)
 

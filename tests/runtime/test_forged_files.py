@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import random
 import tracemalloc
 import types
@@ -30,7 +31,7 @@ from p2.runtime.protobuf import MOST_FIELDS, Damaged, encode
 from p2.runtime.step_file import open_step
 
 from ..conftest import CELLS, make_card, step_bytes
-from .forging import forged, sign
+from .forging import another_card, forged, sign
 
 PRECISIONS = ("float32", "float16", "bfloat16", "float8", "int8", "int4")
 
@@ -80,6 +81,15 @@ def test_a_forged_file_is_opened_or_refused_in_a_sentence(number, seed, tmp_path
     path = tmp_path / "charlm.onnx"
     path.write_bytes(forged(good(number), random.Random(seed)))
     in_a_sentence(lambda: [in_a_sentence(lambda make=make: use(make())) for make in engines(open_step(path))])
+
+
+@pytest.mark.parametrize("hidden", [True, None, 1.5, "x", [], 2**70, {}])
+def test_a_file_that_claims_anything_is_forged_once_more(hidden):
+    for seed in range(30):
+        model = onnx.load_model_from_string(good(0))
+        next(entry for entry in model.metadata_props if entry.key == "p2.hidden").value = json.dumps(hidden)
+        another_card(model, random.Random(seed))
+        assert sign(model, nodes=True)
 
 
 def test_what_is_forged_was_good_before(tmp_path):

@@ -124,6 +124,7 @@ class Collector:
     def __init__(self, config: pytest.Config) -> None:
         self.config = config
         self.started = time.time()
+        self.commit = report.commit_here()
         self.sections: report.Sections = {}
         self.checks, self.failed = set[str](), set[str]()
 
@@ -163,6 +164,7 @@ class Collector:
             scale=self.config.getoption("trust_scale"),
             minutes=self.config.getoption("trust_minutes"),
             seed=self.config.getoption("trust_seed"),
+            commit=self.commit,
             started=self.started,
         )
         report.write(told, path)

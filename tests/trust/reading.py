@@ -115,7 +115,9 @@ def _child(
     said.write_text(json.dumps(vars(told)))
 
 
-def try_one(reader: Reader, inside: Path, files: Files, told: Told, slack: int = SLACK) -> None:
+def try_one(
+    reader: Reader, inside: Path, files: Files, told: Told, slack: int = SLACK, most: float = MOST_SECONDS
+) -> None:
     """Try one input, and tell of it; this process ends where that takes far too long.
 
     Args:
@@ -124,12 +126,13 @@ def try_one(reader: Reader, inside: Path, files: Files, told: Told, slack: int =
         files: the input.
         told: is added to.
         slack: bytes that it may take beyond twice the input.
+        most: seconds of a processor that it may take.
     """
     write(inside, files)
     before = _peak(reset=True)
     started = time.process_time()
-    signal.setitimer(signal.ITIMER_PROF, 4 * MOST_SECONDS)
-    signal.alarm(int(60 * MOST_SECONDS))
+    signal.setitimer(signal.ITIMER_PROF, 4 * most)
+    signal.alarm(int(60 * most))
     fault = ""
     try:
         reader.read(inside)
@@ -148,7 +151,7 @@ def try_one(reader: Reader, inside: Path, files: Files, told: Told, slack: int =
     told.inputs += 1
     told.seconds = max(told.seconds, seconds)
     told.extra = max(told.extra, extra / 2**20)
-    if seconds > MOST_SECONDS:
+    if seconds > most:
         fault = fault or f"{seconds:.1f} seconds"
     if extra > slack:
         fault = fault or f"{extra >> 20} MiB more than twice the {size:,} bytes"

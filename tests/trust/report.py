@@ -39,6 +39,7 @@ def document(
     scale: int,
     minutes: float | None,
     seed: int,
+    commit: str,
     started: float,
 ) -> dict[str, Any]:
     """The report of a run.
@@ -50,12 +51,13 @@ def document(
         scale: how many times as much as usual was done.
         minutes: that were shared out, whatever the scale; None: time was not limited.
         seed: of what was drawn.
+        commit: what ran; see `commit_here`.
         started: when, in seconds of the epoch.
     """
     return {
         "format": FORMAT,
         "version": __version__,
-        "commit": _commit(),
+        "commit": commit,
         "date": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - started, 1),
         "scale": scale,
@@ -145,7 +147,8 @@ def _spoken(seconds: float) -> str:
     return f"{seconds / 3600:.1f} hours" if seconds >= 5400 else f"{seconds / 60:.1f} minutes"
 
 
-def _commit() -> str:
+def commit_here() -> str:
+    """The commit that is checked out, "-dirty" where files differ from it: before a run, which writes a report."""
     told = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"],
         cwd=ROOT,

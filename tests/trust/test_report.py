@@ -16,7 +16,7 @@ def test_tables():
     ):
         add(sections, *said)
     told = report.document(
-        sections, checks=4, failed=["x::test_y"], scale=50, minutes=None, seed=7, started=0.0
+        sections, checks=4, failed=["x::test_y"], scale=50, minutes=None, seed=7, commit="abc", started=0.0
     )
     tables = report.markdown(told)
     assert tables.startswith("4 checks, 1 failed: x::test_y. ")
@@ -34,12 +34,14 @@ def test_tables():
 
 def test_a_section_with_a_page_of_its_own_stands_there_only():
     sections: report.Sections = {"Mutants": {"a": {"where": "x.c"}, "b": {"where": "y.c"}}}
-    told = report.document(sections, checks=2, failed=[], scale=1, minutes=70, seed=0, started=0.0)
+    told = report.document(
+        sections, checks=2, failed=[], scale=1, minutes=70, seed=0, commit="abc", started=0.0
+    )
     assert "| a | x.c |" in report.markdown(told)
     mark, own = "<!-- counts -->\n", "<!-- counts of Mutants -->\n"
     page = report.placed(f"{mark}{mark}{own}{own}", told)
     tables, mutants = page.removeprefix(mark).split(mark)
     assert "70 minutes given" in tables
     assert "| a |" not in tables
-    assert mutants.startswith(f"{own}2 rows, 1970-01-01, commit ")
+    assert mutants.startswith(f"{own}2 rows, 1970-01-01, commit abc, ")
     assert mutants.endswith(f"| Mutants | where |\n| --- | --- |\n| a | x.c |\n| b | y.c |\n{own}")
