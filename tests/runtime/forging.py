@@ -79,7 +79,9 @@ def one_dimension(model: onnx.ModelProto, rnd: random.Random) -> None:
     if tensor.dims:
         at = rnd.randrange(len(tensor.dims))
         old = tensor.dims[at]
-        tensor.dims[at] = rnd.choice((*SIZES, old + 1, old - 1, 2 * old, old // 2))
+        tensor.dims[at] = max(
+            -(2**63), min(2**63 - 1, rnd.choice((*SIZES, old + 1, old - 1, 2 * old, old // 2)))
+        )
         if rnd.random() < 0.7:
             _fill(tensor, rnd)
 

@@ -31,7 +31,7 @@ from p2.runtime.protobuf import MOST_FIELDS, Damaged, encode
 from p2.runtime.step_file import open_step
 
 from ..conftest import CELLS, make_card, step_bytes
-from .forging import another_card, forged, sign
+from .forging import another_card, forged, one_dimension, sign
 
 PRECISIONS = ("float32", "float16", "bfloat16", "float8", "int8", "int4")
 
@@ -89,6 +89,16 @@ def test_a_file_that_claims_anything_is_forged_once_more(hidden):
         model = onnx.load_model_from_string(good(0))
         next(entry for entry in model.metadata_props if entry.key == "p2.hidden").value = json.dumps(hidden)
         another_card(model, random.Random(seed))
+        assert sign(model, nodes=True)
+
+
+@pytest.mark.parametrize("size", [2**63 - 1, -(2**63), 0])
+def test_any_size_is_forged_once_more(size):
+    for seed in range(30):
+        model = onnx.load_model_from_string(good(0))
+        for tensor in model.graph.initializer:
+            tensor.dims[:] = [size] * len(tensor.dims)
+        one_dimension(model, random.Random(seed))
         assert sign(model, nodes=True)
 
 

@@ -148,7 +148,7 @@ def _spoken(seconds: float) -> str:
 
 
 def commit_here() -> str:
-    """The commit that is checked out, "-dirty" where files differ from it: before a run, which writes a report."""
+    """The commit that is checked out, "-dirty" where files differ from it; a run's own report is one."""
     told = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude=*"],
         cwd=ROOT,

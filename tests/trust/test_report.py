@@ -43,5 +43,5 @@ def test_a_section_with_a_page_of_its_own_stands_there_only():
     tables, mutants = page.removeprefix(mark).split(mark)
     assert "70 minutes given" in tables
     assert "| a |" not in tables
-    assert mutants.startswith(f"{own}2 rows, 1970-01-01, commit abc, ")
+    assert mutants.startswith(f"{own}2 rows, 1970-01-01, commit abc.")
     assert mutants.endswith(f"| Mutants | where |\n| --- | --- |\n| a | x.c |\n| b | y.c |\n{own}")
