@@ -47,7 +47,9 @@ class Hosts:
 
 def is_loopback(address: str) -> bool:
     """Whether only this machine reaches an address."""
-    return ipaddress.ip_address(address.partition("%")[0]).is_loopback
+    found = ipaddress.ip_address(address.partition("%")[0])
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def _name(host: str) -> str:

@@ -58,6 +58,8 @@ def test_what_is_no_name_is_said(host):
         ("127.0.0.1", True),
         ("127.3.4.5", True),
         ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:10.0.0.1", False),
         ("0.0.0.0", False),
         ("::", False),
         ("fe80::1%2", False),
