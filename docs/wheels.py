@@ -14,7 +14,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 import zipfile
 from collections.abc import Sequence
@@ -77,8 +76,7 @@ def build(folder: Path, processors: Sequence[str]) -> list[Path]:
         setuptools(f"build_sdist({str(here / 'made')!r})", here / "checkout", environment)
         [sdist] = (here / "made").iterdir()
         for processor in processors:
-            with tarfile.open(sdist) as archive:
-                archive.extractall(here / processor, filter="data")
+            shutil.unpack_archive(sdist, here / processor)  # without a filter, which Python has since 3.11.4
             [source] = (here / processor).iterdir()
             options = {"--build-option": f"--plat-name={PLATFORM}_{processor}"}
             flags = {**environment, **OLD_LIBRARIES, "CC": compiler(processor)}

@@ -213,8 +213,11 @@ async def soak(port: int, seconds: float, known: Known) -> Found:
             while time.monotonic() < started + seconds:
                 await asyncio.sleep(seconds / SAMPLES)
                 curve.append(await sample())
-    except* (P2Error, OSError) as several:
-        raise P2Error(str(several.exceptions[0])) from several
+    except ExceptionGroup as several:  # Python 3.11.2 puts what `except*` raises into another group
+        said = several.subgroup((P2Error, OSError))
+        if said is None:
+            raise
+        raise P2Error(str(said.exceptions[0])) from several
     until = time.monotonic() + LEFT_SECONDS
     while (last := await sample()).texts or last.files > curve[0].files + OPEN_FILES:
         if time.monotonic() > until:
