@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import partial
 
+import pytest
+
 from p2.runtime import native
 from p2.runtime.native import binding
 from p2.runtime.native.engine import NativeEngine
@@ -14,9 +16,10 @@ LEVELS = [name for name, there in binding.levels().items() if there] if native.a
 
 
 def on(level: str, step: StepFile, threads: int | None = None) -> NativeEngine:
-    """An engine on a level, until the next one is made."""
-    engine = NativeEngine(step, threads)
-    binding.use(level)
+    """An engine on a level, until one is made on another."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv(native.CPU, level)
+        engine = NativeEngine(step, threads)
     engine.name += f" on {level}"
     return engine
 

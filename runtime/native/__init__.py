@@ -25,7 +25,8 @@ A level is what is compiled for one kind of processor, a folder each (``avx512``
 ``neon`` three, whose ``plain.c``, ``vnni.c``, ``dotprod.c`` and ``i8mm.c`` multiply integers:
 
 - ``vectors.h``: its instructions and vectors.
-- ``floats.c``, ``integers.c``, ``compact.c``: products with weights in 32 and 16, in 8 and 4, and in 28 bits.
+- ``floats.c``, ``integers.c``: products with weights in 32 and 16, and in 8 and 4 bits; ``avx512`` has
+  ``compact.c`` for 28.
 - ``level.c``: the level as ``instructions`` knows it, with what all have in common: ``lanes``, where
   ``arithmetic.h`` and ``cells.h`` go from sums to the next state, and ``noise.h`` makes noise, nearly.
 """

@@ -22,7 +22,9 @@ from ...contract.arguments import MAX_THREADS
 from ...contract.cells import FORMS
 from ...contract.errors import P2Error, UsageError
 
-LAYOUT = 10  # of the structures; the compiled side says the same, or it is of another version
+_used: str | None = None  # the level that runs
+
+LAYOUT = 11  # of the structures; the compiled side says the same, or it is of another version
 FLOATS, INT8, INT4, HALVES, BRAIN, COMPACT = range(6)
 CELLS = {form.name: number for number, form in enumerate(FORMS)}
 
@@ -245,10 +247,17 @@ def levels() -> dict[str, bool]:
 
 
 def use(name: str) -> None:
-    """Let every engine of this process run on a level that is there, from its next call on."""
+    """Let this process run on a level that is there, from the next call on."""
+    global _used
     found = library()
     assert found is not None
     found.p2_use(_numbered().index((name, True)))
+    _used = name
+
+
+def used() -> str | None:
+    """The level that `use` was called with last."""
+    return _used
 
 
 def _numbered() -> list[tuple[str, bool]]:

@@ -21,7 +21,7 @@ from ...contract.arguments import (
 from ...contract.card import bytes_per_step
 from ...contract.codec import Tokens
 from ...contract.engine import Draw
-from ...contract.errors import BackendMissing
+from ...contract.errors import BackendMissing, P2Error
 from ...contract.finite import check_computed, top_state
 from ...contract.noise import Address
 from ...contract.sampling import Floats, Sampling
@@ -30,7 +30,7 @@ from ..host_states import HostStates, State
 from ..processor import cpu_name, processors
 from ..step_file import StepFile
 from ..tuning import Setting
-from . import binding, level, packing, problem
+from . import CPU, binding, level, packing, problem
 from .binding import Job
 from .pace import Pace
 
@@ -98,7 +98,7 @@ class NativeEngine(HostStates):
         self.path = step.path
         self._given = check_threads(threads)
         # The number goes up where the decoder changes so much that settings found before no longer hold.
-        where = f"{cpu_name()} x {processors()}, {level()}, 5"
+        where = f"{cpu_name()} x {processors()}, {level()}, 6"
         self._memory = tuning.Memory(step.card, where, processors())
         self._alone_until = 0.0
         self._steps, self._waits = 0, 0  # since they were last judged
@@ -293,6 +293,11 @@ class NativeEngine(HostStates):
         """One call of the decoder, with arrays for addresses; the state is advanced in place."""
         assert self._packed is not None
         card, packed, batch = self.card, self._packed, len(tokens)
+        if packed.level != binding.used():
+            raise P2Error(
+                f"{self.path} was opened for {packed.level}, and this process runs on {binding.used()} now: "
+                f"open it again, and leave {CPU} as it is"
+            )
         arrays: dict[str, npt.NDArray[Any]] = {"tokens": tokens}
         places: State = {}  # of every state among the padded ones
         for field, prefix in (("states", "h"), ("cells", "c")):

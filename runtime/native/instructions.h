@@ -12,22 +12,21 @@ extern const instructions avx512, avxvnni, avxvnni_of_avx512, avx2, neon, dotpro
 extern const instructions *level;
 #pragma GCC visibility pop
 
-/* A level, in a source that has included lanes/cells.h and lanes/noise.h; `folder` begins the names of its kernels. */
-#define A_LEVEL(variable, word, is_there, folder, products)                                                  \
+/* A level, in a source that has included lanes/cells.h and lanes/noise.h; `folder` begins the names of its kernels. Last comes
+ * what not all levels have. */
+#define A_LEVEL(variable, word, is_there, folder, products, ...)                                             \
     const instructions variable = {                                                                          \
         .name = word,                                                                                        \
         .there = is_there,                                                                                   \
         .floats = folder##_floats,                                                                           \
         .integers = products,                                                                                \
-        .compact = folder##_compact,                                                                         \
-        .widening = &folder##_widening,                                                                      \
-        .open_panels = folder##_open_panels,                                                                 \
         .round_rows = round_rows,                                                                            \
         .new_state = new_state,                                                                              \
         .first_gates = first_gates,                                                                          \
         .plain = plain,                                                                                      \
         .approximate = approximate,                                                                          \
         .score = score,                                                                                      \
+        __VA_ARGS__                                                                                          \
     };
 
 /* The name of a level, the fastest first; NULL after the last. Several may have one name. */

@@ -41,6 +41,9 @@ PLACE_BYTES = 2 << 20, 16 << 20
 PLAIN, COMPACT_AHEAD, COMPACT, PLAIN_AHEAD = range(4)
 COMPACT_BYTES = 28 << 20, 96 << 20
 WIDENS_FAST = "avx512"
+
+# Levels whose registers hold the sums of a part of a panel only: floats lie in strips (types.h).
+IN_STRIPS = "avxvnni", "avx2"
 MOST_LAYERS = 64  # that the decoder takes
 MOST_OUTLIERS = 0.005  # share of the numbers that may lie apart
 
@@ -106,6 +109,7 @@ class Packed:
     Attributes:
         width: of the states, padded.
         place: where the weights stay: `binding.OWN`, `SHARED` or `MEMORY`.
+        level: the only one that reads it.
         recurrent_bytes: of the weights that meet the state, in one layer.
         model: what the decoder is handed.
     """
@@ -114,6 +118,7 @@ class Packed:
         card = step.card
         self.card = card
         self.width = padded(card.hidden)
+        self.level = level()
         self._stored, self._weights = step.graph.tensors, Weights(step)
         self._kept: list[Array] = []
         self._pool = huge_pages.Pool()
@@ -196,7 +201,8 @@ class Packed:
             matrix = _pad(floats[rows], 0, padded(rows.stop - rows.start))
             panels = _panels(matrix, gates, run).transpose(1, 0, 2, 3)
             compact = self._compact(panels) if self._wants_compact and kind == binding.FLOATS else None
-            return compact or Product(kind, vectors, len(matrix), 0, self.place, self._keep(panels))
+            ordered = _in_strips(panels) if self.level in IN_STRIPS else panels
+            return compact or Product(kind, vectors, len(matrix), 0, self.place, self._keep(ordered))
         q, scales = stored[f"{name}_q"], np.asarray(stored[f"{name}_scale"].array(), np.float32)
         block, scales = cut(q.shape[0], rows, scales)
         scales = scales * GRID * halves(self.card, name)
@@ -268,3 +274,14 @@ def _panels(matrix: Array, gates: int, run: int) -> Array:
     split = _pad(matrix.reshape(rows, gates, units), 2, padded(units))
     split = split.reshape(rows, gates, -1, run, LANES).transpose(0, 2, 1, 3, 4)
     return split.reshape(rows, -1, gates * run, LANES)
+
+
+def _in_strips(panels: Array) -> Array:
+    """``[panels, rows, vectors, 16]`` as AVX2 reads it (types.h)."""
+    rows, vectors = panels.shape[1:3]
+    parts = [
+        panels[:, row : row + binding.PIECE, vector : vector + 2].reshape(len(panels), -1)
+        for row in range(0, rows, binding.PIECE)
+        for vector in range(0, vectors, 2)
+    ]
+    return np.concatenate(parts, axis=1)

@@ -26,7 +26,9 @@ typedef struct {
 
 /* The product of one value [rows] with a matrix [rows, outputs], outputs in panels of `vectors` times 16.
  *
- * FLOATS: float [panels][rows][vectors][16]; HALVES (IEEE) and BRAIN (bfloat16): the same with 16 bits a number.
+ * FLOATS: float [panels][rows][vectors][16]; HALVES (IEEE) and BRAIN (bfloat16): the same with 16 bits a number. For AVX2
+ *       [panels][pieces][strips][rows of the piece][vectors of the strip][16]: PIECE rows a piece and two vectors a
+ *       strip; of both the last one may have fewer.
  * COMPACT: the numbers of FLOATS in 28 bits, see compact.h: bytes [panels][groups][3][64], with groups = rows *
  *       vectors / 4; places bytes [panels][groups][32]; exponents bytes [panels][16]; outlier_ends int32 [panels]
  *       [pieces of rows].
@@ -160,13 +162,13 @@ typedef struct {
     int how, rows, panels, vectors;
 } shape;
 
-/* Some rows of a matrix whose panel's strips a kernel meets one after the other; see avx2/strips.h. */
+/* `count` rows of a strip of a panel, see avx2/floats.c: columns of 8 outputs, of which one is the panel's column `first`. */
 typedef struct {
-    const void *weights;
+    const char *weights;
     const float *a; /* of the first row of the batch */
     size_t width;
-    int count;
-} chunk;
+    int count, first, columns;
+} stretch;
 
 /* Rows `from` to `to` of a panel, or of two side by side, and the kernels for them. */
 typedef struct part part;
@@ -247,12 +249,15 @@ typedef struct {
  * floats, integers: by the place of the weights; SHARED for those that are to be asked for in advance, which pays on
  *         some processors and costs on others. With as little to compute as for one or two rows the processor fetches by
  *         itself what lies in the memory.
- * compact: without and with `ahead`; widening: for the first rows of a batch of more than ROWS.
+ * uneven: whether 8 rows of a batch are faster with weights of `floats` as 5 and 3 than as 4 and 4.
+ * compact: without and with `ahead`; widening: for the first rows of a batch of more than ROWS. NULL, as `open_panels`, for
+ *         levels that are given no COMPACT weights.
  * open_panels: panels of COMPACT weights as float [panels][rows][vectors][16], without the outliers. */
 typedef struct {
     const char *name;   /* as P2_CPU calls it */
     int (*there)(void); /* whether this processor has the instructions */
     const kernel_table *floats, *integers, *compact, *widening;
+    int uneven;
     void (*open_panels)(const product *m, range panels, float *opened);
 
     /* The cells, lanes/cells.h: from a layer's sums and biases to its next state. For floats, and as

@@ -1,9 +1,10 @@
-/* What the kernels of integers with and without VNNI have in common. */
+/* What the kernels of integers with and without VNNI have in common. AVX2 has 16 registers: a panel's sums for some rows do
+ * not fit, so a kernel meets strips of it, columns of 8 outputs side by side, for CHUNK turns at a time, which stay in the
+ * first cache. */
 #ifndef P2_AVX2_INTEGERS_H
 #define P2_AVX2_INTEGERS_H
 #ifdef __x86_64__
 
-#include "strips.h"
 #include "vectors.h"
 
 #include "../lanes/kernels.h"
@@ -11,7 +12,17 @@
 
 #include <string.h>
 
+/* Turns of a kernel: 16 KiB of a panel. */
+#define CHUNK 64
+
 LEVEL
+
+/* One of the parts of the chunk that follows, while this one is met: strips read lines too far apart for the processor to
+ * see what comes. */
+INLINE void ask_for_part(const char *next, int part, const int bytes) {
+    next += (size_t)part * bytes;
+    EACH(line, (bytes + 63) / 64) __builtin_prefetch(next + line * 64);
+}
 
 INLINE __m256i repeat_four(const uint8_t *bytes) {
     int32_t four;

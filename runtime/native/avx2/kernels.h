@@ -5,8 +5,7 @@
 #include "../types.h"
 
 #pragma GCC visibility push(hidden)
-extern const kernel_table avx2_floats[3], avx2_plain[3], avx2_vnni[3], avx2_vnni_evex[3], avx2_compact[2], avx2_widening;
-void avx2_open_panels(const product *m, range panels, float *opened);
+extern const kernel_table avx2_floats[3], avx2_plain[3], avx2_vnni[3], avx2_vnni_evex[3];
 #pragma GCC visibility pop
 
 #endif

@@ -29,8 +29,8 @@ static int evex_there(void) {
     return there() && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
 }
 
-A_LEVEL(avxvnni, "avxvnni", vex_there, avx2, avx2_vnni)
-A_LEVEL(avxvnni_of_avx512, "avxvnni", evex_there, avx2, avx2_vnni_evex)
-A_LEVEL(avx2, "avx2", there, avx2, avx2_plain)
+A_LEVEL(avxvnni, "avxvnni", vex_there, avx2, avx2_vnni, .uneven = 1)
+A_LEVEL(avxvnni_of_avx512, "avxvnni", evex_there, avx2, avx2_vnni_evex, .uneven = 1)
+A_LEVEL(avx2, "avx2", there, avx2, avx2_plain, .uneven = 1)
 
 #endif

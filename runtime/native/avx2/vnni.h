@@ -17,9 +17,10 @@ INLINE void add_products(__m256i *sum, __m256i plain, __m256i with_sign) {
     __asm__(ENCODING " vpdpbusd %2, %1, %0" : "+x"(*sum) : "x"(plain), "x"(with_sign));
 }
 
-/* As `columns_of`, for strips that are alike. */
+/* Columns of a strip: with sums in 8 to 12 registers additions are under way all the time, and the weights of a row and
+ * an activation have their place beside them. Strips are alike. */
 INLINE int strip_columns(const shape s) {
-    return s.rows == 4 && s.vectors == 4 ? 2 : columns_of(s);
+    return s.rows == 1 ? 2 * s.vectors : s.rows <= 3 ? s.vectors : s.rows == 4 && s.vectors == 3 ? 3 : 2;
 }
 
 /* As contract/integers.py defines it: the sum is exact. It lies within 32 bits, though not on its way. */

@@ -17,6 +17,7 @@ static int there(void) {
            __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
 }
 
-A_LEVEL(avx512, "avx512", there, avx512, avx512_integers)
+A_LEVEL(avx512, "avx512", there, avx512, avx512_integers, .compact = avx512_compact, .widening = &avx512_widening,
+        .open_panels = avx512_open_panels)
 
 #endif

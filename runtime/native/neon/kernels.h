@@ -19,13 +19,11 @@
 #endif
 
 #pragma GCC visibility push(hidden)
-extern const kernel_table neon_floats[3], neon_compact[2], neon_widening;
+extern const kernel_table neon_floats[3];
 
 /* With the instructions of every such processor, with products of four bytes (DotProd), and with those of matrices of
  * bytes (I8MM) too. The same numbers. */
 extern const kernel_table neon_integers[3], dotprod_integers[3], i8mm_integers[3];
-
-void neon_open_panels(const product *m, range panels, float *opened);
 #pragma GCC visibility pop
 
 /* A table of functions name_1 to name_6, which take as many panels as they are given. */

@@ -35,8 +35,8 @@ static int always(void) { return 1; }
 static int dotprod_there(void) { return P2_DOTPROD && has_dotprod(); }
 static int i8mm_there(void) { return P2_I8MM && has_dotprod() && has_i8mm(); }
 
-A_LEVEL(neon, "neon", always, neon, neon_integers)
-A_LEVEL(dotprod, "dotprod", dotprod_there, neon, P2_DOTPROD ? dotprod_integers : neon_integers)
-A_LEVEL(i8mm, "i8mm", i8mm_there, neon, P2_I8MM ? i8mm_integers : neon_integers)
+A_LEVEL(neon, "neon", always, neon, neon_integers, .uneven = 0)
+A_LEVEL(dotprod, "dotprod", dotprod_there, neon, P2_DOTPROD ? dotprod_integers : neon_integers, .uneven = 0)
+A_LEVEL(i8mm, "i8mm", i8mm_there, neon, P2_I8MM ? i8mm_integers : neon_integers, .uneven = 0)
 
 #endif

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "compact.h"
 #include "instructions.h"
 #include "noise.h"
 
@@ -19,15 +18,6 @@ int p2_feed(const model *m, job *j);
 typedef struct {
     uint64_t what, size, addresses, changed;
 } call;
-
-/* p2_compact's arguments. */
-typedef struct {
-    const float *weights;
-    uint8_t *bytes, *places, *exponents;
-    outlier *outliers;
-    int32_t *outlier_ends;
-    int64_t panels, rows, vectors, most;
-} compacting;
 
 /* Of a job its model comes first. */
 typedef struct {
@@ -53,7 +43,6 @@ typedef struct {
 
 static int64_t answer(uint64_t what, void *first) {
     const work *w = first;
-    const compacting *c = first;
     const approximating *a = first;
     choosing_level *l = first;
     switch (what) {
@@ -66,10 +55,7 @@ static int64_t answer(uint64_t what, void *first) {
     case 3: p2_use(l->number); return 0;
     case 4: return p2_decode(w->m, w->j);
     case 5: return p2_feed(w->m, w->j);
-    case 6:
-        return p2_compact(c->weights, c->panels, c->rows, c->vectors, c->bytes, c->places, c->exponents, c->outliers,
-                          c->outlier_ends, c->most);
-    case 7: p2_approximate_noise(a->words, a->count, a->noise); return 0;
+    case 6: p2_approximate_noise(a->words, a->count, a->noise); return 0;
     }
     exit(2);
 }

@@ -31,7 +31,7 @@ COMPILER, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 FLAGS = ["-O3", "-pthread", "-Wall", "-Wextra", "-Werror"]
 NEEDED = "gcc-aarch64-linux-gnu libc6-dev-arm64-cross qemu-user"  # Debian's names
 
-LAYOUT, LEVEL, THERE, USE, DECODE, FEED, COMPACT, NOISE = range(8)
+LAYOUT, LEVEL, THERE, USE, DECODE, FEED, NOISE = range(7)
 LINE = 64
 
 
@@ -152,20 +152,6 @@ class Emulated:
         memory.point(8, changed)
         noise[:] = np.frombuffer(self._call(NOISE, memory, changed)[1], np.float32)
 
-    def p2_compact(self, weights: Any, panels: int, rows: int, vectors: int, *rest: Any) -> int:
-        *made, most = rest
-        memory = Memory()
-        memory.put(struct.pack("<10q", *([0] * 6), panels, rows, vectors, most))
-        memory.point(0, memory.put(weights.tobytes()))
-        places = [memory.put(array.tobytes()) for array in made]
-        for number, place in enumerate(places):
-            memory.point(8 * (number + 1), place)
-        said, changed = self._call(COMPACT, memory, places[0])
-        for array, place in zip(made, places, strict=True):
-            start = place - places[0]
-            array[...] = np.frombuffer(changed, array.dtype, array.size, start).reshape(array.shape)
-        return said
-
     def _level(self, what: int, number: int) -> int:
         memory = Memory()
         memory.put(struct.pack("<q", number))
@@ -251,18 +237,11 @@ def put_product(memory: Memory, product: Product, at: int, panels: int) -> None:
     """The arrays of a matrix whose structure lies at `at`."""
     outputs, kind = panels * product.vectors * 16, product.kind
     numbers = outputs * product.rows
-    width = {binding.FLOATS: 8, binding.COMPACT: 6, binding.INT8: 2, binding.INT4: 1}.get(kind, 4)  # nibbles
+    width = {binding.FLOATS: 8, binding.INT8: 2, binding.INT4: 1}.get(kind, 4)  # nibbles
     blocks = product.rows // product.block if kind == binding.INT4 else 1
-    pieces = -(-product.rows // binding.PIECE)
-    ends = product.outlier_ends
-    outliers = ctypes.c_int32.from_address(ends + 4 * (panels * pieces - 1)).value if ends else 0
     for name, size in {
         "weights": numbers * width // 2,
         "scales": 4 * blocks * outputs,
         "start": 4 * outputs,
-        "places": numbers // 2,
-        "exponents": 16 * panels,
-        "outliers": outliers * binding.OUTLIER.itemsize,
-        "outlier_ends": 4 * panels * pieces,
     }.items():
         memory.copy(getattr(product, name), at + getattr(Product, name).offset, size)

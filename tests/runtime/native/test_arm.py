@@ -14,7 +14,7 @@ from p2.contract.integers import Definition
 from p2.contract.noise import Address, gumbel
 from p2.contract.sampling import Sampling
 from p2.runtime import native
-from p2.runtime.native import binding, packing
+from p2.runtime.native import binding
 from p2.runtime.native.engine import NativeEngine
 from p2.runtime.onnx_tensors import Tensor
 from p2.runtime.step_file import StepFile, open_step
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(emulated.missing() is not None, reason=str(emula
 
 # Processors, as qemu calls them, and the fastest level of each.
 PROCESSORS = {"neon": "cortex-a72", "dotprod": "neoverse-n1", "i8mm": "max"}
-FLOATS = ["float32", "compact", "float16", "bfloat16"]
+FLOATS = ["float32", "float16", "bfloat16"]
 BATCHES = [1, 2, 6, 7]  # of 7 texts a kernel takes 3 and another 4; 5 are two more than a pair of pairs
 
 
@@ -65,23 +65,13 @@ class Said(NamedTuple):
         return all(np.array_equal(*pair) for pair in zip(self, other, strict=True))
 
 
-def engine_of(step: StepFile, kind: str, threads: int = 1) -> NativeEngine:
-    engine = NativeEngine(step, threads)
-    if kind == "compact":
-        engine._packed = packing.Packed(step, packing.COMPACT)
-        assert engine._packed.model.out.kind == binding.COMPACT
-    return engine
-
-
-def use(step: StepFile, batch: int, kind: str = "", threads: int = 1, division: int | None = None) -> Said:
+def use(step: StepFile, batch: int, threads: int = 1, division: int | None = None) -> Said:
     """Let an engine read and write."""
-    engine = engine_of(step, kind, threads)
+    engine = NativeEngine(step, threads)
     if division is not None:
         engine._division = lambda *_: division
     rng, card, state = np.random.default_rng(batch), step.card, engine.zero_state(batch)
-    # Of so many characters weights in 28 bits are widened once.
-    length = 70 if kind == "compact" and batch == 1 else 9
-    logits = engine.feed(state, rng.integers(0, card.vocab, (batch, length)), logits=True)
+    logits = engine.feed(state, rng.integers(0, card.vocab, (batch, 9)), logits=True)
     last, samplings = np.arange(batch), [Sampling(1.3, top_p=0.8, min_p=0.02), Sampling(0.8, top_k=5)]
     drawn = engine.draw(state, last, Address(3, range(batch), 5), 8, samplings[batch % 2])
     written = engine.decode(state, last, gumbel(1, range(batch), 0, 8, card.vocab), Sampling())
@@ -91,8 +81,7 @@ def use(step: StepFile, batch: int, kind: str = "", threads: int = 1, division: 
 @pytest.fixture
 def step(write_step) -> Callable[..., StepFile]:
     def make(cell: tuple[str, str], precision: str) -> StepFile:
-        card = make_card(*cell, precision="float32" if precision == "compact" else precision)
-        return open_step(write_step(card))
+        return open_step(write_step(make_card(*cell, precision=precision)))
 
     return make
 
@@ -141,12 +130,11 @@ def test_integers_are_those_of_the_definition(level, precision, on):
         assert all(np.array_equal(state[name], defined[name]) for name in state)
 
 
-@pytest.mark.parametrize("precision", ["float32", "compact"])
-def test_floats_are_those_of_numpy(cell, precision, on, step, numpy_model):
-    model = step(cell, precision)
+def test_floats_are_those_of_numpy(cell, on, step, numpy_model):
+    model = step(cell, "float32")
     on("neon")
     tokens = np.random.default_rng(0).integers(0, model.card.vocab, (2, 12))
-    engine = engine_of(model, precision)
+    engine = NativeEngine(model, 1)
     found = engine.feed(engine.zero_state(2), tokens, logits=True)
     assert agreement(numpy_model(model.card).run(tokens).astype(np.float32), found).max_abs < 2e-5
 
@@ -158,24 +146,23 @@ def test_every_bit_is_that_of_the_level_that_runs_here(cell, precision, on, step
     model = step(cell, precision)
     for batch in BATCHES if cell == CELLS[2] else [5]:
         on(None)
-        wanted = use(model, batch, precision)
+        wanted = use(model, batch)
         for level in PROCESSORS if precision in ("float32", "int8", "int4") else ["neon"]:
             on(level)
-            assert use(model, batch, precision).is_that_of(wanted), (batch, level)
+            assert use(model, batch).is_that_of(wanted), (batch, level)
 
 
 @pytest.mark.skipif(not native.available(), reason="no level of the decoder runs here")
-@pytest.mark.parametrize("kind", ["float32", "compact"])
-def test_matrices_that_are_met_in_pieces(kind, on):
+def test_matrices_that_are_met_in_pieces(on):
     card = make_card("gru", layers=1, hidden=binding.PIECE + 16)
     tensors = tensors_of(card)
     for name in ("w_00", "w_out"):
         tensors[name] *= np.float32(card.hidden**-0.5)
     model = step_of(card, tensors)
     on(None)
-    wanted = use(model, 8, kind)
+    wanted = use(model, 8)
     on("neon")
-    assert use(model, 8, kind).is_that_of(wanted)
+    assert use(model, 8).is_that_of(wanted)
 
 
 def test_threads_write_what_one_writes(on, step):
@@ -184,29 +171,6 @@ def test_threads_write_what_one_writes(on, step):
     wanted = use(model, 5)
     for division in (binding.PANELS, binding.TEXTS, binding.LAYERS):
         assert use(model, 5, threads=2, division=division).is_that_of(wanted)
-
-
-@pytest.mark.skipif(not native.available(), reason="no level of the decoder runs here")
-def test_weights_in_28_bits_are_the_same_bytes_and_the_same_sums(on, step):
-    """In panels that are outliers for the most part: products and sums of those are both rounded."""
-    model = step(CELLS[1], "compact")
-    changed = {n: np.array(t.array()) for n, t in model.graph.tensors.items() if n.startswith("w_")}
-    for array in changed.values():
-        array[:, ::16] *= np.float32(1 << 20)  # of a panel one output; all others are small beside it
-    model = with_tensors(model, changed)
-    panels = np.random.default_rng(0).standard_normal((2, 320, 3, 16), np.float32) ** 9
-    said, made = [], []
-    for level in (None, "neon"):
-        on(level)
-        arrays = [np.zeros(shape, np.uint8) for shape in (3 * panels.size, panels.size // 2, (2, 16))]
-        arrays += [np.zeros(panels.size, binding.OUTLIER), np.zeros((2, 2), np.int32)]
-        assert binding.compact(panels, *arrays) > 1000
-        made.append([array.tobytes() for array in arrays])
-        with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(packing, "MOST_OUTLIERS", 1)
-            said.append([use(model, batch, "compact") for batch in (1, 2, 3, 8)])
-    assert made[0] == made[1]
-    assert all(one.is_that_of(other) for one, other in zip(*said, strict=True))
 
 
 def test_noise_is_near_enough(on):

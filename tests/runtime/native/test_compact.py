@@ -20,10 +20,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-@pytest.fixture(autouse=True)
-def widens_fast(monkeypatch):
-    """As if 28 bits were taken unmeasured here."""
-    monkeypatch.setattr(packing, "level", lambda: packing.WIDENS_FAST)
+wide = pytest.mark.skipif(
+    native.level() != packing.WIDENS_FAST, reason="weights are kept in 28 bits with AVX-512 only"
+)
 
 
 def compacted(panels, most=None):
@@ -86,6 +85,7 @@ def test_too_many_small_numbers_or_an_infinite_one_are_refused():
     assert compacted(panels)[0] is None
 
 
+@wide
 @pytest.mark.parametrize("hidden", [32, 100, 300])  # 300 rows are more than a piece
 def test_logits_are_those_of_numpy(cell, hidden, card_of, write_step, numpy_model, monkeypatch):
     monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 0))
@@ -97,6 +97,7 @@ def test_logits_are_those_of_numpy(cell, hidden, card_of, write_step, numpy_mode
     assert agreement(numpy_model(card).run(tokens).astype(np.float32), found).max_abs < 2e-5
 
 
+@wide
 @pytest.mark.parametrize("layout", [packing.COMPACT_AHEAD, packing.COMPACT])
 @pytest.mark.parametrize("batch", [1, 2, 6, 7, 13])
 def test_a_text_does_not_depend_on_its_batch(cell, batch, layout, card_of, write_step, monkeypatch):
@@ -120,6 +121,7 @@ def test_a_text_does_not_depend_on_its_batch(cell, batch, layout, card_of, write
         assert np.array_equal(mine[0], written[row])
 
 
+@wide
 @pytest.mark.parametrize(("batch", "threads"), [(1, 1), (1, 2), (7, 2)])
 def test_a_prompt_does_not_depend_on_how_it_is_cut(cell, batch, threads, card_of, write_step, monkeypatch):
     """To the last bit: a long piece widens recurrent weights before it is read, a short one as it reads."""
@@ -134,6 +136,7 @@ def test_a_prompt_does_not_depend_on_how_it_is_cut(cell, batch, threads, card_of
     assert all(np.array_equal(cut[name], whole[name]) for name in whole)
 
 
+@wide
 def test_weights_that_do_not_fit_stay_as_they_are(card_of, write_step, monkeypatch):
     monkeypatch.setattr(packing, "COMPACT_BYTES", (0, 0))
     monkeypatch.setattr(binding, "compact", lambda *_: None)
@@ -141,6 +144,7 @@ def test_weights_that_do_not_fit_stay_as_they_are(card_of, write_step, monkeypat
     assert engine._packed.model.out.kind == binding.FLOATS
 
 
+@wide
 @pytest.mark.parametrize("fastest", [packing.PLAIN, packing.COMPACT_AHEAD, packing.COMPACT])
 def test_the_layout_of_weights_of_a_middle_size_is_measured_once(fastest, card_of, write_step, monkeypatch):
     def layout(engine):
@@ -195,6 +199,7 @@ def test_whether_shared_weights_are_asked_for_is_measured_once(
 )
 def test_layouts_in_question(precision, limits, expected, card_of, monkeypatch):
     monkeypatch.setattr(packing, "COMPACT_BYTES", limits)
+    monkeypatch.setattr(packing, "level", lambda: packing.WIDENS_FAST)
     assert packing.layouts(card_of(precision=precision)) == expected
 
 

@@ -11,25 +11,23 @@ from hypothesis import strategies as st
 
 from p2.cli import main
 from p2.contract.card import step_shapes
-from p2.contract.errors import UsageError
+from p2.contract.errors import P2Error, UsageError
 from p2.contract.noise import Address
 from p2.contract.sampling import Sampling
 from p2.runtime import doctor, native
 from p2.runtime.backends import BACKENDS
 from p2.runtime.native import binding, packing
-from p2.runtime.native.engine import NativeEngine, why_not
+from p2.runtime.native.engine import why_not
 from p2.runtime.onnx_format import Graph
 from p2.runtime.onnx_tensors import BFLOAT16, FLOAT, Tensor
 from p2.runtime.opening import open_step_engine
 from p2.runtime.step_file import StepFile, open_step
 
 from ...conftest import CELLS, make_card
-from ...levels import LEVELS
+from ...levels import LEVELS, on
 from ...quantized import step_of, tensors_of
 
 pytestmark = pytest.mark.skipif(not LEVELS, reason="no level of the decoder runs here")
-
-LAYOUTS = {"compact": packing.COMPACT, "compact ahead": packing.COMPACT_AHEAD}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +39,7 @@ def the_fastest_again(monkeypatch):
 
 def made(cell, kind, layers, hidden):
     """A step with random weights of a kind."""
-    card = make_card(*cell, layers=layers, hidden=hidden, precision="float32" if kind in LAYOUTS else kind)
+    card = make_card(*cell, layers=layers, hidden=hidden, precision=kind)
     if kind in ("int8", "int4"):
         return step_of(card, tensors_of(card))
     rng, held = np.random.default_rng(0), {}
@@ -56,9 +54,7 @@ def made(cell, kind, layers, hidden):
 
 
 @pytest.mark.skipif(len(LEVELS) < 2, reason="this processor has one level only")
-@pytest.mark.parametrize(
-    "kind", ["float32", "compact", "compact ahead", "float16", "bfloat16", "int8", "int4"]
-)
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16", "int8", "int4"])
 @settings(max_examples=6, deadline=None)
 @given(
     cell=st.sampled_from(CELLS),
@@ -76,16 +72,15 @@ def made(cell, kind, layers, hidden):
 def test_every_level_says_the_same_to_the_last_bit(kind, cell, layers, hidden, batch, place, threads, seed):
     """Every sum runs in the order of the matrix's rows, with one rounding for a product and its sum."""
     step = made(cell, kind, layers, hidden)
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(packing, "PLACE_BYTES", [0] * place + [1 << 60] * (2 - place))
-        layout = LAYOUTS.get(kind, packing.PLAIN_AHEAD if place == binding.SHARED else packing.PLAIN)
-        patched.setattr(packing, "layouts", lambda _: [layout])
-        engine = NativeEngine(step, threads)
-    assert engine._packed.model.out.place == place
-    tokens = np.random.default_rng(seed).integers(0, step.card.vocab, (batch, 70))  # 64 are opened first
+    tokens = np.random.default_rng(seed).integers(0, step.card.vocab, (batch, 9))
     found = {}
     for level in LEVELS:
-        binding.use(level)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(packing, "PLACE_BYTES", [0] * place + [1 << 60] * (2 - place))
+            layout = packing.PLAIN_AHEAD if place == binding.SHARED else packing.PLAIN
+            patched.setattr(packing, "layouts", lambda _, layout=layout: [layout])
+            engine = on(level, step, threads)
+        assert (engine._packed.model.out.place, engine._packed.level) == (place, level)
         state = engine.zero_state(batch)
         logits = engine.feed(state, tokens, logits=True)
         written = engine.draw(state, tokens[:, -1], Address(seed, range(batch), 0), 9, Sampling(0.8))
@@ -93,6 +88,20 @@ def test_every_level_says_the_same_to_the_last_bit(kind, cell, layers, hidden, b
     first = found[LEVELS[0]]
     for level, other in found.items():
         assert all(np.array_equal(first[name], other[name]) for name in first), level
+
+
+@pytest.mark.skipif(len(LEVELS) < 2, reason="this processor has one level only")
+def test_an_engine_of_another_level_says_so(write_step, card_of):
+    """Its weights may lie in another order."""
+    path = write_step(card_of())
+    engine = on(LEVELS[0], open_step(path))
+    on(LEVELS[1], open_step(path))
+    with pytest.raises(P2Error) as caught:
+        engine.feed(engine.zero_state(1), np.zeros((1, 3), np.int64))
+    assert str(caught.value) == (
+        f"{path} was opened for {LEVELS[0]}, and this process runs on {LEVELS[1]} now: "
+        "open it again, and leave P2_CPU as it is"
+    )
 
 
 def test_noise_is_the_same_on_every_level():

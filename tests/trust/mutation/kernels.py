@@ -254,9 +254,9 @@ MUTANTS = (
     ),
     Mutant(
         "C: the halves of a vector of AVX2's sums are one",
-        f"{_NATIVE}avx2/strips.h",
-        "t->slot[column / 2] * 16 + column % 2 * 8",
-        "t->slot[column / 2] * 16",
+        f"{_NATIVE}lanes/kernels.h",
+        "sums_at(t, panel, row, column / 2) + column % 2 * 8",
+        "sums_at(t, panel, row, column / 2)",
         f"{_LEVELS}[float32]",
     ),
     Mutant(
@@ -274,11 +274,11 @@ MUTANTS = (
         f"{_EXACT}[lstm]",
     ),
     Mutant(
-        "C: AVX2 takes the exponents of the first half of a group for both",
-        f"{_NATIVE}avx2/compact.c",
-        "expand(bytes + half * 32, places + half * 16, exponents, made);\n                EACH(v, 4) {",
-        "expand(bytes + half * 32, places, exponents, made);\n                EACH(v, 4) {",
-        f"{_LEVELS}[compact]",
+        "C: AVX2 takes the first half of a strip for both",
+        f"{_NATIVE}avx2/floats.c",
+        "half.weights += 2 * size;",
+        "",
+        f"{_LEVELS}[float32]",
     ),
     Mutant(
         "CUDA: an LSTM's input and forget gates are swapped",
