@@ -17,11 +17,15 @@ static int end_of(int group, int groups, int rows, const product *m) {
     return level->uneven && is_float(m) && rows == 8 && !group ? 5 : rows * (group + 1) / groups;
 }
 
+/* Groups that ask for what comes. With more of them a step would be part of a line, asked for again and again. */
+#define ASKING 3
+
 /* A part of a matrix, for the rows of the batch in groups. The first one meets `first`, the others `others`, which holds the
  * same numbers and may begin with another row. The errand is that of all groups together. */
 static void multiply_part(part first, part others, value a, int rows, errand e, target to) {
     const int groups = (rows + ROWS - 1) / ROWS, turns = (first.to - first.from) / turn_rows(first.m);
-    if (groups > 1) e.step /= groups;
+    const int asking = groups < ASKING ? groups : ASKING;
+    if (asking > 1) e.step /= asking;
     for (int group = 0, row = 0; group < groups; group++) {
         const int end = end_of(group, groups, rows, first.m);
         const part *p = group ? &others : &first;
@@ -30,6 +34,7 @@ static void multiply_part(part first, part others, value a, int rows, errand e, 
         part_of_a.floats += first.from - p->from;
         kernel_for(p, end - row)(p, &part_of_a, &here, &e);
         e.next += turns * e.step;
+        if (group + 1 == asking) e.step = 0;
         row = end;
     }
 }
