@@ -201,8 +201,8 @@ class Packed:
             matrix = _pad(floats[rows], 0, padded(rows.stop - rows.start))
             panels = _panels(matrix, gates, run).transpose(1, 0, 2, 3)
             compact = self._compact(panels) if self._wants_compact and kind == binding.FLOATS else None
-            ordered = _in_strips(panels) if self.level in IN_STRIPS else panels
-            return compact or Product(kind, vectors, len(matrix), 0, self.place, self._keep(ordered))
+            keep = self._keep_strips if self.level in IN_STRIPS else self._keep
+            return compact or Product(kind, vectors, len(matrix), 0, self.place, keep(panels))
         q, scales = stored[f"{name}_q"], np.asarray(stored[f"{name}_scale"].array(), np.float32)
         block, scales = cut(q.shape[0], rows, scales)
         scales = scales * GRID * halves(self.card, name)
@@ -259,6 +259,19 @@ class Packed:
         self._kept.append(made)
         return int(made.ctypes.data)
 
+    def _keep_strips(self, panels: Array) -> int:
+        """The same for floats ``[panels, rows, vectors, 16]``, in the order of AVX2 (types.h)."""
+        count, rows, vectors, _ = panels.shape
+        made = self._pool.empty((count, panels[0].size), panels.dtype)
+        end = 0
+        for row in range(0, rows, binding.PIECE):
+            for vector in range(0, vectors, 2):
+                part = panels[:, row : row + binding.PIECE, vector : vector + 2].reshape(count, -1)
+                end += part.shape[1]
+                made[:, end - part.shape[1] : end] = part
+        self._kept.append(made)
+        return int(made.ctypes.data)
+
 
 def _pad(array: Array, axis: int, size: int) -> Array:
     missing = size - array.shape[axis]
@@ -274,14 +287,3 @@ def _panels(matrix: Array, gates: int, run: int) -> Array:
     split = _pad(matrix.reshape(rows, gates, units), 2, padded(units))
     split = split.reshape(rows, gates, -1, run, LANES).transpose(0, 2, 1, 3, 4)
     return split.reshape(rows, -1, gates * run, LANES)
-
-
-def _in_strips(panels: Array) -> Array:
-    """``[panels, rows, vectors, 16]`` as AVX2 reads it (types.h)."""
-    rows, vectors = panels.shape[1:3]
-    parts = [
-        panels[:, row : row + binding.PIECE, vector : vector + 2].reshape(len(panels), -1)
-        for row in range(0, rows, binding.PIECE)
-        for vector in range(0, vectors, 2)
-    ]
-    return np.concatenate(parts, axis=1)
