@@ -162,7 +162,7 @@ typedef struct {
     int how, rows, panels, vectors;
 } shape;
 
-/* `count` rows of a strip of a panel, see avx2/floats.c: columns of 8 outputs, of which one is the panel's column `first`. */
+/* `count` rows of a strip, see avx2/floats.c: `columns` of 8 outputs each, `first` of the panel and those after it. */
 typedef struct {
     const char *weights;
     const float *a; /* of the first row of the batch */

@@ -1,6 +1,6 @@
-/* Products with weights in 32 and 16 bits. AVX2 has 16 registers: the sums of some rows of a batch fit for a part of a panel, so
- * its weights lie in strips, see types.h. A strip is read from its beginning to its end for one row, at the pace of the memory;
- * several rows add to the same sums for a whole piece. */
+/* Products with weights in 32 and 16 bits. AVX2 has 16 registers: several rows of a batch have room for the sums of a part of
+ * a panel only. So weights lie in strips, see types.h: the sums stay in registers for a whole piece, and for one row a strip
+ * is read from its beginning to its end, at the pace of the memory. */
 
 #ifdef __x86_64__
 
@@ -45,8 +45,8 @@ INLINE void add_row(const int rows, const int columns, const int kind, const cha
 /* What is asked for into the first cache lies so many rows of the matrix ahead. */
 #define ROWS_AHEAD 16
 
-/* z[row][slot[v]] += a[row] @ weights, for the first `columns` of a stretch; `lines` of 64 bytes are asked for in each row
- * of it. An errand's steps are for as many columns as a row has there. */
+/* z[row][slot[v]] += a[row] @ weights, for `columns` of a stretch from its weights on; `lines` of 64 bytes are asked for in
+ * each of its rows. An errand's step is that of all its columns. */
 INLINE void meet(const shape s, const int kind, const stretch some, const int columns, const int lines, const target *t,
                  const errand *e) {
     const int rows = s.rows, how = rows < 3 ? s.how : FETCHING;
@@ -70,9 +70,9 @@ INLINE void meet(const shape s, const int kind, const stretch some, const int co
             *(vfu *)eight_sums_at(t, 0, r, some.first + c) = sum[r][c];
 }
 
-/* The same for all columns of a strip. With as little to compute as for one row or two the processor sees by itself what comes;
- * for more it is told, wherever the weights lie. Of more than three rows the sums fit for half of a strip, and the other
- * half is near then. */
+/* The same for all columns of a strip. With as little to compute as for one row or two the processor sees by itself what
+ * comes; for more it is told, wherever the weights lie. With more than three rows there is room for the sums of half of a
+ * strip, and the other half has come with it. */
 INLINE void meet_strip(const shape s, const int kind, const stretch strip, const target *t, const errand *e) {
     const size_t size = kind == FLOATS ? 32 : 16;
     const int all = strip.columns, lines = all * (int)size / 64;

@@ -66,6 +66,7 @@ def made(cell, kind, layers, hidden):
     seed=st.integers(0, 1000),
 )
 @example(cell=CELLS[1], layers=2, hidden=320, batch=1, place=binding.OWN, threads=1, seed=1)
+@example(cell=CELLS[1], layers=2, hidden=320, batch=8, place=binding.SHARED, threads=1, seed=5)
 @example(cell=CELLS[2], layers=2, hidden=320, batch=9, place=binding.MEMORY, threads=2, seed=2)
 @example(cell=CELLS[3], layers=2, hidden=80, batch=6, place=binding.MEMORY, threads=1, seed=3)
 @example(cell=CELLS[0], layers=2, hidden=80, batch=2, place=binding.SHARED, threads=1, seed=4)
