@@ -5,6 +5,7 @@
 #ifdef __x86_64__
 
 #include "../inline.h"
+#include "../types.h"
 
 #include <immintrin.h>
 #include <stdint.h>
@@ -70,6 +71,11 @@ INLINE int total_of(vi x) {
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128((__m256i)x), _mm256_extracti128_si256((__m256i)x, 1));
     four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
     return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
+}
+
+/* The place of 8 sums, of which two columns are a vector's. */
+INLINE float *eight_sums_at(const target *t, int panel, int row, int column) {
+    return t->z + panel * t->panel + row * Z_ROW + t->slot[column / 2] * 16 + column % 2 * 8;
 }
 
 END_LEVEL

@@ -32,11 +32,6 @@ INLINE float *sums_at(const target *t, int panel, int row, int vector) {
     return t->z + panel * t->panel + row * Z_ROW + t->slot[vector] * 16;
 }
 
-/* The place of 8 of them: two columns are a vector. */
-INLINE float *eight_sums_at(const target *t, int panel, int row, int column) {
-    return sums_at(t, panel, row, column / 2) + column % 2 * 8;
-}
-
 /* What it points to is read again from here on: else it would take registers in the loop before. */
 #define AGAIN(pointer) __asm__("" : "+r"(pointer))
 

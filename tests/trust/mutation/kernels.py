@@ -254,9 +254,9 @@ MUTANTS = (
     ),
     Mutant(
         "C: the halves of a vector of AVX2's sums are one",
-        f"{_NATIVE}lanes/kernels.h",
-        "sums_at(t, panel, row, column / 2) + column % 2 * 8",
-        "sums_at(t, panel, row, column / 2)",
+        f"{_NATIVE}avx2/vectors.h",
+        "t->slot[column / 2] * 16 + column % 2 * 8",
+        "t->slot[column / 2] * 16",
         f"{_LEVELS}[float32]",
     ),
     Mutant(
