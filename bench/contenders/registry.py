@@ -45,7 +45,7 @@ def contenders() -> list[Contender]:
 
 def on_request() -> list[Contender]:
     """Those that take part only where they are named."""
-    levels = ("avxvnni", "avx2")
+    levels = ("avx512", "avxvnni", "avx2")
     return [
         *(P2Level(level, precision) for level in levels for precision in PRECISIONS),
         OpenVinoAvx2(),

@@ -21,12 +21,12 @@ In C, where every header says what its ``.c`` file does:
 - ``team``, ``memory``: threads that wait for one another, and what they work on.
 - ``instructions``: which level runs, of those that are compiled.
 
-A level is what is compiled for one kind of processor, a folder each (``avx512``); ``avx2`` has two levels and
-``neon`` three, whose ``plain.c``, ``vnni.c``, ``dotprod.c`` and ``i8mm.c`` multiply integers:
+A level is what is compiled for one kind of processor, in a folder of its kind: ``avx512`` has two, ``avx2``
+and ``neon`` three, whose ``plain.c``, ``vnni.c``, ``dotprod.c`` and ``i8mm.c`` multiply integers.
 
 - ``vectors.h``: its instructions and vectors.
 - ``floats.c``, ``integers.c``: products with weights in 32 and 16, and in 8 and 4 bits; ``avx512`` has
-  ``compact.c`` for 28.
+  ``compact.c`` for 28, and ``tiles.c``, AMX's for many texts in 8.
 - ``level.c``: the level as ``instructions`` knows it, with what all have in common: ``lanes``, where
   ``arithmetic.h`` and ``cells.h`` go from sums to the next state, and ``noise.h`` makes noise, nearly.
 """

@@ -4,7 +4,7 @@
 
 static const instructions *const levels[] = {
 #ifdef __x86_64__
-    &avx512, &avxvnni, &avxvnni_of_avx512, &avx2,
+    &amx, &avx512, &avxvnni, &avxvnni_of_avx512, &avx2,
 #elif defined(__aarch64__)
     &i8mm, &dotprod, &neon,
 #endif

@@ -5,8 +5,8 @@
 #include "types.h"
 
 #pragma GCC visibility push(hidden)
-/* Of the folders of these names; `avx2` and `neon` have three each. Two write VNNI's instruction in two ways. */
-extern const instructions avx512, avxvnni, avxvnni_of_avx512, avx2, neon, dotprod, i8mm;
+/* Of the folders of these names; `avx512` has two, `avx2` and `neon` three each. Two write VNNI's instruction in two ways. */
+extern const instructions amx, avx512, avxvnni, avxvnni_of_avx512, avx2, neon, dotprod, i8mm;
 
 /* The one that runs: p2_use. */
 extern const instructions *level;

@@ -101,6 +101,10 @@ static void multiply_plain(part p, value a, int rows, int last, target to) {
 }
 
 void multiply(const product *m, value a, int rows, range panels, int back, target to) {
+    if (m->kind == INT8 && rows > ROWS && level->tiles) {
+        level->tiles(m, a, rows, panels, to);
+        return;
+    }
     const int most = rows <= 2 ? PANELS : 1, count = (panels.end - panels.first + most - 1) / most;
     back = back && m->place != MEMORY;
     for (int number = 0; number < count; number++) {

@@ -40,7 +40,7 @@ PLACE_BYTES = 2 << 20, 16 << 20
 # sooner. Only with AVX-512 are they widened fast enough: with AVX2 32 bits were as fast or faster.
 PLAIN, COMPACT_AHEAD, COMPACT, PLAIN_AHEAD = range(4)
 COMPACT_BYTES = 28 << 20, 96 << 20
-WIDENS_FAST = "avx512"
+WIDEN_FAST = "amx", "avx512"
 
 # Levels whose registers hold the sums of a part of a panel only: floats lie in strips (types.h).
 IN_STRIPS = "avxvnni", "avx2"
@@ -83,7 +83,7 @@ def layouts(card: Card) -> list[int]:
     """What comes into question for a model's weights; with more than one, a measurement tells."""
     kept = _kept(card)
     size = bytes_per_step(kept)
-    if kept.precision != "float32" or size < COMPACT_BYTES[0] or level() != WIDENS_FAST:
+    if kept.precision != "float32" or size < COMPACT_BYTES[0] or level() not in WIDEN_FAST:
         return [PLAIN, PLAIN_AHEAD] if _place(size) == binding.SHARED else [PLAIN]
     compact = [COMPACT_AHEAD, COMPACT]
     return compact if size >= COMPACT_BYTES[1] else [PLAIN, *compact]

@@ -252,6 +252,8 @@ typedef struct {
  * uneven: whether 8 rows of a batch are faster with weights of `floats` as 5 and 3 than as 4 and 4.
  * compact: without and with `ahead`; widening: for the first rows of a batch of more than ROWS. NULL, as `open_panels`, for
  *         levels that are given no COMPACT weights.
+ * tiles: for INT8 weights and any number of rows of a batch, the same sums; faster where there are more than ROWS. NULL for
+ *         levels that have no such instructions.
  * open_panels: panels of COMPACT weights as float [panels][rows][vectors][16], without the outliers. */
 typedef struct {
     const char *name;   /* as P2_CPU calls it */
@@ -259,6 +261,7 @@ typedef struct {
     const kernel_table *floats, *integers, *compact, *widening;
     int uneven;
     void (*open_panels)(const product *m, range panels, float *opened);
+    void (*tiles)(const product *m, value a, int rows, range panels, target to);
 
     /* The cells, lanes/cells.h: from a layer's sums and biases to its next state. For floats, and as
      * contract/integers.py defines it. First, 8 bits and their sums of the floats of a state. */

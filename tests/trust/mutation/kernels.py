@@ -11,6 +11,7 @@ _NUMPY = "runtime/native/test_native_engine.py::test_float_logits_are_those_of_n
 _ITSELF = "runtime/native/test_native_engine.py::test_a_text_depends_on_nothing_but_itself"
 _REFERENCE = "runtime/cuda/test_kernels.py::test_text_and_states_are_those_of_the_reference"
 _LEVELS = "runtime/native/test_levels.py::test_every_level_says_the_same_to_the_last_bit"
+_TILES = "runtime/native/test_tiles.py::test_integers_are_those_of_the_definition"
 _DRAWN = "runtime/native/test_noise.py::test_texts_are_those_of_noise_that_is_handed_over"
 
 MUTANTS = (
@@ -251,6 +252,27 @@ MUTANTS = (
         "float *next = room + opened_floats(m, panels);",
         "float *next = room;",
         "runtime/native/test_compact.py",
+    ),
+    Mutant(
+        "C: AMX adds the texts that two groups have twice",
+        f"{_NATIVE}avx512/tiles.c",
+        "const int fresh = row + group * height,",
+        "const int fresh = begin[group],",
+        _TILES,
+    ),
+    Mutant(
+        "C: AMX meets one vector of a panel again and again",
+        f"{_NATIVE}avx512/tiles.c",
+        "w + (column) * TILE_BYTES",
+        "w",
+        _TILES,
+    ),
+    Mutant(
+        "C: AMX keeps its tiles",
+        f"{_NATIVE}avx512/tiles.c",
+        "    _tile_release();\n",
+        "",
+        _TILES,
     ),
     Mutant(
         "C: the halves of a vector of AVX2's sums are one",

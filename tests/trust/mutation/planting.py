@@ -152,7 +152,7 @@ class Nursery:
 
 def folder_of(level: str) -> str:
     """Where a level's sources are."""
-    return "avx512" if level == "avx512" else "avx2" if level.startswith("avx") else "neon"
+    return "avx512" if level in ("amx", "avx512") else "avx2" if level.startswith("avx") else "neon"
 
 
 def traces_of(mutant: Mutant) -> str:
