@@ -152,8 +152,9 @@ def test_without_amx_it_is_not_taken(monkeypatch):
     assert native.problem() == "P2_CPU=amx asks for instructions that this processor does not have"
 
 
-# Each begins as the decoder does, then breaks a rule of the manual's.
+# Each breaks a rule of the manual's between two products that keep them.
 FAULTS = {
+    "none": "",
     "sums of other rows": "c.rows[0] = 15; _tile_loadconfig(&c);",
     "weights of too few rows": "c.rows[6] = 15; _tile_loadconfig(&c);",
     "one tile twice": '__asm__ volatile(".byte 0xc4, 0xe2, 0x49, 0x5e, 0xc6");',
@@ -165,15 +166,16 @@ FAULTS = {
 PROGRAM = """
 #include <immintrin.h>
 #include <stdint.h>
+#include <stdlib.h>
 extern void begin(void);
-int main(void) {
+int main(int count, char **words) {
     volatile struct { uint8_t palette, none[15]; uint16_t bytes[16]; uint8_t rows[16]; } c = {1};
 #define _tile_loadconfig(p) _tile_loadconfig((const void *)(p))
     begin();
     for (int t = 0; t < 8; t++) { c.bytes[t] = 64; c.rows[t] = 16; }
     _tile_loadconfig(&c);
     _tile_dpbusd(0, 4, 6);
-    FAULT
+    switch (atoi(words[count - 1])) { FAULTS }
     _tile_dpbusd(0, 4, 6);
     return 0;
 }
@@ -181,11 +183,12 @@ int main(void) {
 
 
 @pytest.mark.skipif(REAL, reason="this processor has AMX")
-@pytest.mark.parametrize("fault", ["none", *FAULTS])
-def test_what_stands_in_knows_the_faults(fault, tmp_path):
+def test_what_stands_in_knows_the_faults(tmp_path):
     source, made = tmp_path / "fault.c", tmp_path / "fault"
-    source.write_text(PROGRAM.replace("FAULT", FAULTS.get(fault, "")))
+    cases = [f"case {number}: {fault} break;" for number, fault in enumerate(FAULTS.values())]
+    source.write_text(PROGRAM.replace("FAULTS", " ".join(cases)))
     words = ["cc", "-O1", "-mamx-tile", "-mamx-int8", str(source), str(SOURCE), "-o", str(made)]
     subprocess.run(words, check=True)
-    done = subprocess.run([str(made)], capture_output=True)
-    assert done.returncode == (0 if fault == "none" else -signal.SIGILL)
+    for number, name in enumerate(FAULTS):
+        code = subprocess.run([str(made), str(number)]).returncode
+        assert code == (-signal.SIGILL if name != "none" else 0), name
