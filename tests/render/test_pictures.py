@@ -160,7 +160,7 @@ def page(tmp_path_factory) -> Callable[[str], str]:
     place = tmp_path_factory.mktemp("pages") / "practical"
     shutil.copytree(ARTIFACTS / "practical", place, ignore=shutil.ignore_patterns("*.html"))
     of = {
-        "bench": html.page(load(ARTIFACTS / "bench/zen4-cells.json")),
+        "bench": html.page(load(ARTIFACTS / "bench/zen5-cells.json")),
         "practical": practical_page.write(place).read_text(),
     }
     return of.__getitem__
