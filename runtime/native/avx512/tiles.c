@@ -54,7 +54,7 @@ typedef struct {
         _tile_dpbusd(sums, 4, weights);                                                                      \
     }
 
-/* One group and one to four vectors, or two groups and one or two. As int8_kernel: the sums are exact. */
+/* One group and three or four vectors, or two groups and one or two. As int8_kernel: the sums are exact. */
 INLINE void meet(const int groups, const int columns, const meeting *m, int32_t sums[4][TILE_ROWS][16]) {
     /* All rows begin with the same line: they are no bytes apart. */
     _tile_loadd(0, m->start, 0);
@@ -81,15 +81,12 @@ INLINE void meet(const int groups, const int columns, const meeting *m, int32_t 
     if (groups > 1 ? columns > 1 : columns > 3) _tile_stored(3, sums[3], TILE_BYTES);
 }
 
-/* What may be met at once, as the compiler is to know it. */
+/* What is met at once, as the compiler is to know it: a panel has three vectors or four. */
 static void meet_columns(int groups, int columns, const meeting *m, int32_t sums[4][TILE_ROWS][16]) {
-    if (groups > 1) {
-        if (columns > 1) meet(2, 2, m, sums);
-        else meet(2, 1, m, sums);
-    } else if (columns == 4) meet(1, 4, m, sums);
-    else if (columns == 3) meet(1, 3, m, sums);
-    else if (columns == 2) meet(1, 2, m, sums);
-    else meet(1, 1, m, sums);
+    if (groups > 1 && columns > 1) meet(2, 2, m, sums);
+    else if (groups > 1) meet(2, 1, m, sums);
+    else if (columns > 3) meet(1, 4, m, sums);
+    else meet(1, 3, m, sums);
 }
 
 /* Sums of 16 outputs and some rows, from `first` of the batch on; `sums` begins with the same row. */
@@ -120,7 +117,7 @@ void avx512_tiles(const product *m, value a, int rows, range panels, target to) 
                     a.bytes + begin[0] * a.width,
                     a.bytes + begin[1] * a.width,
                     a.width,
-                    (const int8_t *)m->weights + panel * (m->rows / 4) * row_bytes + vector * TILE_BYTES,
+                    (const int8_t *)m->weights + (size_t)panel * (m->rows / 4) * row_bytes + vector * TILE_BYTES,
                     row_bytes,
                     m->start + at * 16,
                     m->rows / TILE_BYTES,
