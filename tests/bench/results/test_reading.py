@@ -181,7 +181,7 @@ def test_a_report_without_turns_beside_others_is_read(read, bench):
 
 def test_committed_reports_are_read():
     reports = sorted((Path(__file__).parents[3] / "artifacts" / "bench").glob("*.json"))
-    assert len(reports) == 8
+    assert len(reports) == 6
     assert all(load(path)["models"] for path in reports)
 
 
