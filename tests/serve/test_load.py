@@ -62,11 +62,13 @@ def test_a_model_that_is_not_there_is_said(folder, capsys):
 
 def test_a_soak_and_its_report(folder, capsys):
     out = folder / "new" / "s"
-    assert soak.main([str(folder / "charlm.onnx"), "--minutes", "0.04", "--out", str(out)]) == 0
+    code = soak.main([str(folder / "charlm.onnx"), "--minutes", "0.04", "--out", str(out)])
+    said = capsys.readouterr()
+    assert code == 0, said.err
     report = json.loads(out.with_suffix(".json").read_text())
     assert {*report["requests"]} == {*soak.KINDS}
     assert report["curve"][-1]["running"] == 0
-    assert out.with_suffix(".md").read_text() in capsys.readouterr().out
+    assert out.with_suffix(".md").read_text() in said.out
 
 
 def test_a_text_that_is_not_as_it_should_be_is_found(served, monkeypatch):
