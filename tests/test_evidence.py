@@ -253,6 +253,20 @@ def test_the_practical(place, column):
     assert ("an NVIDIA H100" if gpus else "two cores") in column_of_it[0]
 
 
+def test_the_best_model():
+    said = page("docs/train.md")
+    eager, *exported = evidence("quality/best")["engines"]
+    bits, perplexity = eager["bits_per_character"], eager["perplexity"]
+    assert f"**{bits:.3f} bits per character, perplexity {perplexity:.3f}**" in said
+    assert max(abs(one["difference"]) for one in exported) < 0.0005  # "loses nothing"
+    log = (ROOT / "artifacts/quality/best.jsonl").read_text().splitlines()
+    validated = [entry for entry in map(json.loads, log) if "val_bits_per_character" in entry]
+    best = min(validated, key=lambda entry: entry["val_bits_per_character"])
+    assert f"{best['val_bits_per_character']:.3f} on the validation" in said
+    assert best is validated[-1]
+    assert f"the last of {best['step']:,} updates" in said
+
+
 def test_integers_in_onnx_runtime_are_the_reports():
     page = (ROOT / "docs" / "bench.md").read_text(encoding="utf-8")
     document = json.loads((ROOT / "artifacts/bench/exact-integers.json").read_text(encoding="utf-8"))

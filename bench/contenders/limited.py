@@ -1,4 +1,4 @@
-"""What older processors would get, measured on this one: engines that are held to AVX2.
+"""What older processors would get, measured on this one: engines that are held to fewer instructions.
 
 They take part where `--contenders` names them. Each sets a variable of its own process, which is read when
 the library is loaded.

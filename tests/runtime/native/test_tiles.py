@@ -142,7 +142,7 @@ def test_others_do_without_tiles(precision, batch, tiles):
         engine.draw(
             engine.zero_state(batch), np.zeros(batch, np.int64), Address(1, range(batch), 0), 3, Sampling()
         )
-    assert not tiles.made or precision == "int4"
+    assert (tiles.made > 0) is (precision == "int4") or not tiles.counts
 
 
 @pytest.mark.skipif(REAL, reason="this processor has AMX")
