@@ -91,7 +91,7 @@ def test_texts_that_nobody_waits_for_are_found(served, monkeypatch):
 
 
 def test_memory_that_grows_is_found(served, monkeypatch):
-    memory = iter(range(1 << 28, 1 << 40, 1 << 23))
+    memory = iter(range(1 << 28, 1 << 40, 1 << 26))
 
     async def meters(_port: int, *_: str) -> list[float]:
         return [1.0, next(memory), 9.0, 0.0, 0.0, 0.0]
