@@ -226,7 +226,7 @@ class Server:
                     raise ApiError(status, str(piece.error))
                 choice = fresh[id(text)] = choices[id(text)]
                 choice.add(piece)
-                counts[id(text)] = counts.get(id(text), 0) + 1
+                counts[id(text)] = counts.get(id(text), 0) + len(piece.shown)
                 going -= bool(piece.end)
             if first:
                 self.meters.first.labels(asked.model).observe(time.perf_counter() - started)

@@ -36,8 +36,9 @@ from .text import (
 
 Delivery = list[tuple[Text, Piece]]
 
-# Chunks that a reader may be behind before its text pauses.
-UNREAD_PIECES = 8
+# Characters that a reader may be behind before its text pauses: without their probabilities, and with them,
+# which take some hundred bytes each.
+BEHIND, BEHIND_SCORED = 65_536, 4_096
 
 # A chunk is a quarter as long where a quarter of its texts wait for a first character.
 FIRST_SHARE = 4
@@ -143,11 +144,11 @@ class Batcher:
                     self._end(text)
             self._changed.notify()
 
-    def took(self, text: Text, pieces: int) -> None:
-        """So many pieces have reached the reader."""
+    def took(self, text: Text, characters: int) -> None:
+        """So many characters have reached the reader."""
         with self._changed:
-            text.taken += pieces
-            if text.place == PAUSED and text in self._paused and text.sent - text.taken <= UNREAD_PIECES // 2:
+            text.taken += characters
+            if text.place == PAUSED and text in self._paused and text.behind <= _most_behind(text) // 2:
                 self._paused.remove(text)
                 self._resumed.append(text)
                 self._changed.notify()
@@ -335,7 +336,7 @@ class Batcher:
         ended = self._publish(pieces)
         with self._changed:
             going = [text for text in texts if text not in ended and not text.cancelled]
-            slow = [text for text in going if text.sent - text.taken > UNREAD_PIECES]
+            slow = [text for text in going if text.behind > _most_behind(text)]
             for text in slow:
                 text.place = PAUSED
                 self._paused.add(text)
@@ -346,8 +347,8 @@ class Batcher:
         shown = [(text, piece) for text, piece in pieces if piece.shown or piece.end]
         ended = {text for text, piece in shown if piece.end}
         with self._changed:
-            for text, _ in shown:
-                text.sent += 1
+            for text, piece in shown:
+                text.sent += len(piece.shown)
             for text in ended:
                 self._end(text)
         self._written += shown
@@ -371,3 +372,8 @@ class Batcher:
             self._paused.discard(text)
             self._users.pop(id(text), None)
             self._held -= 1
+
+
+def _most_behind(text: Text) -> int:
+    """Characters that its reader may be behind."""
+    return BEHIND if text.scores is None else BEHIND_SCORED

@@ -31,8 +31,8 @@ from . import client
 CLIENTS = 24
 LEFT_SECONDS = 20  # in which texts may end that nobody waits for
 SAMPLES, ROWS = 240, 12  # of memory: in the JSON, and in the report to read
-# Of memory, over what it was after a fifth of the time: slow readers hold long pieces on a fast processor.
-GROWTH, SLACK = 1.05, 64 << 20
+# Of memory, over what it was after a fifth of the time.
+GROWTH, SLACK = 1.05, 24 << 20
 OPEN_FILES = 8  # more than at first may be open at the end: connections that others keep
 
 # What a client does next, and how often.

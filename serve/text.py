@@ -70,7 +70,7 @@ class Text:
         inbox: where the pieces go.
         place: WAITING, IN_BATCH, PAUSED or ENDED.
         cancelled: nobody wants it any more.
-        sent, taken: pieces that went to the inbox, and that have left it.
+        sent, taken: characters that went to the inbox, and that have reached the reader.
         read: characters of the prompt that the state has seen.
         written: characters so far, those after a stop string included.
         last: the newest character, not yet fed.
@@ -107,6 +107,11 @@ class Text:
     def unread(self) -> int:
         """Characters of the prompt that are to be read before the first can be written."""
         return max(0, len(self.prompt) - 1 - self.read)
+
+    @property
+    def behind(self) -> int:
+        """Characters that the reader has not taken yet."""
+        return self.sent - self.taken
 
     @property
     def left(self) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from p2.contract.sampling import Sampling
-from p2.serve.batcher import UNREAD_PIECES, Batcher
+from p2.serve.batcher import BEHIND, BEHIND_SCORED, Batcher
 from p2.serve.settings import Settings
 from p2.serve.text import ENDED, Text
 
@@ -37,8 +37,8 @@ def batcher(engines):
     engine.close()
 
 
-def a_text(prompt: int = 1) -> Text:
-    return Text(np.zeros(prompt, np.int64), 1 << 20, 0, 0, Sampling(), (), None, False, 0, cast(Any, None))
+def a_text(prompt: int = 1, scores: int | None = None) -> Text:
+    return Text(np.zeros(prompt, np.int64), 1 << 20, 0, 0, Sampling(), (), scores, False, 0, cast(Any, None))
 
 
 def nobody_is_left(batcher: Batcher) -> None:
@@ -60,11 +60,27 @@ def test_another_leaves_while_one_is_taken_out(batcher, prompt):
     nobody_is_left(batcher)
 
 
+@pytest.mark.parametrize(("scores", "most"), [(None, BEHIND), (1, BEHIND_SCORED)])
+def test_a_reader_may_be_so_far_behind(batcher, scores, most):
+    text = a_text(scores=scores)
+    batcher.submit([text], "")
+    wait_for(lambda: batcher.counts()["paused"] == 1)
+    assert most < text.behind < 2 * most
+    batcher.took(text, text.behind - most)
+    assert batcher.counts()["paused"] == 1
+    before = text.sent
+    batcher.took(text, text.behind - most // 2)
+    wait_for(lambda: text.sent > before and batcher.counts()["paused"] == 1)
+    assert most < text.behind < 2 * most
+    batcher.cancel([text])
+    nobody_is_left(batcher)
+
+
 def test_a_reader_leaves_before_it_is_found_to_be_slow(batcher):
     text = a_text()
 
     def others() -> None:
-        if text.sent > UNREAD_PIECES and not text.cancelled:
+        if text.sent > BEHIND and not text.cancelled:
             batcher.cancel([text])
 
     batcher._changed.others = others

@@ -18,7 +18,6 @@ import httpx
 import pytest
 
 from p2.contract.errors import UsageError
-from p2.serve import batcher
 from p2.serve.app import create_app
 from p2.serve.fairness import Turns
 from p2.serve.settings import Settings
@@ -92,7 +91,6 @@ def test_a_slow_reader_pauses_and_costs_no_place(start, alone):
 
 
 def test_a_reader_that_was_slow_gets_the_same_text(start, alone, monkeypatch):
-    monkeypatch.setattr(batcher, "UNREAD_PIECES", 2)  # a fast processor writes all of it in a few pieces
     running = start(max_streams=2)
     length = 60000
     with connect(running) as slow:
