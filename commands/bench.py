@@ -117,6 +117,8 @@ def run(
     out: Annotated[
         Path | None,
         typer.Option(
+            "--out",
+            "-o",
             help="The report; .html and .md go beside it, an earlier one into <report>.old-1, -2, ..."
             " [default: artifacts/bench/report.json]",
             rich_help_panel="Report",

@@ -63,6 +63,8 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
+            "--out",
+            "-o",
             help="The .onnx file to write; the .plan goes beside it. What is there of another precision or"
             " checkpoint is kept, as NAME.PRECISION.onnx.",
             rich_help_panel="Graph",

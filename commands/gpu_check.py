@@ -16,8 +16,10 @@ def gpu_check(
     out: Annotated[
         Path,
         typer.Option(
+            "--out",
+            "-o",
             help="Folder of the report, <name of the GPU>.json and .md, and of the models; an earlier report"
-            " goes into <name of the GPU>.json.old-1, -2, ..."
+            " goes into <name of the GPU>.json.old-1, -2, ...",
         ),
     ] = Path("artifacts/gpu"),
     only: Annotated[

@@ -17,7 +17,7 @@ OUT_HELP = (
     "Folder of the JSON, its figures and report.html; those of an earlier run go into"
     " <experiment>.json.old-1, -2, ..."
 )
-Out = Annotated[Path, typer.Option(help=OUT_HELP)]
+Out = Annotated[Path, typer.Option("--out", "-o", help=OUT_HELP)]
 SymbolWidth = Annotated[int, typer.Option(help="Width of a symbol.")]
 StateWidth = Annotated[int, typer.Option(help="Width of the state.")]
 
@@ -191,7 +191,7 @@ def text(
     device: Device = None,
     precision: Precision = None,
     threads: Threads = None,
-    out: Annotated[Path, typer.Option(help=OUT_HELP, rich_help_panel="Run")] = FOLDER,
+    out: Annotated[Path, typer.Option("--out", "-o", help=OUT_HELP, rich_help_panel="Run")] = FOLDER,
     resume: Annotated[
         bool,
         typer.Option(

@@ -211,6 +211,8 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
+            "--out",
+            "-o",
             help="The run folder; a run that is there moves to <folder>.old-1, -2, ... once the new one has a"
             " checkpoint. [default: artifacts/charlm]",
             rich_help_panel="Run",

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 
-from p2.cli import main
+from p2.cli import app, main
 
 # Two options of each panel, one of them the first: that a panel is there, and holds what its name says.
 PANELS = {
@@ -102,3 +105,16 @@ def test_columns_line_up_from_panel_to_panel(command, capsys, monkeypatch):
         below = {len(line) - len(line.lstrip()) for line in lines if line.startswith("   ")}
         assert len(beside | below) == 1, (width, beside, below)
         assert bool(beside) == (width == 80)
+
+
+def commands(group: Any = None, name: str = "") -> Iterator[tuple[str, Any]]:
+    group = group or typer.main.get_command(app)
+    for own, command in getattr(group, "commands", {}).items():
+        yield f"{name} {own}", command
+        yield from commands(command, f"{name} {own}")
+
+
+def test_what_is_written_is_named_the_same_everywhere():
+    named = {name: p.opts for name, command in commands() for p in command.params if p.name == "out"}
+    assert len(named) > 6
+    assert [name for name, options in named.items() if {*options} != {"--out", "-o"}] == []
