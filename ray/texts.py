@@ -1,7 +1,8 @@
 """Texts for any number of prompts, written by the workers of a cluster with Ray Data.
 
 What goes through Ray is which rows are to be written, not the rows: a worker reads its part and writes it.
-One that dies is replaced, and its part is written again; what is there is never written twice.
+One that dies is replaced, and its part is written again; what is there is never written twice. Where they die
+again and again at the same, the job ends.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from . import job as jobs
 from .rows import Part, find, split
 
 ROWS = 1024  # of a part: what is lost when a worker dies
+# Deaths at one part, or at a few parts that Ray hands out together; and of one worker, wherever it is.
+DEATHS, DEATHS_OF_ONE = 8, 100
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ def write_texts(
 
     Raises:
         P2Error: the folder holds another job, a prompt cannot be read or written for, the cluster has no room
-            for a worker. What has been written stays.
+            for a worker, workers die again and again. What has been written stays.
         UsageError: a value is out of its range.
         BackendMissing: Ray is not installed.
     """
@@ -184,11 +187,18 @@ def _write(
             compute=ray.data.ActorPoolStrategy(size=workers),
             num_cpus=cpus,
             num_gpus=gpus,
+            max_task_retries=DEATHS - 1,
+            max_restarts=DEATHS_OF_ONE,
         )
         for row in dataset.iter_rows():
             if row["problem"]:
                 raise P2Error(row["problem"])
             done(Done(Path(row["path"]), row["rows"], row["worker"], row["node"]))
+    except ray.exceptions.RayActorError as error:
+        raise P2Error(
+            f"workers died again and again at the same prompts, as they do where memory is short: what has"
+            f" been written stays in {job.folder}, and the same call goes on with the rest"
+        ) from error
     finally:
         context.enable_progress_bars = shown
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -92,6 +94,32 @@ def test_a_bad_prompt_ends_the_job_with_its_sentence(cluster, card_of, write_ste
     (tmp_path / "a.jsonl").write_text('"the"\n' * 10 + '"É"\n')
     with pytest.raises(P2Error, match=r"a.jsonl: row 11: .*'É'"):
         p2.ray.write_texts(write_step(card_of()), tmp_path / "a.jsonl", tmp_path / "texts", rows=4, length=3)
+
+
+def test_workers_that_die_again_and_again_end_the_job(cluster, card_of, write_step, tmp_path):
+    (tmp_path / "a.jsonl").write_text('"the"\n' * 8)
+    killed, enough = set(), threading.Event()
+
+    def kill() -> None:
+        while not enough.wait(0.02):
+            for process in Path("/proc").glob("[0-9]*/cmdline"):
+                with contextlib.suppress(OSError):
+                    said = process.read_bytes()
+                    if said.startswith(b"ray::MapWorker") and b"__init__" not in said:
+                        os.kill(int(process.parent.name), signal.SIGKILL)
+                        killed.add(process.parent.name)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(P2Error, match=r"^workers died again and again at the same prompts.* goes on"):
+            p2.ray.write_texts(
+                write_step(card_of()), tmp_path / "a.jsonl", tmp_path / "texts", rows=4, length=3, workers=1
+            )
+    finally:
+        enough.set()
+        killer.join()
+    assert len(killed) > 1
 
 
 def test_a_cluster_without_room_is_a_sentence(cluster, card_of, write_step, tmp_path):
