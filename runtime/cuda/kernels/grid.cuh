@@ -46,7 +46,7 @@ DEVICE bool met(Meeting &m) {
     return true;
 #else
     if (thread() == 0 && !wait_for_others(m)) {
-        m.counter[1] = 1;
+        arrive(m.counter + 1);
         *m.failed = 1;
     }
     sync();

@@ -14,15 +14,18 @@ from .memory import Memory
 
 @pytest.fixture(scope="session")
 def kernels_of(request: pytest.FixtureRequest, tmp_path_factory) -> Callable[..., emulator.Kernels]:
-    """Compile a file of kernels, once for all tests: ``kernels_of(path, THREADS=64, CLUSTER=0)``."""
+    """Compile a file of kernels, once for all tests: ``kernels_of(path, THREADS=64, CLUSTER=0)``.
+
+    With ``races=True`` it looks for races, too.
+    """
     if emulator.compiler() is None:
         pytest.skip("there is no C++ compiler here")
     kept = getattr(request.config, "cache", None)
     folder = kept.mkdir("p2-kernels") if kept else tmp_path_factory.mktemp("kernels")
 
     @functools.cache
-    def compiled(source: Path, **defines: int) -> emulator.Kernels:
-        return emulator.compile(source, defines, folder)
+    def compiled(source: Path, races: bool = False, **defines: int) -> emulator.Kernels:
+        return emulator.compile(source, defines, folder, races)
 
     return compiled
 

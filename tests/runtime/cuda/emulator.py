@@ -10,6 +10,7 @@ import ctypes
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import subprocess
 import time
@@ -22,8 +23,9 @@ import numpy as np
 SHIM = Path(__file__).parent / "shim"
 COMMON = ["-std=c++17", "-fPIC", "-ffp-contract=off", "-fno-strict-aliasing", "-Wall"]
 KERNELS = [*COMMON, "-fvisibility=hidden", "-Og", "-x", "c++", "-Wno-unknown-pragmas", "-Wno-unused"]
-# Checked by `shim/checks.cpp`, so that no library is needed.
+# Checked by `shim/checks.cpp`, so that no library is needed; and by `shim/races.cpp`.
 CHECKS = ["-fsanitize=alignment,bounds,shift-exponent"]
+RACES = ["-fsanitize=thread", "--param=tsan-instrument-func-entry-exit=0", "-g1"]
 FIBRES = [*COMMON, "-O3", "-Wextra", "-Werror", "-shared"]
 KEPT_SECONDS = 24 * 3600  # what no test has used for so long is deleted
 
@@ -37,13 +39,14 @@ def compiler() -> str | None:
     return shutil.which(os.environ.get("CXX", "g++"))
 
 
-def compile(source: Path, defines: Mapping[str, int], cache: Path) -> Kernels:
+def compile(source: Path, defines: Mapping[str, int], cache: Path, races: bool = False) -> Kernels:
     """The kernels of a file.
 
     Args:
         source: a .cu file that includes ``platform.cuh`` first, and others from beside it.
         defines: macros, as for NVRTC.
         cache: folder where compiled files are kept; several processes may use it at once.
+        races: accesses to memory that nothing orders are faults too, which takes much longer.
 
     Raises:
         Fault: the compiler refuses it.
@@ -54,9 +57,9 @@ def compile(source: Path, defines: Mapping[str, int], cache: Path) -> Kernels:
     # One library of fibres for all kernels: they share their stacks.
     fibres = _made(FIBRES, [path for path in shim if path.suffix == ".cpp"], shim, cache, ".so")
     beside = [*sorted(source.parent.glob("*.cu*")), *shim]
-    command = [*KERNELS, *CHECKS, *macros, *_fast(), *include, "-c"]
-    kernels = _made(command, [source], beside, cache, ".o")
-    return Kernels(_made(["-shared", "-s"], [kernels, fibres], [], cache, ".so"))
+    checks = [*CHECKS, *RACES] if races else CHECKS
+    kernels = _made([*KERNELS, *checks, *macros, *_fast(), *include, "-c"], [source], beside, cache, ".o")
+    return Kernels(_made(["-shared"] if races else ["-shared", "-s"], [kernels, fibres], [], cache, ".so"))
 
 
 class Kernels:
@@ -66,6 +69,7 @@ class Kernels:
         # It does not release the interpreter's lock: one launch at a time.
         self._code = ctypes.PyDLL(str(library))
         self._code.p2_problem.restype = ctypes.c_char_p
+        self._library = library
 
     def __contains__(self, name: str) -> bool:
         return hasattr(self._code, f"{name}_limits")
@@ -103,7 +107,20 @@ class Kernels:
             (ctypes.c_float * 4)(*floats),
         )
         if not done:
-            raise Fault(f"{name}: {self._code.p2_problem().decode()}")
+            problem = self._code.p2_problem().decode()
+            raise Fault(f"{name}: {re.sub('code (0x[0-9a-f]+), (0x[0-9a-f]+|0)', self._lines, problem)}")
+
+    def _lines(self, places: re.Match[str]) -> str:
+        """Lines of the sources for places in the code, where there is a program that tells them."""
+        if not shutil.which("addr2line"):
+            return places[0]
+        command = ["addr2line", "-s", "-i", "-p", "-e", self._library, *places.groups()]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = []
+        for place in re.split(r"\n(?! \(inlined by\))", said):
+            lines = re.findall(r"[\w.]+:\d+", place)
+            found += [line for line in lines if not line.startswith("platform.cuh")][:1]
+        return " and ".join(found)
 
 
 def _fast() -> list[str]:

@@ -9,6 +9,7 @@ _EXACT = "runtime/test_exact.py::test_any_state_may_be_given"
 _DEFINITION = "runtime/test_exact.py::test_logits_states_and_text_are_those_of_the_definition"
 _NUMPY = "runtime/native/test_native_engine.py::test_float_logits_are_those_of_numpy"
 _ITSELF = "runtime/native/test_native_engine.py::test_a_text_depends_on_nothing_but_itself"
+_RACES = "runtime/cuda/test_races.py::test_the_kernels_have_none"
 _REFERENCE = "runtime/cuda/test_kernels.py::test_text_and_states_are_those_of_the_reference"
 _LEVELS = "runtime/native/test_levels.py::test_every_level_says_the_same_to_the_last_bit"
 _TILES = "runtime/native/test_tiles.py::test_integers_are_those_of_the_definition"
@@ -336,6 +337,27 @@ MUTANTS = (
         "            if (!met(meeting)) return false;\n",
         "",
         f"{_REFERENCE}[float32-lstm-after-33-97-2]",
+    ),
+    Mutant(
+        "CUDA: new states take the place of those that other blocks still read",
+        f"{_CUDA}kernels/decoder.cu",
+        "((turn & 1) * SLOTS + number)",
+        "number",
+        f"{_RACES}[int8-rnn-after-72-97-16]",
+    ),
+    Mutant(
+        "CUDA: a block's best is known before all warps have told theirs",
+        f"{_CUDA}kernels/choice.cuh",
+        "if (lane() == 0) of_warps[warp()] = mine;\n        sync();",
+        "if (lane() == 0) of_warps[warp()] = mine;",
+        f"{_RACES}[float32-gru-after-40-1100-2]",
+    ),
+    Mutant(
+        "CUDA: parts of a sum are added before all are there",
+        f"{_CUDA}kernels/products_tensor.cuh",
+        "    sync();\n    const float *scales = p.scales ? p.scales + (i64)block() * WIDTH",
+        "    const float *scales = p.scales ? p.scales + (i64)block() * WIDTH",
+        f"{_RACES}[float16-rnn-after-72-97-8]",
     ),
     Mutant(
         "CUDA: a sum leaves out its last piece",

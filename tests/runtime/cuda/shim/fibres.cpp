@@ -1,5 +1,5 @@
 /* Who runs next, and what threads do with one another. */
-#include "launch.h"
+#include "races.h"
 
 namespace {
 
@@ -59,6 +59,7 @@ bool meet(P2Meeting kind) {
     }
     warp.met = 0;
     p2_run.idle = 0;
+    if (kind == P2_WARP_SYNC) p2_have_met(warp.lanes, LANES);
     p2_wake(&warp, ~own);
     return true;
 }
@@ -131,10 +132,13 @@ void p2_sync() {
     if (++home.arrived == p2_run.threads) {
         home.arrived = 0;
         p2_run.idle = 0;
+        p2_have_met(home.fibres, p2_run.threads);
         for (int i = 0; i < p2_run.threads / LANES; i++) p2_wake(home.warps + i, ~0u);
     }
     leave();
 }
+
+void p2_add(u64 *at, u64 value) { *at += value; }
 
 void p2_warp_sync() { meet(P2_WARP_SYNC); }
 
@@ -159,6 +163,7 @@ void p2_multiply(P2Meeting kind, void *c, const u32 *a, const u32 *b) {
 
 void p2_arrive(u32 *counter) {
     if (p2_draw(2)) stay_ready();
+    p2_have_released(counter);
     ++*counter;
     p2_run.idle = p2_run.polls = 0;
     stay_ready();
@@ -171,6 +176,7 @@ u32 p2_seen(const u32 *counter) {
         p2_fail("deadlock: block %d, thread %d and all others look at counters that nobody changes", p2_here->block,
                 p2_here->thread);
     stay_ready();
+    p2_have_acquired(counter);
     return *(const volatile u32 *)counter;
 }
 
@@ -189,6 +195,7 @@ void p2_cluster_arrive() {
     if (me.has_arrived) p2_fail("block %d: thread %d is twice at cluster_arrive", me.block, me.thread);
     me.has_arrived = true;
     me.phase = cluster.phase;
+    p2_have_arrived_in_cluster(!cluster.arrived);
     if (++cluster.arrived == p2_run.cluster_blocks * p2_run.threads) {
         cluster.arrived = 0;
         cluster.phase++;
@@ -210,4 +217,5 @@ void p2_cluster_wait() {
     me.waits = me.phase == me.home->cluster->phase;
     if (!me.waits) p2_wake(me.warp, 1u << me.thread % LANES);
     leave();
+    p2_have_met_in_cluster();
 }

@@ -46,6 +46,11 @@ u64 p2_now();
 void p2_cluster_arrive();
 void p2_cluster_wait();
 
+/* What a kernel does with memory; constant is what nobody writes in the launch. */
+enum P2Access { P2_READ, P2_WRITE, P2_ATOMIC, P2_CONSTANT };
+void p2_touch(const void *at, long bytes, P2Access kind);
+void p2_add(u64 *at, u64 value);
+
 /* End the launch. */
 [[noreturn]] void p2_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
 

@@ -1,5 +1,5 @@
 /* A launch from its beginning to its end: memory, stacks, signals. */
-#include "launch.h"
+#include "races.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -95,7 +95,7 @@ void hit(int, siginfo_t *info, void *) {
     const P2Place &me = *p2_here;
     if (info->si_signo == SIGFPE) p2_fail("block %d: thread %d divides by zero", me.block, me.thread);
     if (info->si_signo == SIGILL) p2_fail("block %d: thread %d came where no code is", me.block, me.thread);
-    if (at >= stacks && at < stacks + stack_count * STACK)
+    if (p2_on_stack(at))
         p2_fail("block %d: the stack of thread %d is full", me.block, me.thread);
     for (int b = 0; b < p2_run.blocks; b++) {
         const Block &block = p2_run.grid[b];
@@ -135,6 +135,7 @@ void run_together() {
     p2_run.present = nullptr;
     p2_run.idle = p2_run.polls = 0;
     p2_run.alive = (u64)p2_run.blocks * (u64)p2_run.threads;
+    p2_forget_blocks();
     Fibre *first = p2_take();
     p2_here = first;
     p2_switch(&p2_run.host, &first->context);
@@ -150,6 +151,8 @@ void p2_fail(const char *format, ...) {
     p2_to_host();
 }
 
+bool p2_on_stack(const void *at) { return (const char *)at >= stacks && (const char *)at < stacks + stack_count * STACK; }
+
 extern "C" const char *p2_problem() { return problem; }
 
 /* Launch a kernel; whether it went well: p2_problem says what else. Where not all blocks run at once it is one after the
@@ -159,6 +162,7 @@ extern "C" int p2_emulate(
     const float floats[4]) {
     const int cluster = limits[1], once = limits[2] ? blocks : 1;
     p2_run = Launch{};
+    p2_forget_launch();
     problem[0] = 0;
     if (threads <= 0 || threads % LANES || threads > limits[0] || blocks <= 0 || (cluster && once % cluster)) {
         note("%d blocks of %d threads cannot be launched: the kernel takes at most %d threads, and clusters of %d", blocks,

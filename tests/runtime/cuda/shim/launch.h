@@ -72,5 +72,6 @@ u32 p2_draw(u32 below);              /* a random number */
 void p2_wake(Warp *warp, u32 lanes); /* they can go on */
 Fibre *p2_take();                    /* one that can go on, or null; it is no longer among them */
 [[noreturn]] void p2_leave_kernel(); /* of the fibre that runs */
+bool p2_on_stack(const void *at);
 
 #endif

@@ -7,7 +7,11 @@
 
 #include "fibres.h"
 
+#ifdef __SANITIZE_THREAD__ /* as on a GPU, so that a line of a kernel is known for all that it does */
+#define DEVICE inline __attribute__((always_inline))
+#else
 #define DEVICE inline
+#endif
 
 DEVICE u32 bits(float value) {
     u32 made;

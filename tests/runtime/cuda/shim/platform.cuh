@@ -38,20 +38,29 @@ template <typename T> DEVICE T shuffle(T value, int from) {
 template <typename T> DEVICE T shuffle_xor(T value, int mask) { return shuffle(value, lane() ^ mask); }
 
 /* A GPU stops where an address is not a multiple of what is read there. Nothing is cached here. */
-template <typename T> DEVICE T p2_read(const T *at) {
+template <typename T> DEVICE void p2_check(const T *at, P2Access kind) {
     if ((unsigned long)at % sizeof(T)) p2_fail("%d bytes are read at %p, which is no multiple of it", (int)sizeof(T), at);
+#ifdef __SANITIZE_THREAD__
+    p2_touch(at, sizeof(T), kind);
+#endif
+}
+template <typename T> DEVICE T p2_read(const T *at, P2Access kind = P2_READ) {
+    p2_check(at, kind);
     T value;
     memcpy(&value, (const void *)at, sizeof(T));
     return value;
 }
-DEVICE Four load_stream(const Four *at) { return p2_read(at); }
+DEVICE Four load_stream(const Four *at) { return p2_read(at, P2_CONSTANT); }
 DEVICE Four load_l2(const Four *at) { return p2_read(at); }
 DEVICE Two load_l2(const Two *at) { return p2_read(at); }
 DEVICE u32 load_l2(const u32 *at) { return p2_read(at); }
 DEVICE i32 load_l2(const i32 *at) { return p2_read(at); }
 DEVICE float load_l2(const float *at) { return p2_read(at); }
 DEVICE i64 load_l2(const i64 *at) { return p2_read(at); }
-DEVICE void add_to(i64 *at, i64 value) { *at = (i64)((u64)p2_read(at) + (u64)value); }
+DEVICE void add_to(i64 *at, i64 value) {
+    p2_check(at, P2_ATOMIC);
+    p2_add((u64 *)at, (u64)value);
+}
 DEVICE void arrive(u32 *counter) { p2_arrive(counter); }
 DEVICE u32 seen(const u32 *counter) { return p2_seen(counter); }
 DEVICE u64 now() { return p2_now(); }

@@ -107,6 +107,37 @@ PLAIN_KERNEL(counting)(int *at, int *order) {
     sync();
 }
 
+/* Blocks that share nothing. */
+PLAIN_KERNEL(apart)(int *out) {
+    int *places = (int *)shared_memory();
+    places[thread()] = block();
+    sync();
+    out[block() * threads() + thread()] = places[thread() ^ 1];
+}
+
+/* A thread reads what another one has written, with something between the two. */
+enum { NOTHING, SHUFFLE, WARP, BLOCK, GRID, SUM, SUM_TOO_SOON, CONSTANT, CONSTANT_BEFORE };
+
+KERNEL(passing)(int between, int *places, i64 *sum, u32 *counter, int *out) {
+    const int t = thread(), me = block() * threads() + t;
+    const int other = between == GRID ? (me + threads()) % (blocks() * threads()) : block() * threads() + (t ^ 1);
+    if (between == CONSTANT_BEFORE) out[me] = (int)load_stream((const Four *)places).x;
+    places[me] = me;
+    if (between == SHUFFLE) shuffle_xor(t, 1);
+    if (between == WARP) warp_sync();
+    if (between == SUM || between == SUM_TOO_SOON) add_to(sum, 1);
+    if (between == BLOCK || between == GRID || between == SUM || between == CONSTANT) sync();
+    if (between == GRID && t == 0) {
+        arrive(counter);
+        while (seen(counter) < (u32)blocks()) {
+        }
+    }
+    if (between == GRID) sync();
+    if (between == SUM || between == SUM_TOO_SOON) out[me] = (int)*sum;
+    else if (between == CONSTANT) out[me] = (int)load_stream((const Four *)places).x;
+    else if (between != CONSTANT_BEFORE) out[me] = places[other];
+}
+
 /* What no kernel may do. */
 enum { LEAVES_SYNC, LEAVES_WARP, PARTS, WARPS_PART, WRITES_BEHIND, WRITES_JUST_BEHIND, WRITES_BEFORE, READS_BEHIND, READS_NULL,
        MISALIGNED, MISALIGNED_LOAD, INDEX, SHIFT, ZERO, DEEP, SPINS, NO_CLUSTER, GLOBAL_BEHIND };
