@@ -48,7 +48,7 @@ def test_what_orders_and_what_does_not(name, kernels_of, memory):
         blocks = 1 if name.startswith("SUM") else 2
         if name in RACES:
             with pytest.raises(
-                Fault, match=f"^passing: race: block .: thread .*{RACES[name]}; (pieces.cu:|code)"
+                Fault, match=f"^passing: race: block .: thread .*{RACES[name]}; (pieces.cu|platform.cuh|code)"
             ):
                 passing(name, kernels_of, memory, blocks, seed)
         else:
@@ -61,9 +61,7 @@ def test_a_block_of_an_ordinary_launch_is_after_no_other(kernels_of, memory):
     pieces = kernels_of(PIECES, races=True, THREADS=64, CLUSTER=0)
     at, order = memory.zeros(1, np.int32), memory.zeros(8, np.int32)
     pieces.launch("counting", 1, 32, 0, at, order)
-    with pytest.raises(
-        Fault, match=r"race: block \d: thread 0 reads .* global memory, which thread 0 of block"
-    ):
+    with pytest.raises(Fault, match=r"race: block \d: thread 0 .* global memory, which thread 0 of block"):
         pieces.launch("counting", 2, 32, 0, at, order)
 
 

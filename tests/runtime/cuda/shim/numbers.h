@@ -7,7 +7,7 @@
 
 #include "fibres.h"
 
-#ifdef __SANITIZE_THREAD__ /* as on a GPU, so that a line of a kernel is known for all that it does */
+#ifdef P2_RACES /* as on a GPU, so that a line of a kernel is known for all that it does */
 #define DEVICE inline __attribute__((always_inline))
 #else
 #define DEVICE inline

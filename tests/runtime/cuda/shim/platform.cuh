@@ -40,7 +40,7 @@ template <typename T> DEVICE T shuffle_xor(T value, int mask) { return shuffle(v
 /* A GPU stops where an address is not a multiple of what is read there. Nothing is cached here. */
 template <typename T> DEVICE void p2_check(const T *at, P2Access kind) {
     if ((unsigned long)at % sizeof(T)) p2_fail("%d bytes are read at %p, which is no multiple of it", (int)sizeof(T), at);
-#ifdef __SANITIZE_THREAD__
+#ifdef P2_RACES
     p2_touch(at, sizeof(T), kind);
 #endif
 }

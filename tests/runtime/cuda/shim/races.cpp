@@ -1,5 +1,5 @@
-/* Accesses to one byte that nothing orders, at least one of which writes: on a GPU anything may come of them. GCC's
- * -fsanitize=thread calls what is here at each load and store of a kernel. Who has seen what of whom is known by vector
+/* Accesses to one byte that nothing orders, at least one of which writes: on a GPU anything may come of them. The
+ * compiler's -fsanitize=thread calls what is here at each load and store of a kernel. Who has seen what of whom is known by vector
  * clocks, as in FastTrack (Flanagan and Freund, PLDI 2009): a barrier tells all of its threads what each has done. What PTX's
  * manual does not say of shuffles and of products in a tensor core, these do not order anything either. */
 #include "races.h"
@@ -86,7 +86,7 @@ void split(Page &page) {
     for (u64 i = 0; i < PAGE_BYTES; i++) {
         Cell &cell = fine[i] = page.cells[i / 4];
         for (Several *all : {&cell.reads, &cell.atomics})
-            if (all->others) all->others = new std::vector<Epoch>(*all->others);
+            if (all->others && i % 4) all->others = new std::vector<Epoch>(*all->others);
     }
     page.bytes = 1;
     page.cells = fine;
