@@ -219,14 +219,14 @@ class Server:
         inbox, going, first = asked.texts[0].inbox, len(choices), True
         while going:
             fresh: dict[int, Choice] = {}
-            counts: dict[int, int] = {}
+            lengths: dict[int, list[int]] = {}
             for text, piece in await inbox.take():
                 if piece.error is not None:
                     status = 503 if isinstance(piece.error, Ending) else 500
                     raise ApiError(status, str(piece.error))
                 choice = fresh[id(text)] = choices[id(text)]
                 choice.add(piece)
-                counts[id(text)] = counts.get(id(text), 0) + len(piece.shown)
+                lengths.setdefault(id(text), []).append(len(piece.shown))
                 going -= bool(piece.end)
             if first:
                 self.meters.first.labels(asked.model).observe(time.perf_counter() - started)
@@ -234,7 +234,7 @@ class Server:
                 first = False
             yield list(fresh.values())
             for key, choice in fresh.items():
-                batcher.took(choice.text, counts[key])
+                batcher.took(choice.text, len(lengths[key]), sum(lengths[key]))
             logged["characters"] = sum(choice.written for choice in choices.values())
 
     async def _models(self, request: Request) -> Response:

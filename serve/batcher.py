@@ -36,9 +36,9 @@ from .text import (
 
 Delivery = list[tuple[Text, Piece]]
 
-# Characters that a reader may be behind before its text pauses: without their probabilities, and with them,
-# which take some hundred bytes each.
-BEHIND, BEHIND_SCORED = 65_536, 4_096
+# A reader may be so many pieces behind before its text pauses, and so many characters: a fast engine's pieces
+# are long. With their probabilities they take some hundred bytes each.
+PIECES_BEHIND, BEHIND, BEHIND_SCORED = 8, 65_536, 4_096
 
 # A chunk is a quarter as long where a quarter of its texts wait for a first character.
 FIRST_SHARE = 4
@@ -144,11 +144,12 @@ class Batcher:
                     self._end(text)
             self._changed.notify()
 
-    def took(self, text: Text, characters: int) -> None:
-        """So many characters have reached the reader."""
+    def took(self, text: Text, pieces: int, characters: int) -> None:
+        """So much has reached the reader."""
         with self._changed:
-            text.taken += characters
-            if text.place == PAUSED and text in self._paused and text.behind <= _most_behind(text) // 2:
+            text.pieces_behind -= pieces
+            text.behind -= characters
+            if text.place == PAUSED and text in self._paused and not _is_behind(text, 2):
                 self._paused.remove(text)
                 self._resumed.append(text)
                 self._changed.notify()
@@ -336,7 +337,7 @@ class Batcher:
         ended = self._publish(pieces)
         with self._changed:
             going = [text for text in texts if text not in ended and not text.cancelled]
-            slow = [text for text in going if text.behind > _most_behind(text)]
+            slow = [text for text in going if _is_behind(text)]
             for text in slow:
                 text.place = PAUSED
                 self._paused.add(text)
@@ -348,7 +349,9 @@ class Batcher:
         ended = {text for text, piece in shown if piece.end}
         with self._changed:
             for text, piece in shown:
-                text.sent += len(piece.shown)
+                text.sent = True
+                text.pieces_behind += 1
+                text.behind += len(piece.shown)
             for text in ended:
                 self._end(text)
         self._written += shown
@@ -374,6 +377,7 @@ class Batcher:
             self._held -= 1
 
 
-def _most_behind(text: Text) -> int:
-    """Characters that its reader may be behind."""
-    return BEHIND if text.scores is None else BEHIND_SCORED
+def _is_behind(text: Text, share: int = 1) -> bool:
+    """Whether its reader is further behind than a share of what it may be."""
+    most = BEHIND if text.scores is None else BEHIND_SCORED
+    return text.pieces_behind > PIECES_BEHIND // share or text.behind > most // share

@@ -70,7 +70,8 @@ class Text:
         inbox: where the pieces go.
         place: WAITING, IN_BATCH, PAUSED or ENDED.
         cancelled: nobody wants it any more.
-        sent, taken: characters that went to the inbox, and that have reached the reader.
+        sent: something of it went to the inbox.
+        pieces_behind, behind: pieces, and characters, that went there and have not reached the reader.
         read: characters of the prompt that the state has seen.
         written: characters so far, those after a stop string included.
         last: the newest character, not yet fed.
@@ -90,8 +91,9 @@ class Text:
     inbox: Inbox
     place: int = WAITING
     cancelled: bool = False
-    sent: int = 0
-    taken: int = 0
+    sent: bool = False
+    pieces_behind: int = 0
+    behind: int = 0
     read: int = 0
     written: int = 0
     last: int = 0
@@ -107,11 +109,6 @@ class Text:
     def unread(self) -> int:
         """Characters of the prompt that are to be read before the first can be written."""
         return max(0, len(self.prompt) - 1 - self.read)
-
-    @property
-    def behind(self) -> int:
-        """Characters that the reader has not taken yet."""
-        return self.sent - self.taken
 
     @property
     def left(self) -> int:

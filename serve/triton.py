@@ -85,7 +85,7 @@ class TextModel:
                 continue
             if piece.shown:
                 reader.send(piece.shown)
-            self._batcher.took(text, len(piece.shown))
+            self._batcher.took(text, 1, len(piece.shown))
             if piece.end:
                 reader.end(None if piece.error is None else str(piece.error))
 

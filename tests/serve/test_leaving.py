@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from p2.contract.sampling import Sampling
-from p2.serve.batcher import BEHIND, BEHIND_SCORED, Batcher
+from p2.serve import batcher as module
+from p2.serve.batcher import Batcher
 from p2.serve.settings import Settings
 from p2.serve.text import ENDED, Text
 
@@ -60,18 +61,27 @@ def test_another_leaves_while_one_is_taken_out(batcher, prompt):
     nobody_is_left(batcher)
 
 
-@pytest.mark.parametrize(("scores", "most"), [(None, BEHIND), (1, BEHIND_SCORED)])
-def test_a_reader_may_be_so_far_behind(batcher, scores, most):
+@pytest.mark.parametrize(
+    ("scores", "pieces", "characters"),
+    [(None, 3, 1 << 30), (1, 3, 1 << 30), (None, 1 << 30, 1 << 12), (1, 1 << 30, 1 << 10)],
+)
+def test_a_reader_may_be_so_far_behind(scores, pieces, characters, batcher, monkeypatch):
+    """So many pieces, and so many characters; it goes on when half of both have been taken."""
+    monkeypatch.setattr(module, "PIECES_BEHIND", pieces)
+    monkeypatch.setattr(module, "BEHIND" if scores is None else "BEHIND_SCORED", characters)
     text = a_text(scores=scores)
+
+    def paused() -> bool:
+        return batcher.counts()["paused"] == 1
+
     batcher.submit([text], "")
-    wait_for(lambda: batcher.counts()["paused"] == 1)
-    assert most < text.behind < 2 * most
-    batcher.took(text, text.behind - most)
-    assert batcher.counts()["paused"] == 1
-    before = text.sent
-    batcher.took(text, text.behind - most // 2)
-    wait_for(lambda: text.sent > before and batcher.counts()["paused"] == 1)
-    assert most < text.behind < 2 * most
+    wait_for(paused)
+    assert text.behind > characters or text.pieces_behind == pieces + 1
+    before = text.written
+    batcher.took(text, min(1, text.pieces_behind), 1)
+    assert paused()
+    batcher.took(text, text.pieces_behind - pieces // 2, text.behind - characters // 2)
+    wait_for(lambda: text.written > before and paused())
     batcher.cancel([text])
     nobody_is_left(batcher)
 
@@ -80,7 +90,7 @@ def test_a_reader_leaves_before_it_is_found_to_be_slow(batcher):
     text = a_text()
 
     def others() -> None:
-        if text.sent > BEHIND and not text.cancelled:
+        if module._is_behind(text) and not text.cancelled:
             batcher.cancel([text])
 
     batcher._changed.others = others
