@@ -47,7 +47,7 @@ REGULARISERS: dict[str, dict[str, Any]] = {
     "dropout, weight drop, average": {"dropout": 0.3, "output_dropout": 0.3, "weight_drop": 0.3, "ema": 0.99},
 }
 PARTS = {"cells": CELLS, "regularisers": REGULARISERS, "best": {"best": {"preset": "best"}}}
-"""The last is trained only if it is asked for: it takes twenty minutes."""
+"""The last is trained only if it is asked for: it takes half an hour or more."""
 HEADS = ("", "model", "parameters", "training", "validation", "test", "best update", "seed", "minutes")
 
 
