@@ -149,7 +149,7 @@ class Batcher:
         with self._changed:
             text.pieces_behind -= pieces
             text.behind -= characters
-            if text.place == PAUSED and text in self._paused and not _is_behind(text, 2):
+            if text.place == PAUSED and text in self._paused and not _is_behind(text, 0.5):
                 self._paused.remove(text)
                 self._resumed.append(text)
                 self._changed.notify()
@@ -377,7 +377,7 @@ class Batcher:
             self._held -= 1
 
 
-def _is_behind(text: Text, share: int = 1) -> bool:
-    """Whether its reader is further behind than a share of what it may be."""
+def _is_behind(text: Text, share: float = 1.0) -> bool:
+    """Whether its reader is further behind than this share of what it may be."""
     most = BEHIND if text.scores is None else BEHIND_SCORED
-    return text.pieces_behind > PIECES_BEHIND // share or text.behind > most // share
+    return text.pieces_behind > share * PIECES_BEHIND or text.behind > share * most

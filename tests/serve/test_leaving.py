@@ -80,7 +80,8 @@ def test_a_reader_may_be_so_far_behind(scores, pieces, characters, batcher, monk
     before = text.written
     batcher.took(text, min(1, text.pieces_behind), 1)
     assert paused()
-    batcher.took(text, text.pieces_behind - pieces // 2, text.behind - characters // 2)
+    half = pieces // 2, characters // 2
+    batcher.took(text, max(0, text.pieces_behind - half[0]), max(0, text.behind - half[1]))
     wait_for(lambda: text.written > before and paused())
     batcher.cancel([text])
     nobody_is_left(batcher)

@@ -90,7 +90,7 @@ def test_a_slow_reader_pauses_and_costs_no_place(start, alone):
     wait_for(lambda: sum(counts(running).values()) == 0)
 
 
-def test_a_reader_that_was_slow_gets_the_same_text(start, alone, monkeypatch):
+def test_a_reader_that_was_slow_gets_the_same_text(start, alone):
     running = start(max_streams=2)
     length = 60000
     with connect(running) as slow:

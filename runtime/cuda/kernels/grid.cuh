@@ -46,7 +46,7 @@ DEVICE bool met(Meeting &m) {
     return true;
 #else
     if (thread() == 0 && !wait_for_others(m)) {
-        arrive(m.counter + 1);
+        arrive(m.counter + 1); /* not a plain store: others look at it */
         *m.failed = 1;
     }
     sync();
